@@ -1,0 +1,34 @@
+"""The verbs that clients may ask."""
+
+from __future__ import annotations
+
+from oarpy.actions import jobs
+from oarpy.actions.prepared import Prepared
+from oarpy.actions.submit import Site, prepare_submit
+from oarpy.errors import SyntaxRefused
+from oarpy.model.wording import excerpt
+from oarpy.settings import Nodes
+
+
+def prepare(
+    verb: str, payload: object, login: str, *, site: Site, nodes: Nodes, request_id: int | None = None
+) -> Prepared:
+    """Judge what ``login`` asks.
+
+    Raises:
+        RequestRefused: with one sentence for the user.
+    """
+    match verb:
+        case "submit":
+            return prepare_submit(payload, login, site, request_id)
+        case "delete":
+            return jobs.prepare_delete(payload, login)
+        case "hold":
+            return jobs.prepare_hold(payload, login)
+        case "resume":
+            return jobs.prepare_resume(payload, login)
+        case "checkpoint":
+            return jobs.prepare_checkpoint(payload, login, nodes.order_timeout)
+        case "signal":
+            return jobs.prepare_signal(payload, login, nodes.order_timeout)
+    raise SyntaxRefused(f"{excerpt(verb)} is nothing that can be asked")

@@ -1,0 +1,189 @@
+"""Verbs for jobs that exist: delete, hold, resume, checkpoint, signal.
+
+Each takes many jobs at once.  A job that is unknown, or another user's, spoils
+nothing for the others: every job has an outcome of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from datetime import timedelta
+from functools import partial
+from typing import NamedTuple, TypeAlias
+
+from sqlalchemy.engine import Connection
+
+from oarpy.actions.prepared import Prepared
+from oarpy.automata.job import JobEvent
+from oarpy.database import allocations, events, jobs, plans, selections
+from oarpy.database.events import Event
+from oarpy.database.wake import Reader
+from oarpy.errors import SyntaxRefused
+from oarpy.model.exit_statuses import ExitStatus
+from oarpy.model.payloads import JobOutcome, JobsAnswer, JobSelection
+from oarpy.model.states import FINAL, ON_NODES, EndCause, JobId, JobState, OrderKind
+
+#: They may act on everybody's jobs.
+ADMINISTRATORS = frozenset({"root", "oar"})
+REGISTERED = "REGISTERED"
+REFUSED = "REFUSED"
+
+
+class _Verdict(NamedTuple):
+    """What became of one job; ``sentence`` goes after "job N"."""
+
+    outcome: str = REGISTERED
+    status: int = ExitStatus.OK
+    sentence: str = ""
+
+
+_DONE = _Verdict()
+_UNKNOWN = _Verdict(REFUSED, ExitStatus.REFUSED, "does not exist")
+_OVER = _Verdict(REFUSED, ExitStatus.REFUSED, "is over")
+_NOT_RUNNING = _Verdict(REFUSED, ExitStatus.NOTHING_TO_DO, "is over")
+_Verdicts: TypeAlias = Mapping[JobId, _Verdict]
+#: Acts on jobs, all of them locked and not over, that the one who asks may act upon.
+_Act: TypeAlias = Callable[[Connection, Mapping[JobId, JobState]], _Verdicts]
+
+
+def prepare_delete(payload: object, login: str) -> Prepared:
+    """End jobs: at once where they have not been launched, else by an order to their nodes."""
+    selection = JobSelection.from_json(payload)
+    # What ended a moment ago is gone, as was wished.
+    return _prepared(selection, login, partial(_delete, asked_by=login), over=_Verdict(sentence="is over"))
+
+
+def prepare_hold(payload: object, login: str) -> Prepared:
+    """Keep waiting jobs from being started."""
+    return _prepared(JobSelection.from_json(payload), login, partial(_hold, asked_by=login))
+
+
+def prepare_resume(payload: object, login: str) -> Prepared:
+    """Let jobs that were held wait for their start again."""
+    return _prepared(JobSelection.from_json(payload), login, partial(_resume, asked_by=login))
+
+
+def prepare_checkpoint(payload: object, login: str, within: timedelta) -> Prepared:
+    """Send running jobs the signal that they want for a checkpoint; longer than ``within`` it must not take."""
+    act = partial(_signal, kind=OrderKind.CHECKPOINT, signal=None, within=within, asked_by=login)
+    return _prepared(JobSelection.from_json(payload), login, act, over=_NOT_RUNNING, wakes=(Reader.RUNNER,))
+
+
+def prepare_signal(payload: object, login: str, within: timedelta) -> Prepared:
+    """Send running jobs a signal; longer than ``within`` it must not take."""
+    selection = JobSelection.from_json(payload)
+    if selection.signal is None:
+        raise SyntaxRefused("no signal was named", exit_status=ExitStatus.REFUSED)
+    act = partial(_signal, kind=OrderKind.SIGNAL, signal=selection.signal, within=within, asked_by=login)
+    return _prepared(selection, login, act, over=_NOT_RUNNING, wakes=(Reader.RUNNER,))
+
+
+def _prepared(
+    selection: JobSelection,
+    login: str,
+    act: _Act,
+    *,
+    over: _Verdict = _OVER,
+    wakes: tuple[Reader, ...] = (Reader.ALMIGHTY,),
+) -> Prepared:
+    def write(conn: Connection) -> JobsAnswer:
+        return _act_on(conn, selection, login, act, over)
+
+    return Prepared(write, rows=len(selection.job_ids) + len(selection.array_ids), wakes=wakes)
+
+
+def _act_on(conn: Connection, selection: JobSelection, login: str, act: _Act, over: _Verdict) -> JobsAnswer:
+    found = {job.job_id: job for job in selections.named(conn, selection.job_ids, selection.array_ids)}
+    verdicts: dict[JobId, _Verdict] = {}
+    for job in found.values():
+        if job.owner != login and login not in ADMINISTRATORS:
+            verdicts[job.job_id] = _Verdict(REFUSED, ExitStatus.REFUSED, f"belongs to {job.owner}")
+        elif job.state in FINAL:
+            verdicts[job.job_id] = over
+    # Locked in the order of their ids, as everybody locks them.
+    states = selections.locked(conn, sorted(found.keys() - verdicts.keys()))
+    acted = act(conn, states) if states else {}
+    for job_id in found.keys() - verdicts.keys():
+        verdicts[job_id] = acted.get(job_id, over)
+
+    outcomes = [_outcome(job_id, verdicts.get(job_id, _UNKNOWN)) for job_id in dict.fromkeys(selection.job_ids)]
+    elements: dict[JobId, list[JobId]] = {array_id: [] for array_id in selection.array_ids}
+    for job in found.values():
+        if job.array_id in elements:
+            elements[job.array_id].append(job.job_id)
+    for array_id, job_ids in elements.items():
+        # Of an array the elements that are over are not worth a line, unless all of them are.
+        lasting = [job_id for job_id in job_ids if verdicts[job_id] is not over]
+        if lasting:
+            outcomes += [_outcome(job_id, verdicts[job_id]) for job_id in lasting]
+        else:
+            outcomes.append(_outcome(array_id, over if job_ids else _UNKNOWN))
+    return JobsAnswer(tuple(outcomes))
+
+
+def _outcome(job_id: JobId, verdict: _Verdict) -> JobOutcome:
+    message = f"job {job_id} {verdict.sentence}" if verdict.sentence else ""
+    return JobOutcome(job_id, verdict.outcome, int(verdict.status), message)
+
+
+def _delete(conn: Connection, states: Mapping[JobId, JobState], *, asked_by: str) -> _Verdicts:
+    idle = [job_id for job_id, state in states.items() if state not in ON_NODES]
+    values = {"end_cause": EndCause.KILLED}
+    # Finishing and toError know no KILLED: such a job is ending by itself.
+    killed = jobs.transition(conn, idle, JobEvent.KILLED, values=values)
+    allocations.drop(conn, [job_id for job_id in killed if states[job_id] is JobState.TO_LAUNCH])
+    plans.forget(conn, killed)
+    on_nodes = [job_id for job_id, state in states.items() if state in ON_NODES]
+    wished = selections.wish_dead(conn, on_nodes, asked_by)
+    _log(conn, "FRAG_JOB_REQUEST", [*killed, *sorted(wished)], f"{asked_by} asked to delete the job")
+    already = _Verdict("ALREADY", ExitStatus.ARRAY_OR_ALREADY, "is being deleted already")
+    return dict.fromkeys(idle, _DONE) | {job_id: _DONE if job_id in wished else already for job_id in on_nodes}
+
+
+def _hold(conn: Connection, states: Mapping[JobId, JobState], *, asked_by: str) -> _Verdicts:
+    held = jobs.transition(conn, list(states), JobEvent.HELD)
+    plans.forget(conn, held)
+    _log(conn, "HOLD_WAITING_JOB", held, f"{asked_by} asked to hold the job")
+    return _by_state(states, held, JobState.HOLD)
+
+
+def _resume(conn: Connection, states: Mapping[JobId, JobState], *, asked_by: str) -> _Verdicts:
+    released = jobs.transition(conn, list(states), JobEvent.RELEASED)
+    _log(conn, "RESUME_JOB", released, f"{asked_by} asked to resume the job")
+    return _by_state(states, released, JobState.WAITING)
+
+
+def _signal(
+    conn: Connection,
+    states: Mapping[JobId, JobState],
+    *,
+    kind: OrderKind,
+    signal: int | None,
+    within: timedelta,
+    asked_by: str,
+) -> _Verdicts:
+    running = [job_id for job_id, state in states.items() if state is JobState.RUNNING]
+    ordered = selections.order(conn, running, kind, signal=signal, within=within)
+    type_ = "CHECKPOINT" if signal is None else f"SIGNAL_{signal}"
+    _log(conn, type_, sorted(ordered), f"{asked_by} asked to signal the job")
+    busy = _Verdict("ALREADY", ExitStatus.REFUSED, "is still being sent the signal before this one; try again")
+    verdicts = {job_id: _DONE if job_id in ordered else busy for job_id in running}
+    for job_id, state in states.items():
+        if state is not JobState.RUNNING:
+            verdicts[job_id] = _Verdict(REFUSED, ExitStatus.NOTHING_TO_DO, f"is {state.value}, not Running")
+    return verdicts
+
+
+def _by_state(states: Mapping[JobId, JobState], changed: Collection[JobId], wanted: JobState) -> _Verdicts:
+    """Fine where the state changed, or was the one that is wanted."""
+    moved = frozenset(changed)
+    return {
+        job_id: _DONE
+        if job_id in moved or state is wanted
+        else _Verdict(REFUSED, ExitStatus.REFUSED, f"is {state.value}")
+        for job_id, state in states.items()
+    }
+
+
+def _log(conn: Connection, type_: str, job_ids: Collection[JobId], description: str) -> None:
+    events.append(conn, (Event(type_, job_id, description=description) for job_id in job_ids))

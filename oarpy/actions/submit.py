@@ -1,0 +1,284 @@
+"""Submit: from what a user typed to rows that the scheduler understands.
+
+In order: the payload is read, what it leaves out of its resources is filled in,
+the rules of admission change it or refuse, its properties and its queue must
+exist, and some state of the cluster must be able to satisfy it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache, lru_cache, partial
+
+from sqlalchemy.engine import Connection
+
+from oarpy.actions import rules, what_if
+from oarpy.actions.admission import Submission, WantedAlternative, WantedGroup
+from oarpy.actions.prepared import Prepared
+from oarpy.actions.properties import check_properties, did_you_mean
+from oarpy.actions.rules import Rule
+from oarpy.database import submissions
+from oarpy.database.snapshot import Reading
+from oarpy.database.submissions import NewJobs
+from oarpy.database.wake import Reader
+from oarpy.errors import NeverFits, RequestRefused
+from oarpy.model import payloads
+from oarpy.model.dependencies import Dependency
+from oarpy.model.durations import MAX_DURATION_S, render_duration
+from oarpy.model.exit_statuses import ExitStatus
+from oarpy.model.filter_grammar import render_filter
+from oarpy.model.job_message import job_message
+from oarpy.model.output_names import default_output
+from oarpy.model.payloads import Estimate, Submitted, notification_to_json
+from oarpy.model.request import Alternative, Group, ResourceRequest
+from oarpy.model.resource_grammar import complete, parse_wish, render_request, request_to_json
+from oarpy.model.wording import excerpt
+from oarpy.scheduling.feasible import feasible
+from oarpy.scheduling.platform import Platform
+from oarpy.scheduling.snapshot import WaitingJob
+from oarpy.settings import Jobs
+
+#: Each element of an array has a row of its own with its command in it.
+MAX_COMMANDS_BYTES = 128 * 1024 * 1024
+MAX_EDGES = 100_000
+#: The kernel refuses a longer argument, and the shell gets the command as one.
+MAX_COMMAND_BYTES = 131_071
+
+
+class Cluster:
+    """The resources that requests are measured by, in one version of the topology."""
+
+    def __init__(self, platform: Platform, kinds: Mapping[str, str]) -> None:
+        self.version = platform.version
+        self.kinds = kinds
+        self._platform = platform
+        #: Users submit the same request again and again.
+        self.fitting = lru_cache(1000)(self._fitting)
+
+    def _fitting(self, request: ResourceRequest) -> tuple[int, int]:
+        """How many resources the first alternative that could ever be satisfied takes, and which it is.
+
+        Raises:
+            NeverFits: none could.
+        """
+        feasible(self._platform, request)
+        demand = self._platform.demands(self._platform.lasting).of(request).demands[0]
+        taken = demand.take(demand.mask)
+        return taken.bit_count() if taken is not None else 0, demand.index
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What a submission is judged by, as it stood when it was read.
+
+    ``look`` reads what a pass knows, for dry runs; without it they say nothing of the start.
+    """
+
+    cluster: Cluster
+    queues: frozenset[str]
+    rules: Sequence[Rule]
+    jobs: Jobs
+    look: Callable[[], Reading] | None = None
+
+
+def prepare_submit(payload: object, login: str, site: Site, request_id: int | None = None) -> Prepared:
+    """Judge a submission of ``login``.
+
+    Raises:
+        RequestRefused: with one sentence for the user.
+    """
+    asked = payloads.Submission.from_json(payload)
+    submission = _submission(asked, login, site.jobs)
+    _check_size(asked, submission, site.jobs)
+    rules.admit(site.rules, submission)
+    queue = submission.queue or site.jobs.default_queue
+    if queue not in site.queues:
+        raise _denied(f"the queue {excerpt(queue)} does not exist{did_you_mean(queue, site.queues)}")
+    request = _request(submission, site.jobs.default_walltime)
+    check_properties(request, site.cluster.kinds)
+    try:
+        resources, index = site.cluster.fitting(request)
+    except NeverFits as refusal:
+        raise NeverFits(f"the job could never start: {refusal}") from refusal
+    _warn_of_shared_files(asked, submission)
+    if asked.dry_run:
+        answer = _dry(asked, submission, request, queue, site)
+        return Prepared(lambda _: answer, rows=0)
+    message = job_message(
+        resources=resources,
+        walltime_s=request.alternatives[index].walltime_s,
+        name=submission.name,
+        queue=queue,
+        project=submission.project,
+        types=submission.types,
+    )
+    is_array = asked.array_count is not None or bool(asked.parameters)
+    new = _new_jobs(asked, submission, request, queue=queue, message=message, request_id=request_id)
+    return Prepared(
+        partial(_write, new=new, is_array=is_array, warnings=tuple(submission.warnings)),
+        rows=new.count,
+        wakes=(Reader.ALMIGHTY,),
+    )
+
+
+def _dry(
+    asked: payloads.Submission, submission: Submission, request: ResourceRequest, queue: str, site: Site
+) -> Submitted:
+    """What is told of a submission that goes no further."""
+    told: tuple[Estimate, ...] = ()
+    if site.look is not None and not submission.hold:
+        reading = site.look()
+        job = WaitingJob(
+            job_id=what_if.NOBODY,
+            queue=queue,
+            request_id=-1,
+            request=request,
+            submitted_s=reading.snapshot.now_s,
+            user=submission.user,
+            project=submission.project,
+            name=submission.name or "",
+            types=tuple(submission.types),
+            besteffort=submission.has_type("besteffort"),
+        )
+        told = what_if.estimates(reading, job)
+        if asked.dependencies:
+            submission.warn("the estimate does not consider the jobs that this one is to wait for")
+    return Submitted((), warnings=tuple(submission.warnings), estimates=told)
+
+
+def _write(conn: Connection, *, new: NewJobs, is_array: bool, warnings: tuple[str, ...]) -> Submitted:
+    job_ids = submissions.insert(conn, new)
+    return Submitted(job_ids, job_ids[0] if is_array else None, warnings)
+
+
+def _submission(asked: payloads.Submission, login: str, site: Jobs) -> Submission:
+    """The submission as the first rule sees it: levels and groups complete, walltimes as given."""
+    completed = complete(
+        asked.wishes,
+        groups=_default_groups(site.default_resources),
+        walltime_s=1,
+        aliases={"nodes": site.nodes_level},
+        everywhere=asked.filter,
+    )
+    alternatives = [
+        WantedAlternative(
+            [WantedGroup(list(group.levels), group.filter) for group in alternative.groups],
+            None if wish.walltime_s is None else timedelta(seconds=wish.walltime_s),
+        )
+        for wish, alternative in zip(asked.wishes, completed.alternatives, strict=True)
+    ]
+    return Submission(
+        user=login,
+        site=site,
+        command=asked.command,
+        directory=asked.directory,
+        alternatives=alternatives,
+        properties=None if asked.filter is None else render_filter(asked.filter),
+        queue=asked.queue,
+        name=asked.name,
+        project=asked.project or "default",
+        types=list(dict.fromkeys(asked.types)),
+        checkpoint=None if asked.checkpoint_s is None else timedelta(seconds=asked.checkpoint_s),
+        hold=asked.hold,
+        elements=len(asked.parameters) or asked.array_count or 1,
+    )
+
+
+@cache
+def _default_groups(resources: str) -> tuple[Group, ...]:
+    return parse_wish(resources).groups
+
+
+def _check_size(asked: payloads.Submission, submission: Submission, site: Jobs) -> None:
+    if submission.elements > site.max_array:
+        raise RequestRefused(
+            f"an array of {submission.elements} elements is over the limit of {site.max_array}",
+            exit_status=ExitStatus.ARRAY_OR_ALREADY,
+        )
+    size = len(asked.command) * submission.elements
+    if size > MAX_COMMANDS_BYTES:
+        raise _denied(
+            f"{submission.elements} commands of {len(asked.command)} characters are over the limit of "
+            f"{MAX_COMMANDS_BYTES} characters in all"
+        )
+    longest = len(asked.command.encode()) + max((1 + len(each.encode()) for each in asked.parameters), default=0)
+    if longest > MAX_COMMAND_BYTES:
+        raise _denied(
+            f"the command has {longest} bytes and no shell takes more than {MAX_COMMAND_BYTES}; put it into a script"
+        )
+    edges = len(asked.dependencies) * submission.elements
+    if edges > MAX_EDGES:
+        raise _denied(
+            f"{submission.elements} jobs that wait for {len(asked.dependencies)} others each are over the limit of "
+            f"{MAX_EDGES} dependencies in all"
+        )
+
+
+def _warn_of_shared_files(asked: payloads.Submission, submission: Submission) -> None:
+    for stream, path in (("stdout", asked.stdout), ("stderr", asked.stderr)):
+        if path is not None and "%jobid%" not in path and submission.elements > 1:
+            submission.warn(f"all elements write their {stream} to {path}; %jobid% in the name keeps them apart")
+
+
+def _request(submission: Submission, default_walltime: timedelta) -> ResourceRequest:
+    """What the rules left, as the scheduler wants it."""
+    alternatives = []
+    for wanted in submission.alternatives:
+        walltime_s = int((wanted.walltime or default_walltime).total_seconds())
+        if not 0 < walltime_s <= MAX_DURATION_S:
+            raise _denied(f"a walltime of {render_duration(max(walltime_s, 0))} is not possible")
+        groups = tuple(Group(tuple(group.levels), group.filter) for group in wanted.groups)
+        alternatives.append(Alternative(groups, walltime_s))
+    return ResourceRequest(tuple(alternatives))
+
+
+def _new_jobs(
+    asked: payloads.Submission,
+    submission: Submission,
+    request: ResourceRequest,
+    *,
+    queue: str,
+    message: str,
+    request_id: int | None,
+) -> NewJobs:
+    notify = notification_to_json(asked.notify)
+    return NewJobs(
+        request_id=request_id,
+        user=submission.user,
+        queue=queue,
+        project=submission.project,
+        name=submission.name,
+        types=tuple(submission.types),
+        command=submission.command,
+        directory=submission.directory,
+        stdout=asked.stdout or default_output(submission.name, "stdout"),
+        stderr=asked.stderr or default_output(submission.name, "stderr"),
+        hold=submission.hold,
+        message=message,
+        request=request_to_json(request),
+        wanted_resources=render_request(request),
+        properties=submission.properties,
+        initial_request=asked.initial_request,
+        umask=asked.umask,
+        # In the table a notification without tags is for all of them.
+        notify=None if notify is None else [notify | {"tags": notify["tags"] or None}],
+        checkpoint=submission.checkpoint,
+        checkpoint_signal=asked.signal or payloads.DEFAULT_CHECKPOINT_SIGNAL,
+        dependencies=_merged(asked.dependencies),
+        count=submission.elements,
+        parameters=asked.parameters,
+    )
+
+
+def _merged(dependencies: Sequence[Dependency]) -> tuple[Dependency, ...]:
+    by_job: dict[int, Dependency] = {}
+    for dependency in dependencies:
+        if by_job.setdefault(dependency.job_id, dependency) != dependency:
+            raise _denied(f"the job is to wait for job {dependency.job_id} in two different ways")
+    return tuple(by_job.values())
+
+
+def _denied(sentence: str) -> RequestRefused:
+    return RequestRefused(sentence, exit_status=ExitStatus.DENIED)

@@ -1,0 +1,1 @@
+"""The one process that an admin starts, and what brings it up."""

@@ -1,0 +1,168 @@
+"""What the server consists of: its modules, its processes, and what each is given.
+
+Whoever needs oarpy in memory before forking imports this.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import pwd
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from logging import getLogger
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
+
+from oarpy.almighty import calls
+from oarpy.almighty.calls import Calls
+from oarpy.almighty.leadership import is_readable
+from oarpy.almighty.loop import isolated
+from oarpy.almighty.supervision import Process
+from oarpy.automata.almighty import Event, Step
+from oarpy.database import processes
+from oarpy.database.connection import Epoch, is_absence, rename_sessions
+from oarpy.database.leadership import application_name
+from oarpy.drivers.postgresql import Account
+from oarpy.errors import NotLeader
+from oarpy.instance import Instance
+from oarpy.modules import appendice, judas, leon, node_change_state, runner, sarko
+from oarpy.modules.context import Context
+from oarpy.modules.scheduler import Scheduler
+from oarpy.settings import Settings
+
+logger = getLogger(__name__)
+
+#: Until the next try of a process that finds no database, and of a pass that failed.
+RETRY_S = 1.0
+#: The modules that almighty runs itself.
+MODULES: Mapping[Step, Callable[[Context], Event]] = {
+    Step.CHANGE_NODES: node_change_state.turn,
+    Step.KILL: leon.turn,
+    Step.WATCH: sarko.turn,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What is the same for all processes of one almighty.
+
+    ``engine`` was made, and has learnt what there is to know of the server, before
+    they were forked, which saves each of them 2 MiB; it has no connection at that time.
+    ``account`` is whom those become that need no root; None where there is nothing to give up.
+    """
+
+    instance: Instance
+    settings: Settings
+    engine: Engine
+    account: Account | None
+
+    def context(self, process: str, epoch: Epoch) -> Context:
+        """What ``process`` needs in ``epoch``; its sessions bear its name."""
+        rename_sessions(self.engine, application_name(epoch.number, process))
+        return Context(self.engine, self.settings, epoch)
+
+
+def children(around: Surroundings, scheduler_end: socket.socket) -> Sequence[Process]:
+    """The processes for the supervisor; the scheduler is called through ``scheduler_end``."""
+    unprivileged = partial(_live, around, account=around.account)
+    return (
+        Process("appendice", partial(unprivileged, "appendice", appendice.serve)),
+        Process(
+            "scheduler",
+            partial(unprivileged, "scheduler", partial(_serve_scheduler, end=scheduler_end)),
+            keeps=(scheduler_end.fileno(),),
+        ),
+        # Both act as the users whose jobs they serve.
+        Process("runner", partial(_live, around, "runner", runner.serve)),
+        Process("judas", partial(_live, around, "judas", judas.serve)),
+    )
+
+
+def steps(ctx: Context, scheduler: Calls) -> Mapping[Step, Callable[[], Event]]:
+    """What almighty does in each step but LISTEN."""
+    modules = {step: isolated(step.value, module, ctx) for step, module in MODULES.items()}
+    return {Step.SCHEDULE: scheduler.call, **modules}
+
+
+def registered(ctx: Context, epoch: Epoch, pids: Mapping[str, int], stop: int) -> bool:
+    """Say in the tables which processes run, as soon as the database is there; False when ``stop`` comes first."""
+    wait_s = 0.0
+    while not is_readable(stop, wait_s):
+        try:
+            with ctx.transaction() as conn:
+                processes.forget_earlier(conn, epoch.number)
+                for name, pid in pids.items():
+                    processes.register(conn, name, pid=pid, host=os.uname().nodename, epoch=epoch.number)
+        except DBAPIError as error:
+            if not is_absence(error):
+                raise
+            wait_s = RETRY_S
+        else:
+            return True
+    return False
+
+
+def _live(
+    around: Surroundings,
+    name: str,
+    serve: Callable[[Context, int], None],
+    epoch: Epoch,
+    stop: int,
+    account: Account | None = None,
+) -> int:
+    """The life of one process; its exit status."""
+    try:
+        if account is not None:
+            _become(account)
+        ctx = around.context(name, epoch)
+        if registered(ctx, epoch, {name: os.getpid()}, stop):
+            serve(ctx, stop)
+    except NotLeader:
+        logger.info("epoch %d has ended", epoch.number)
+    except Exception as error:  # the supervisor starts it again
+        if is_absence(error):
+            logger.warning("the database went away")
+        else:
+            logger.exception("failed", extra={"event": "PROCESS_FAILED"})
+        return 1
+    return 0
+
+
+def _become(account: Account) -> None:
+    """Give up root for good."""
+    os.initgroups(account.name, account.gid)
+    os.setgid(account.gid)
+    os.setuid(account.uid)
+    # Where libpq looks for passwords.
+    os.environ["HOME"] = pwd.getpwuid(account.uid).pw_dir
+
+
+class _Passes:
+    """The scheduler as it is called; one that failed begins anew, remembering nothing."""
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+        self._scheduler = Scheduler(ctx)
+        self._step = isolated("scheduler", lambda _: self._scheduler.turn(), ctx)
+
+    @property
+    def due_in_s(self) -> float | None:
+        return self._scheduler.due_in_s
+
+    def turn(self) -> Event:
+        outcome = self._step()
+        if outcome is Event.FAILED:
+            self._scheduler = Scheduler(self._ctx)
+            self._scheduler.due_in_s = RETRY_S
+        return outcome
+
+
+def _serve_scheduler(ctx: Context, stop: int, *, end: socket.socket) -> None:
+    # What a pass reads and keeps are tens of thousands of objects without cycles; by
+    # default they would all be searched for cycles several times in each pass.
+    gc.set_threshold(50_000, 20, 50)
+    calls.answer(_Passes(ctx), end, stop)

@@ -1,0 +1,1 @@
+"""The three machines of oarpy as data: job, resource, almighty."""

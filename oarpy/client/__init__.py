@@ -1,0 +1,1 @@
+"""How a command asks the server, waits for the answer, and reads what users may see."""

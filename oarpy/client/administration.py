@@ -1,0 +1,314 @@
+"""What an administrator changes: resources, properties, queues.
+
+The statements are those an administrator could type into psql: constraints and
+triggers check them, write history, and wake the server.  They stand here and not in
+``database``, whose SQLAlchemy takes longer to import than these commands to run.
+Each function is to be called inside a transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from psycopg2 import sql
+
+from oarpy.client.connection import Connection
+from oarpy.errors import RequestRefused
+from oarpy.model.exit_statuses import ExitStatus
+from oarpy.model.identifiers import is_property_name
+from oarpy.model.states import ResourceState
+from oarpy.model.wording import excerpt
+
+#: Set by other options, or by the server alone.
+SYSTEM_COLUMNS = frozenset({"resource_id", "state", "state_since", "finaud_decision", "drain"})
+#: What counts things of a host, and is one thing to a request.
+NUMBERED = frozenset({"cpu", "core"})
+#: A column of the view that shows resources; what -l takes for something other than a property.
+RESERVED = frozenset({"jobs", "walltime", "nodes"})
+#: Column types of the kinds of properties.
+KINDS = {"integer": "bigint", "text": "text", "real": "double precision", "boolean": "boolean"}
+#: What node_change_state takes as a person's word that a host's processes are gone.
+JOBS_ARE_GONE = "JOBS_ARE_GONE"
+# An ALTER TABLE waits behind running statements, and everything else behind it: rather try again.
+_LOCK_TIMEOUT = "SET LOCAL lock_timeout = '500ms'"
+
+
+def add_resource(conn: Connection, host: str | None, values: Mapping[str, str | None]) -> int:
+    """Insert a resource; returns its id."""
+    known = _check_settable(conn, values)
+    columns = dict(values)
+    if host is not None:
+        columns["network_address"] = host
+        if "host" in known:
+            columns.setdefault("host", host)
+    names = list(columns)
+    if not names:
+        return int(conn.value("INSERT INTO oar.resources DEFAULT VALUES RETURNING resource_id"))
+    statement = sql.SQL("INSERT INTO oar.resources ({}) VALUES ({}) RETURNING resource_id").format(
+        sql.SQL(", ").join(map(sql.Identifier, names)), sql.SQL(", ").join(sql.Placeholder() * len(names))
+    )
+    return int(conn.value(statement, [columns[name] for name in names]))
+
+
+def selected(conn: Connection, ids: Collection[int], hosts: Collection[str]) -> list[int]:
+    """The ids of the resources that are named, by id or by host, locked in order.
+
+    Raises:
+        RequestRefused: one does not exist.
+    """
+    rows = conn.rows(
+        "SELECT resource_id, network_address FROM oar.resources"
+        " WHERE resource_id = ANY(%s) OR network_address = ANY(%s) ORDER BY resource_id FOR UPDATE",
+        (list(ids), list(hosts)),
+    )
+    known_ids, known_hosts = {row[0] for row in rows}, {row[1] for row in rows}
+    for resource_id in ids:
+        if resource_id not in known_ids:
+            raise RequestRefused(f"there is no resource {resource_id}")
+    for host in hosts:
+        if host not in known_hosts:
+            raise RequestRefused(f"there is no host {excerpt(host)}")
+    return [row[0] for row in rows]
+
+
+def set_state(conn: Connection, ids: Sequence[int], state: ResourceState) -> None:
+    """Change the state of resources; the trigger checks and logs it."""
+    conn.change(
+        "UPDATE oar.resources SET state = %s, finaud_decision = false WHERE resource_id = ANY(%s)",
+        (state.value, list(ids)),
+    )
+
+
+def set_drain(conn: Connection, ids: Sequence[int], drain: bool) -> None:
+    """Let resources take no new jobs, or let them again."""
+    conn.change("UPDATE oar.resources SET drain = %s WHERE resource_id = ANY(%s)", (drain, list(ids)))
+
+
+def set_properties(conn: Connection, ids: Sequence[int], values: Mapping[str, str | None]) -> None:
+    """Give every resource these values; None unsets.
+
+    Raises:
+        RequestRefused: a property does not exist, or is the server's own.
+    """
+    _check_settable(conn, values)
+    assignments = [sql.SQL("{} = {}").format(sql.Identifier(name), sql.Placeholder()) for name in values]
+    statement = sql.SQL("UPDATE oar.resources SET {} WHERE resource_id = ANY({})").format(
+        sql.SQL(", ").join(assignments), sql.Placeholder()
+    )
+    conn.change(statement, [*values.values(), list(ids)])
+
+
+def repeated_numbers(conn: Connection, values: Mapping[str, str | None]) -> list[tuple[str, str, int]]:
+    """(property, number, hosts) of the numbers of processors and cores in ``values`` that several hosts have."""
+    numbered = {name: value for name, value in values.items() if name in NUMBERED and value is not None}
+    if not numbered:
+        return []
+    return [
+        (name, number, hosts)
+        for name, number, hosts in conn.rows("SELECT property, number, hosts FROM oar.repeated_numbers()")
+        if numbered.get(name) == number
+    ]
+
+
+def declare_jobs_gone(conn: Connection, ids: Sequence[int]) -> list[str]:
+    """Log a person's word that nothing runs any more on the hosts of ``ids``; returns these."""
+    return [
+        str(host)
+        for (host,) in conn.rows(
+            """
+            WITH gone AS (
+                SELECT array_agg(DISTINCT network_address) AS hosts FROM oar.resources
+                WHERE resource_id = ANY(%s) AND network_address <> ''
+            ), logged AS (
+                INSERT INTO oar.events (type, hosts, description)
+                SELECT %s, hosts, 'said by ' || SYSTEM_USER FROM gone WHERE hosts IS NOT NULL
+                RETURNING event_id, type, job_id, hosts, date, description
+            ), pending AS (
+                INSERT INTO oar.pending_events (event_id, type, job_id, hosts, date, description)
+                SELECT * FROM logged
+            ), woken AS (
+                SELECT pg_notify('oar_almighty', '') FROM logged WHERE pg_notification_queue_usage() < 0.5
+            )
+            SELECT unnest(hosts) FROM logged LEFT JOIN woken ON true
+            """,
+            (list(ids), JOBS_ARE_GONE),
+        )
+    ]
+
+
+def properties(conn: Connection) -> list[tuple[str, str]]:
+    """Name and kind of every property that administrators defined."""
+    return [(name, kind) for name, kind in conn.rows("SELECT name, kind FROM oar.visible_properties ORDER BY name")]
+
+
+def add_property(conn: Connection, name: str, kind: str) -> None:
+    """Add a column to ``resources``, unknown everywhere.
+
+    Raises:
+        RequestRefused: it cannot have this name, or there is one already.
+    """
+    _check_name(conn, name)
+    conn.rows(_LOCK_TIMEOUT)
+    conn.rows(sql.SQL("ALTER TABLE oar.resources ADD COLUMN {} {}").format(sql.Identifier(name), sql.SQL(KINDS[kind])))
+    conn.rows("INSERT INTO oar.properties (name, kind, added_by) VALUES (%s, %s, SYSTEM_USER)", (name, kind))
+    _refresh(conn)
+
+
+def remove_property(conn: Connection, name: str, *, force: bool) -> int:
+    """Drop a column of ``resources``; with ``force`` waiting jobs whose request names it are held, and counted.
+
+    Raises:
+        RequestRefused: there is none, or live requests name it.
+    """
+    _check_defined(conn, name)
+    users = jobs_naming(conn, name)
+    waiting = [job_id for job_id, state in users if state == "Waiting"]
+    if users and not force:
+        listed = ", ".join(str(job_id) for job_id, _ in users[:5]) + (", …" if len(users) > 5 else "")
+        raise RequestRefused(
+            f"{len(users)} jobs name {name} in their requests ({listed}); --force holds those that wait"
+        )
+    held = _hold(conn, waiting, f"the property {name}, which its request names, was removed") if waiting else 0
+    conn.rows(_LOCK_TIMEOUT)
+    conn.rows("DROP VIEW oar.visible_resources")
+    conn.rows(sql.SQL("ALTER TABLE oar.resources DROP COLUMN {}").format(sql.Identifier(name)))
+    conn.rows("DELETE FROM oar.properties WHERE name = %s", (name,))
+    _refresh(conn)
+    return held
+
+
+def rename_property(conn: Connection, old: str, new: str) -> None:
+    """Rename a column of ``resources``; refused while live requests name it."""
+    _check_defined(conn, old)
+    _check_name(conn, new)
+    users = jobs_naming(conn, old)
+    if users:
+        raise RequestRefused(f"{len(users)} jobs name {old}, job {users[0][0]} first")
+    conn.rows(_LOCK_TIMEOUT)
+    conn.rows("DROP VIEW oar.visible_resources")
+    conn.rows(
+        sql.SQL("ALTER TABLE oar.resources RENAME COLUMN {} TO {}").format(sql.Identifier(old), sql.Identifier(new))
+    )
+    conn.rows("UPDATE oar.properties SET name = %s WHERE name = %s", (new, old))
+    _refresh(conn)
+
+
+def jobs_naming(conn: Connection, name: str) -> list[tuple[int, str]]:
+    """Id and state of the jobs that have not ended and whose requests name the property."""
+    from oarpy.model.resource_grammar import properties_of, request_from_json
+
+    rows = conn.rows(
+        """
+        SELECT any_value(r.request), array_agg(j.job_id ORDER BY j.job_id),
+            array_agg(j.state::text ORDER BY j.job_id)
+        FROM oar.jobs j JOIN oar.job_requests r USING (job_request_id) WHERE j.stopped_at IS NULL
+        GROUP BY job_request_id
+        """
+    )
+    return [
+        job
+        for request, job_ids, job_states in rows
+        if name in properties_of(request_from_json(request))
+        for job in zip(job_ids, job_states, strict=True)
+    ]
+
+
+def _hold(conn: Connection, job_ids: Sequence[int], reason: str) -> int:
+    """Hold those of the jobs that wait still, each with an event that tells why; how many they are."""
+    return conn.change(
+        """
+        WITH locked AS (
+            SELECT job_id FROM oar.jobs WHERE state = 'Waiting' AND job_id = ANY(%s)
+            ORDER BY job_id FOR NO KEY UPDATE
+        ), held AS (
+            UPDATE oar.jobs SET state = 'Hold' WHERE job_id IN (SELECT job_id FROM locked) RETURNING job_id
+        ), forgotten AS (
+            DELETE FROM oar.predictions WHERE job_id IN (SELECT job_id FROM held)
+        )
+        INSERT INTO oar.events (type, job_id, description) SELECT 'HOLD_WAITING_JOB', job_id, %s FROM held
+        """,
+        (list(job_ids), reason),
+    )
+
+
+def queues(conn: Connection) -> list[dict[str, Any]]:
+    """Every queue, the one of highest priority first."""
+    names = ("queue_name", "priority", "state", "policy", "depth")
+    rows = conn.rows(f"SELECT {', '.join(names)} FROM oar.visible_queues ORDER BY priority DESC, queue_name")
+    return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+def add_queue(conn: Connection, name: str, priority: int, policy: str, depth: int | None) -> None:
+    """Insert an active queue."""
+    conn.change(
+        "INSERT INTO oar.queues (queue_name, priority, policy, depth) VALUES (%s, %s, %s, %s)",
+        (name, priority, policy, depth),
+    )
+
+
+def change_queue(conn: Connection, name: str, changes: Mapping[str, object]) -> None:
+    """Give a queue new values for some columns; raises ``RequestRefused`` when there is no such queue."""
+    assignments = [sql.SQL("{} = {}").format(sql.Identifier(column), sql.Placeholder()) for column in changes]
+    statement = sql.SQL("UPDATE oar.queues SET {} WHERE queue_name = {}").format(
+        sql.SQL(", ").join(assignments), sql.Placeholder()
+    )
+    if not conn.change(statement, [*changes.values(), name]):
+        raise RequestRefused(f"there is no queue {excerpt(name)}")
+
+
+def set_every_queue(conn: Connection, state: str) -> None:
+    """Start or stop all queues."""
+    conn.change("UPDATE oar.queues SET state = %s", (state,))
+
+
+def remove_queue(conn: Connection, name: str) -> None:
+    """Delete a queue; the database refuses one that has jobs."""
+    if not conn.change("DELETE FROM oar.queues WHERE queue_name = %s", (name,)):
+        raise RequestRefused(f"there is no queue {excerpt(name)}")
+
+
+def _wake(conn: Connection) -> None:
+    conn.rows("SELECT pg_notify('oar_almighty', '') WHERE pg_notification_queue_usage() < 0.5")
+
+
+def _check_settable(conn: Connection, names: Iterable[str]) -> frozenset[str]:
+    """The columns of ``resources``, among which all ``names`` are, and none of the server's own."""
+    known = _columns(conn)
+    for name in names:
+        if name in SYSTEM_COLUMNS:
+            raise RequestRefused(f"{name} is no property to be set")
+        if name not in known:
+            raise RequestRefused(f"there is no property {excerpt(name)}")
+    return known
+
+
+def _columns(conn: Connection) -> frozenset[str]:
+    found = conn.rows(
+        "SELECT attname FROM pg_attribute"
+        " WHERE attrelid = 'oar.resources'::regclass AND attnum > 0 AND NOT attisdropped"
+    )
+    return frozenset(name for (name,) in found)
+
+
+def _refresh(conn: Connection) -> None:
+    conn.rows("SELECT oar.refresh_visible_resources()")
+    conn.change("UPDATE oar.topology SET version = version + 1")
+    _wake(conn)
+
+
+def _check_name(conn: Connection, name: str) -> None:
+    if name in RESERVED:
+        raise RequestRefused(f"{name} means something else in requests or listings", exit_status=ExitStatus.DENIED)
+    if not is_property_name(name):
+        raise RequestRefused(
+            f"{excerpt(name)} cannot be the name of a property; small letters, digits and _ make one",
+            exit_status=ExitStatus.SYNTAX,
+        )
+    if name in _columns(conn):
+        raise RequestRefused(f"resources have a column {name} already", exit_status=ExitStatus.DENIED)
+
+
+def _check_defined(conn: Connection, name: str) -> None:
+    if name not in dict(properties(conn)):
+        raise RequestRefused(f"there is no property {excerpt(name)} that could be changed")

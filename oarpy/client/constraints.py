@@ -1,0 +1,35 @@
+"""What the constraints on the tables that administrators change want, in words.
+
+PostgreSQL names the constraint that refuses a row, which tells a person nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+NOT_NULL_VIOLATION = "23502"
+
+_WANTED = {
+    "queues_pkey": "there is a queue of this name already",
+    "queues_queue_name_check": "the name of a queue is a letter, then letters, digits, _, - and ., 63 in all at most",
+    "queues_priority_check": "the priority of a queue is a number from -1000000 to 1000000",
+    "queues_policy_check": "the policy of a queue is conservative, easy or first:N",
+    "queues_depth_check": "the N of the policy first:N is 1 or more",
+    "queues_policy_depth_check": "the policy first, and no other, wants the number of jobs to plan, as in first:5",
+    "resources_pkey": "there is a resource with this id already",
+    "resources_resource_id_check": "the id of a resource is 1 or more",
+    "resources_type_check": "the type of a resource cannot be empty",
+    "resources_cpuset_check": "cpuset is a list of the kernel's numbers of processors, such as 3, 0-3 or 0,32",
+    "resources_network_address_check": "a resource of type default needs a network_address: the name of its host",
+    "resources_network_address_name_check": "the name of a host is letters, digits, ., _, : and -, no - first",
+    "properties_pkey": "there is a property of this name already",
+    "properties_name_check": "the name of a property is small letters, digits and _, 63 at most, no digit first",
+    "properties_kind_check": "the kind of a property is integer, text, real or boolean",
+}
+
+
+def in_words(sqlstate: str, diagnosis: Any) -> str | None:
+    """What the constraint wanted that ``diagnosis`` of a driver's error names, where there are words for it."""
+    if sqlstate == NOT_NULL_VIOLATION:
+        return f"{diagnosis.column_name} must have a value"
+    return _WANTED.get(diagnosis.constraint_name or "")

@@ -1,0 +1,1 @@
+"""The commands: parse, ask or read, print.  One file each."""

@@ -1,0 +1,64 @@
+"""``oardel``: delete jobs, or send them a signal."""
+
+from __future__ import annotations
+
+import click
+
+from oarpy.commands.jobs import names_jobs, order
+from oarpy.commands.session import OarCommand, run, with_version
+from oarpy.commands.signals import parse_signal
+from oarpy.errors import SyntaxRefused
+from oarpy.model.exit_statuses import ExitStatus
+from oarpy.model.payloads import JobOutcome
+
+UNSUPPORTED = {
+    "-b": "changing the type besteffort",
+    "--besteffort": "changing the type besteffort",
+    "--sql": "choosing jobs by a condition",
+    "--force-terminate-finishing-job": "ending a job whose processes may still run",
+}
+
+
+@click.command("oardel", cls=OarCommand, unsupported=UNSUPPORTED)
+@names_jobs
+@click.option("-c", "--checkpoint", is_flag=True, help="Send the checkpoint signal instead.")
+@click.option("-s", "--signal", metavar="SIGNAL", help="Send this signal instead.")
+@with_version
+def oardel(ids: tuple[str, ...], arrays: tuple[str, ...], checkpoint: bool, signal: str | None) -> int:
+    """Delete jobs, whether they wait or run.
+
+    \b
+    Examples:
+        oardel 4242 4243
+        oardel --array 4242
+        oardel -s SIGUSR1 4242
+
+    All of several jobs are tried; the status is the worst: 1 for a job that is
+    unknown or not yours, 5 for a signal to a job that does not run, 6 for a job
+    that is being deleted already.
+    """
+    if checkpoint and signal:
+        raise SyntaxRefused("a signal and the checkpoint signal at once", exit_status=ExitStatus.REFUSED)
+    if checkpoint:
+        return order("checkpoint", ids, arrays, show=_show_signal)
+    if signal is not None:
+        return order("signal", ids, arrays, signal=parse_signal(signal), show=_show_signal)
+    registered: list[str] = []
+
+    def show(job: JobOutcome) -> None:
+        click.echo(f"Deleting the job = {job.job_id} ...{job.outcome}" + ("" if job.status else "."))
+        if not job.status:
+            registered.append(str(job.job_id))
+
+    status = order("delete", ids, arrays, show=show)
+    if registered:
+        click.echo(f"To be deleted now: {' '.join(registered)}")
+    return status
+
+
+def _show_signal(job: JobOutcome) -> None:
+    click.echo(f"Signalling the job = {job.job_id} ...{job.outcome}" + ("" if job.status else "."))
+
+
+def main() -> None:
+    run(oardel)

@@ -1,0 +1,107 @@
+"""``oarqueue``: the queues of jobs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import click
+
+from oarpy.client import administration
+from oarpy.client.connection import Connection
+from oarpy.commands.session import OarCommand, connect, connect_as_admin, run, with_version
+from oarpy.errors import SyntaxRefused
+from oarpy.model.exit_statuses import ExitStatus
+from oarpy.model.states import QueueState
+from oarpy.model.wording import excerpt
+
+
+@click.command("oarqueue", cls=OarCommand)
+@click.option("-l", "--list", "as_list", is_flag=True, help="Show the queues; so does no option at all.")
+@click.option("-e", "--enable", metavar="NAME", help="Let the jobs of a queue start.")
+@click.option("-d", "--disable", metavar="NAME", help="Let no job of a queue start.")
+@click.option("-E", "--enable-all", is_flag=True, help="The same for all queues.")
+@click.option("-D", "--disable-all", is_flag=True, help="The same for all queues.")
+@click.option(
+    "--add",
+    metavar="NAME,PRIORITY[,POLICY]",
+    help="Add a queue; POLICY is conservative (the default), easy, or first:N.",
+)
+@click.option("--change", metavar="NAME,PRIORITY[,POLICY]", help="Change a queue.")
+@click.option("--remove", metavar="NAME", help="Remove a queue without jobs.")
+@click.option("-J", "--json", "as_json", is_flag=True, help="Show them as JSON.")
+@with_version
+def oarqueue(
+    as_list: bool,
+    enable: str | None,
+    disable: str | None,
+    enable_all: bool,
+    disable_all: bool,
+    add: str | None,
+    change: str | None,
+    remove: str | None,
+    as_json: bool,
+) -> None:
+    """Show, add, change, start, stop or remove queues.
+
+    \b
+    Examples:
+        oarqueue
+        oarqueue --add night,5,easy
+        oarqueue -d default
+
+    Only root and the owner of the instance may change them.
+    """
+    named = [each for each in (enable, disable, add, change, remove) if each is not None]
+    if len(named) + enable_all + disable_all + (as_list or as_json) > 1:
+        raise SyntaxRefused("only one change at a time", exit_status=ExitStatus.REFUSED)
+    if enable is not None:
+        _change(lambda conn: administration.change_queue(conn, enable, {"state": QueueState.ACTIVE.value}))
+    elif disable is not None:
+        _change(lambda conn: administration.change_queue(conn, disable, {"state": QueueState.NOT_ACTIVE.value}))
+    elif enable_all or disable_all:
+        state = QueueState.ACTIVE if enable_all else QueueState.NOT_ACTIVE
+        _change(lambda conn: administration.set_every_queue(conn, state.value))
+    elif add is not None:
+        name, priority, policy, depth = _queue(add)
+        _change(lambda conn: administration.add_queue(conn, name, priority, policy or "conservative", depth))
+    elif change is not None:
+        name, priority, policy, depth = _queue(change)
+        planned = {} if policy is None else {"policy": policy, "depth": depth}
+        _change(lambda conn: administration.change_queue(conn, name, {"priority": priority, **planned}))
+    elif remove is not None:
+        _change(lambda conn: administration.remove_queue(conn, remove))
+    else:
+        _show(as_json)
+
+
+def _change(work: Callable[[Connection], None]) -> None:
+    connection: Connection = connect_as_admin()
+    connection.transaction(work)
+
+
+def _queue(text: str) -> tuple[str, int, str | None, int | None]:
+    """Name, priority, policy and depth of ``name,priority[,policy[:depth]]``."""
+    parts = text.split(",")
+    try:
+        name, priority = parts[0], int(parts[1])
+        policy, colon, depth = (parts[2] if len(parts) == 3 else "").partition(":")
+        if len(parts) > 3:
+            raise ValueError
+        return name, priority, policy or None, int(depth) if colon else None
+    except (ValueError, IndexError):
+        raise SyntaxRefused(f"{excerpt(text)} is not NAME,PRIORITY[,POLICY]", exit_status=ExitStatus.REFUSED) from None
+
+
+def _show(as_json: bool) -> None:
+    found = administration.queues(connect())
+    if as_json:
+        click.echo(json.dumps({queue.pop("queue_name"): queue for queue in found}, indent=2))
+        return
+    for queue in found:
+        policy = queue["policy"] if queue["depth"] is None else f"{queue['policy']}:{queue['depth']}"
+        click.echo(f"{queue['queue_name']}\npriority = {queue['priority']}\npolicy = {policy}\n{queue['state']}\n")
+
+
+def main() -> None:
+    run(oarqueue)

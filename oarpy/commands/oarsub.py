@@ -1,0 +1,301 @@
+"""``oarsub``: submit jobs.
+
+On the way of this command stand click, psycopg2 and what a plain submission needs;
+a test freezes the list.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+
+from oarpy.commands.session import OarCommand, ask, connect, granted, run, tell, with_version
+from oarpy.errors import RequestRefused, SyntaxRefused
+from oarpy.model.dependencies import parse_dependency
+from oarpy.model.exit_statuses import ExitStatus
+from oarpy.model.payloads import Submission, Submitted
+from oarpy.model.resource_grammar import parse_wishes
+from oarpy.model.wording import excerpt
+
+UNSUPPORTED = {
+    "-I": "interactive jobs",
+    "--interactive": "interactive jobs",
+    "-C": "connecting to a running job",
+    "--connect": "connecting to a running job",
+    "-r": "advance reservations",
+    "--reservation": "advance reservations",
+    "-k": "job keys",
+    "--use-job-key": "job keys",
+    "-i": "job keys",
+    "--import-job-key-from-file": "job keys",
+    "--import-job-key-inline": "job keys",
+    "--import-job-key-inline-priv": "job keys",
+    "-e": "job keys",
+    "--export-job-key-to-file": "job keys",
+    "--resubmit": "submitting an ended job again",
+    "-T": "tokens for the API",
+    "--api-token": "tokens for the API",
+    "--stagein": "staging files in",
+    "--stagein-md5sum": "staging files in",
+    "-v": "verbosity",
+    "--verbose": "verbosity",
+}
+#: Options that a script may name and that add to those of the command line; the rest gives way to them.
+_ADDED = ("resource", "type", "anterior")
+
+
+@click.command("oarsub", cls=OarCommand, unsupported=UNSUPPORTED)
+@click.option(
+    "-l", "--resource", multiple=True, metavar="REQUEST", help="Resources and walltime; given again, an alternative."
+)
+@click.option("-p", "--property", multiple=True, metavar="FILTER", help="What every resource must satisfy.")
+@click.option("-q", "--queue", metavar="NAME", help="Queue.")
+@click.option("-t", "--type", multiple=True, metavar="TYPE", help="Job type, such as besteffort; can be repeated.")
+@click.option("-n", "--name", metavar="NAME", help="Name of the job.")
+@click.option("--project", metavar="NAME", help="Project of the job.")
+@click.option("-d", "--directory", metavar="DIR", help="Working directory; the current one by default.")
+@click.option("-O", "--stdout", metavar="FILE", help="File for the output; %jobid% and %jobname% are replaced.")
+@click.option("-E", "--stderr", metavar="FILE", help="File for the errors, likewise.")
+@click.option(
+    "-a",
+    "--anterior",
+    "--after",
+    multiple=True,
+    metavar="[KIND:]ID[,MIN[,MAX]]",
+    help="Wait for job ID; KIND is after, afterok, afternotok or afterany (the default).",
+)
+@click.option("--array", type=int, metavar="N", help="N jobs that differ by OAR_ARRAY_INDEX.")
+@click.option("--array-param-file", metavar="FILE", help="One job for each line, which is appended to the command.")
+@click.option("--hold", is_flag=True, help="Submit in state Hold; oarresume releases it.")
+@click.option("--notify", metavar="NOTIFICATION", help="[TAG,...]mail:ADDRESS or [TAG,...]exec:/PATH WORDS.")
+@click.option("--checkpoint", type=int, metavar="SECONDS", help="Send the signal so long before the walltime ends.")
+@click.option("--signal", metavar="SIGNAL", help="The signal of --checkpoint, by number or name; SIGUSR2 by default.")
+@click.option("-S", "--scanscript", is_flag=True, help="COMMAND is a script with lines of options: #OAR -l core=2")
+@click.option("--dry-run", is_flag=True, help="Submit nothing; say when and where the job would start.")
+@click.option("-J", "--json", "as_json", is_flag=True, help="Print the ids as JSON as well.")
+@click.option("--key", metavar="KEY", help="Ask again what became of the request with this key.")
+@click.argument("command", nargs=-1)
+@with_version
+@click.pass_context
+def oarsub(ctx: click.Context, /, **options: Any) -> None:
+    """Submit COMMAND, a line for the shell, as a job.
+
+    \b
+    Examples:
+        oarsub -l /host=2/core=4,walltime=1:30 ./simulate
+        oarsub --array 100 -t besteffort 'echo $OAR_ARRAY_INDEX'
+        oarsub -S ./script.sh
+
+    With --key and no COMMAND it only asks what an earlier request came to.
+    """
+    key = _key(options["key"])
+    if key and not options["command"]:
+        _print(Submitted.from_json(_earlier(key)), options)
+        return
+    submission = _submission(ctx, options)
+    document = submission.to_json()
+    # The server looks again; here it spares a refusal the way to it.
+    Submission.from_json(document)
+    answer = Submitted.from_json(ask("submit", document, key=key))
+    _print(answer, options)
+
+
+def _key(text: str | None) -> str | None:
+    if text is None:
+        return None
+    from oarpy.client.asking import check_key
+
+    return check_key(text)
+
+
+def _earlier(key: str) -> Mapping[str, Any]:
+    from oarpy.client.asking import earlier_answer
+
+    return granted(earlier_answer(connect(), key))
+
+
+def _submission(ctx: click.Context, options: Mapping[str, Any]) -> Submission:
+    directory = _current_directory()
+    command = " ".join(options["command"])
+    initial_request = shlex.join(["oarsub", *sys.argv[1:]])
+    properties = list(options["property"][-1:])
+    if options["scanscript"]:
+        command, said = _scan(ctx, options["command"], directory)
+        options = _merged(ctx, options, said)
+        properties += said["property"]
+        initial_request += "\n#OAR " + shlex.join(said["arguments"]) if said["arguments"] else ""
+    if not command.strip():
+        raise RequestRefused("no command was given", exit_status=ExitStatus.NOTHING_TO_DO)
+    if options["array"] is not None and options["array"] < 1:
+        raise SyntaxRefused("an array has at least one job", exit_status=ExitStatus.ARRAY_OR_ALREADY)
+    return Submission(
+        command=command,
+        directory=os.path.join(directory, options["directory"]) if options["directory"] else directory,
+        wishes=parse_wishes(options["resource"]),
+        resources=tuple(options["resource"]),
+        queue=options["queue"],
+        name=options["name"],
+        project=options["project"],
+        types=tuple(options["type"]),
+        stdout=options["stdout"],
+        stderr=options["stderr"],
+        checkpoint_s=options["checkpoint"],
+        signal=_signal(options["signal"]),
+        hold=options["hold"],
+        dependencies=tuple(map(parse_dependency, options["anterior"])),
+        array_count=options["array"],
+        parameters=_parameters(options["array_param_file"]),
+        initial_request=initial_request,
+        umask=_umask(),
+        dry_run=options["dry_run"],
+        **_filtered(properties),
+        **_notified(options["notify"]),
+    )
+
+
+def _current_directory() -> str:
+    try:
+        return os.getcwd()
+    except OSError as error:
+        raise RequestRefused(f"the current directory cannot be told: {error.strerror}") from error
+
+
+def _scan(ctx: click.Context, words: Sequence[str], directory: str) -> tuple[str, dict[str, Any]]:
+    """The command that a script with ``#OAR`` lines is, and the options that they name."""
+    if not words:
+        raise RequestRefused("no command was given", exit_status=ExitStatus.NOTHING_TO_DO)
+    from oarpy.model.scripts import script_arguments
+
+    path, blank, arguments = words[0], "", ""
+    if not os.path.exists(os.path.join(directory, path)):
+        path, blank, arguments = words[0].partition(" ")
+    path = os.path.abspath(os.path.join(directory, path))
+    said = script_arguments(_read(path, "script", ExitStatus.SCRIPT))
+    if not os.access(path, os.X_OK):
+        raise RequestRefused(f"the script {excerpt(path)} is not executable", exit_status=ExitStatus.SCRIPT)
+    try:
+        scanned = ctx.command.make_context("oarsub", list(said))
+    except (click.UsageError, click.exceptions.Exit) as error:
+        problem = error.format_message() if isinstance(error, click.UsageError) else "it asks for help"
+        raise SyntaxRefused(f"in an #OAR line of {excerpt(path)}: {problem}", exit_status=ExitStatus.SCRIPT) from error
+    if scanned.params["command"]:
+        word = excerpt(scanned.params["command"][0])
+        raise SyntaxRefused(
+            f"an #OAR line of {excerpt(path)} has {word}, which is no option", exit_status=ExitStatus.SCRIPT
+        )
+    named = {name: value for name, value in scanned.params.items() if _is_said(scanned, name)}
+    command = " ".join([shlex.quote(path) + blank + arguments, *words[1:]])
+    return command, {"property": (), **named, "arguments": said}
+
+
+def _is_said(ctx: click.Context, name: str) -> bool:
+    return ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+
+
+def _merged(ctx: click.Context, options: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of the command line, and those of the script that they leave room for."""
+    merged = dict(options)
+    for name, value in said.items():
+        if name in _ADDED:
+            merged[name] = (*options[name], *value)
+        elif name in ("property", "arguments", "scanscript"):
+            continue
+        elif not _is_said(ctx, name):
+            merged[name] = value
+        elif value != options[name]:
+            tell(f"--{name.replace('_', '-')} of the script gives way to that of the command line")
+    return merged
+
+
+def _filtered(properties: Sequence[str]) -> dict[str, Any]:
+    if not properties:
+        return {}
+    from oarpy.model.filter_grammar import all_of, parse_filter
+
+    trees = [parse_filter(text) for text in properties]
+    text = properties[0] if len(properties) == 1 else " AND ".join(f"({text})" for text in properties)
+    return {"properties": text, "filter": all_of(*trees)}
+
+
+def _notified(text: str | None) -> dict[str, Any]:
+    if text is None:
+        return {}
+    from oarpy.model.notifications import parse_notification
+
+    return {"notify": parse_notification(text)}
+
+
+def _parameters(path: str | None) -> tuple[str, ...]:
+    if path is None:
+        return ()
+    from oarpy.model.array_parameters import parse_array_parameters
+
+    return parse_array_parameters(_read(path, "file of array parameters", ExitStatus.PARAMETER_FILE))
+
+
+def _signal(text: str | None) -> int | None:
+    if text is None:
+        return None
+    from oarpy.commands.signals import parse_signal
+
+    return parse_signal(text)
+
+
+def _read(path: str, what: str, status: ExitStatus) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="strict", newline="") as file:
+            return file.read()
+    except OSError as error:
+        raise RequestRefused(
+            f"the {what} {excerpt(path)} cannot be read: {error.strerror}", exit_status=status
+        ) from error
+    except UnicodeDecodeError as error:
+        raise RequestRefused(f"the {what} {excerpt(path)} is not text in UTF-8", exit_status=status) from error
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
+def _print(answer: Submitted, options: Mapping[str, Any]) -> None:
+    for warning in answer.warnings:
+        tell(warning)
+    if options["dry_run"]:
+        _print_estimates(answer, as_json=options["as_json"])
+        return
+    lines = [f"OAR_JOB_ID={job_id}" for job_id in answer.job_ids]
+    if answer.array_id is not None:
+        lines.append(f"OAR_ARRAY_ID={answer.array_id}")
+    if options["as_json"]:
+        # A text, because programs put it among their arguments as it is.
+        lines += [f'{{\n   "job_id" : "{job_id}"\n}}' for job_id in answer.job_ids]
+    click.echo("\n".join(lines))
+
+
+def _print_estimates(answer: Submitted, *, as_json: bool) -> None:
+    if as_json:
+        import json
+
+        click.echo(json.dumps([estimate.to_json() for estimate in answer.estimates], indent=2))
+        return
+    from oarpy.commands.listing import shown_date, shown_hosts
+
+    click.echo("This would be accepted.")
+    for estimate in answer.estimates:
+        if estimate.start_s is None:
+            click.echo(f"{estimate.wanted}: does not start; {estimate.reason}")
+        else:
+            where = f" on {shown_hosts(estimate.hosts)}" if estimate.hosts else ""
+            why = f"; {estimate.reason}" if estimate.reason else ""
+            click.echo(f"{estimate.wanted}: starts {shown_date(estimate.start_s)}{where}{why}")
+
+
+def main() -> None:
+    run(oarsub)

@@ -1,0 +1,354 @@
+"""What the runner reads and writes of jobs: launches, what became of them, and what hosts were asked.
+
+Everything is done to many jobs at once, and only to those whose attempt is still
+the one that is spoken of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import chain
+from typing import Any, NamedTuple
+
+from sqlalchemy import Integer, Interval, Text, bindparam, cast, func, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.engine import Connection
+
+from oarpy.automata.job import JobEvent
+from oarpy.database import allocations, jobs
+from oarpy.database.tables import END_CAUSE
+from oarpy.database.tables import jobs as jobs_table
+from oarpy.model.ranges import parsed_ranges
+from oarpy.model.states import EndCause, JobId, JobState, OrderKind
+
+
+@dataclass(frozen=True, slots=True)
+class ToRun:
+    """A job that holds resources, with all that its launch needs.  ``resources`` are their ids, ascending."""
+
+    job_id: JobId
+    attempt: int
+    array_id: int
+    array_index: int
+    name: str | None
+    user: str
+    project: str
+    types: tuple[str, ...]
+    command: str
+    directory: str
+    stdout: str
+    stderr: str
+    walltime: timedelta
+    umask: int
+    resources: tuple[int, ...]
+    head: str | None
+
+
+class Known(NamedTuple):
+    """What the tables say of a job that a host speaks of."""
+
+    attempt: int
+    state: JobState
+    head: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How an attempt ended.  ``ran`` is how long ago it began, None when its command never did."""
+
+    job_id: JobId
+    cause: EndCause
+    status: int | None
+    began: timedelta | None
+    ran: bool
+
+
+@dataclass(frozen=True, slots=True)
+class OpenOrder:
+    """An order that is not done.  ``state`` and what follows are the job's, None where the order is for a host."""
+
+    order_id: int
+    kind: OrderKind
+    job_id: JobId | None
+    attempt: int | None
+    host: str | None
+    signal: int | None
+    exterminate: bool
+    begun: bool
+    late: bool
+    state: JobState | None
+    current_attempt: int | None
+    head: str | None
+    types: tuple[str, ...]
+    cause: EndCause
+
+
+_COLUMNS = """
+    SELECT j.job_id, j.attempt, j.array_id, j.array_index, j.job_name, j.job_user, j.project, j.types, j.command,
+        j.launching_directory, j.stdout_file, j.stderr_file, j.walltime, r.umask, a.resources::text AS resources, j.head
+    FROM jobs j JOIN job_requests r USING (job_request_id) JOIN allocations a ON a.job_id = j.job_id
+"""
+_TO_LAUNCH = text(
+    _COLUMNS + "WHERE j.stopped_at IS NULL AND j.state = 'toLaunch' AND upper_inf(a.held) ORDER BY j.job_id LIMIT :most"
+)
+_LAUNCHING = text(
+    _COLUMNS + "WHERE j.stopped_at IS NULL AND j.state = 'Launching' AND j.head = :host AND upper_inf(a.held) "
+    "ORDER BY j.job_id"
+)
+_LIVE = text(
+    "SELECT job_id, attempt, state, head FROM jobs WHERE stopped_at IS NULL "
+    "AND state IN ('Launching', 'Running', 'Suspended', 'Resuming') "
+    "AND NOT EXISTS (SELECT FROM unnest(types) AS t WHERE split_part(t, '=', 1) = 'noop') ORDER BY job_id"
+)
+_KNOWN = text("SELECT job_id, attempt, state, head FROM jobs WHERE job_id = ANY(CAST(:jobs AS bigint[]))")
+_WISHED_DEAD = text(
+    "SELECT job_id, cause FROM frag_jobs WHERE state <> 'FRAGGED' AND job_id = ANY(CAST(:jobs AS bigint[]))"
+)
+# What inner jobs still lie in stays Finishing until they are over.
+_FINISHING = text(
+    """
+    SELECT j.job_id, j.end_cause, j.job_user, j.head FROM jobs j
+    WHERE j.stopped_at IS NULL AND j.state = 'Finishing' AND NOT EXISTS (
+        SELECT FROM allocations i WHERE i.space = j.job_id AND i.space <> 0 AND upper_inf(i.held))
+    ORDER BY j.job_id
+    """
+)
+_SET_SUSPENDED = text(
+    "UPDATE allocations SET suspended = true WHERE upper_inf(held) AND job_id = ANY(CAST(:jobs AS bigint[]))"
+)
+_COUNT_SUSPENSION = text(
+    """
+    UPDATE jobs j SET suspended_for = suspended_for + (now() - l.since)
+    FROM (SELECT job_id, max(date_start) AS since FROM job_state_logs
+          WHERE job_state = 'Suspended' AND job_id = ANY(CAST(:jobs AS bigint[])) GROUP BY job_id) l
+    WHERE j.job_id = l.job_id
+    """
+)
+_OPEN_ORDERS = text(
+    """
+    SELECT o.order_id, o.kind, o.job_id, o.attempt, o.host, o.signal, o.exterminate,
+        o.begun_at IS NOT NULL AS begun, o.deadline <= now() AS late, j.state, j.attempt AS current_attempt, j.head,
+        j.types, COALESCE(f.cause, 'killed') AS cause
+    FROM orders o LEFT JOIN jobs j USING (job_id) LEFT JOIN frag_jobs f USING (job_id)
+    WHERE o.done_at IS NULL ORDER BY o.order_id
+    """
+)
+_BEGIN_ORDERS = text(
+    "UPDATE orders SET begun_at = now() WHERE begun_at IS NULL AND order_id = ANY(CAST(:orders AS bigint[]))"
+)
+_FINISH_ORDERS = text(
+    """
+    UPDATE orders o SET begun_at = COALESCE(begun_at, now()), done_at = now(), succeeded = d.succeeded,
+        result = d.result
+    FROM unnest(CAST(:orders AS bigint[]), CAST(:succeeded AS boolean[]), CAST(:results AS text[]))
+        AS d(order_id, succeeded, result)
+    WHERE o.order_id = d.order_id AND o.done_at IS NULL
+    RETURNING o.order_id, o.kind, o.job_id
+    """
+)
+
+
+def _of_each(name: str) -> Any:
+    """The text of the value that the document bound as ``name`` has for the job of a row."""
+    document = cast(bindparam(name, type_=JSONB), JSONB)
+    return func.jsonb_extract_path_text(document, cast(jobs_table.c.job_id, Text))
+
+
+_SINCE = func.now() - cast(_of_each("ages"), Interval)
+_HEADS = {"head": _of_each("heads")}
+_STARTS = {"started_at": _SINCE, "planned_end_at": _SINCE + jobs_table.c.walltime}
+_CAUSES = {"end_cause": cast(_of_each("causes"), END_CAUSE)}
+_ENDS = {"exit_code": cast(_of_each("statuses"), Integer)} | _CAUSES
+
+
+def to_launch(conn: Connection, most: int) -> list[ToRun]:
+    """Jobs to which resources were given and nothing has happened since, at most ``most`` of them."""
+    return [_to_run(row) for row in conn.execute(_TO_LAUNCH, {"most": most})]
+
+
+def launching(conn: Connection, host: str) -> list[ToRun]:
+    """Jobs whose launch on ``host`` was begun and of which nothing has been heard."""
+    return [_to_run(row) for row in conn.execute(_LAUNCHING, {"host": host})]
+
+
+def live(conn: Connection) -> dict[JobId, Known]:
+    """The jobs that may be on their hosts."""
+    return {row.job_id: _known(row) for row in conn.execute(_LIVE)}
+
+
+def known(conn: Connection, job_ids: Collection[JobId]) -> dict[JobId, Known]:
+    """What the tables say of ``job_ids``; those that do not exist are left out."""
+    return {row.job_id: _known(row) for row in conn.execute(_KNOWN, {"jobs": list(job_ids)})}
+
+
+def begin(conn: Connection, heads: Mapping[JobId, str]) -> list[JobId]:
+    """Write that the launch of jobs on their heads begins; those that were still to be launched."""
+    return jobs.transition(conn, list(heads), JobEvent.LAUNCH_BEGUN, values=_HEADS, parameters={"heads": _text(heads)})
+
+
+def start(conn: Connection, ages: Mapping[JobId, timedelta]) -> list[JobId]:
+    """Let jobs be Running since as long as their hosts say; those that were Launching.
+
+    The walltime counts from there, however late the report came.
+    """
+    spoken = _text({job_id: f"{age.total_seconds()} s" for job_id, age in ages.items()})
+    return jobs.transition(conn, list(ages), JobEvent.STARTED, values=_STARTS, parameters={"ages": spoken})
+
+
+def finish(conn: Connection, ends: Sequence[End]) -> list[JobId]:
+    """Write how attempts ended; those that were not yet over.  Their resources are held until ``close``."""
+    start(conn, {end.job_id: end.began or timedelta() for end in ends if end.ran})
+    parameters = {
+        "statuses": _text({end.job_id: end.status for end in ends}),
+        "causes": _text({end.job_id: end.cause.value for end in ends}),
+    }
+    finished = jobs.transition(conn, [end.job_id for end in ends], JobEvent.ENDED, values=_ENDS, parameters=parameters)
+    # After a reboot nobody knows whether what was Launching had begun.
+    unbegun = [end.job_id for end in ends if not end.ran]
+    return sorted(
+        finished + jobs.transition(conn, unbegun, JobEvent.LAUNCH_FAILED, values=_ENDS, parameters=parameters)
+    )
+
+
+def _text(values: Mapping[JobId, object]) -> dict[str, object]:
+    """What ``_of_each`` looks into: JSON's keys are text."""
+    return {str(job_id): value for job_id, value in values.items()}
+
+
+class Finishing(NamedTuple):
+    """A job of which nothing is left on any host."""
+
+    job_id: JobId
+    cause: EndCause | None
+    user: str
+    head: str | None
+
+
+def finishing(conn: Connection) -> list[Finishing]:
+    """The jobs that have only to be closed."""
+    return [
+        Finishing(JobId(job_id), None if cause is None else EndCause(cause), user, head)
+        for job_id, cause, user, head in conn.execute(_FINISHING)
+    ]
+
+
+def close(conn: Connection, well: Sequence[JobId], badly: Sequence[JobId], spoilt: Sequence[JobId] = ()) -> list[JobId]:
+    """Give back what jobs in Finishing hold, and end them.
+
+    As Terminated (``well``) or Error (``badly``); ``spoilt`` are those that end in
+    Error because of what was done after them.
+    """
+    allocations.close(conn, [*well, *badly, *spoilt])
+    return [
+        *jobs.transition(conn, well, JobEvent.CLOSED),
+        *jobs.transition(conn, badly, JobEvent.FAILED),
+        *jobs.transition(conn, spoilt, JobEvent.FAILED, values={"end_cause": EndCause.EPILOGUE}),
+    ]
+
+
+def return_unbegun(conn: Connection, job_ids: Sequence[JobId]) -> tuple[list[JobId], list[JobId]]:
+    """Send jobs whose attempt never began back to their place in the queue: (waiting, killed).
+
+    Those that somebody wants dead end here and now: they are on no host.
+    """
+    forgotten = dict.fromkeys(("walltime", "alternative", "planned_end_at", "head"))
+    waiting = jobs.transition(conn, job_ids, JobEvent.NEVER_BEGAN, values=forgotten)
+    allocations.close(conn, waiting)
+    wished = {JobId(job_id): cause for job_id, cause in conn.execute(_WISHED_DEAD, {"jobs": waiting})}
+    killed = jobs.transition(conn, list(wished), JobEvent.KILLED, values=_CAUSES, parameters={"causes": _text(wished)})
+    return sorted(set(waiting) - set(killed)), killed
+
+
+def suspend(conn: Connection, job_ids: Sequence[JobId]) -> list[JobId]:
+    """Jobs rest on their hosts: others may have what they hold."""
+    suspended = jobs.transition(conn, job_ids, JobEvent.SUSPENDED)
+    conn.execute(_SET_SUSPENDED, {"jobs": suspended})
+    return suspended
+
+
+def resume(conn: Connection, job_ids: Sequence[JobId]) -> list[JobId]:
+    """Jobs that rested run again."""
+    resumed = jobs.transition(conn, job_ids, JobEvent.RESUMED)
+    conn.execute(_COUNT_SUSPENSION, {"jobs": resumed})
+    return resumed
+
+
+def open_orders(conn: Connection) -> list[OpenOrder]:
+    """The orders that are not done, in the order in which they were asked."""
+    return [_open_order(row) for row in conn.execute(_OPEN_ORDERS)]
+
+
+def begin_orders(conn: Connection, order_ids: Sequence[int]) -> None:
+    """Write that hosts are about to be told."""
+    if order_ids:
+        conn.execute(_BEGIN_ORDERS, {"orders": list(order_ids)})
+
+
+class Done(NamedTuple):
+    """What became of an order."""
+
+    order_id: int
+    succeeded: bool
+    result: str
+
+
+def finish_orders(conn: Connection, done: Iterable[Done]) -> list[tuple[int, OrderKind, JobId | None]]:
+    """Write what became of orders; (id, kind, job) of those that were open."""
+    found = list(done)
+    if not found:
+        return []
+    rows = conn.execute(
+        _FINISH_ORDERS,
+        {
+            "orders": [one.order_id for one in found],
+            "succeeded": [one.succeeded for one in found],
+            "results": [one.result for one in found],
+        },
+    )
+    return [(order_id, OrderKind(kind), job_id) for order_id, kind, job_id in rows]
+
+
+def _to_run(row: Any) -> ToRun:
+    return ToRun(
+        job_id=row.job_id,
+        attempt=row.attempt,
+        array_id=row.array_id,
+        array_index=row.array_index,
+        name=row.job_name,
+        user=row.job_user,
+        project=row.project,
+        types=tuple(row.types),
+        command=row.command,
+        directory=row.launching_directory,
+        stdout=row.stdout_file,
+        stderr=row.stderr_file,
+        walltime=row.walltime,
+        umask=row.umask,
+        resources=tuple(chain.from_iterable(range(*ids) for ids in parsed_ranges(row.resources))),
+        head=row.head,
+    )
+
+
+def _open_order(row: Any) -> OpenOrder:
+    return OpenOrder(
+        order_id=row.order_id,
+        kind=OrderKind(row.kind),
+        job_id=row.job_id,
+        attempt=row.attempt,
+        host=row.host,
+        signal=row.signal,
+        exterminate=row.exterminate,
+        begun=row.begun,
+        late=row.late,
+        state=None if row.state is None else JobState(row.state),
+        current_attempt=row.current_attempt,
+        head=row.head,
+        types=tuple(row.types or ()),
+        cause=EndCause(row.cause),
+    )
+
+
+def _known(row: Any) -> Known:
+    return Known(row.attempt, JobState(row.state), row.head)

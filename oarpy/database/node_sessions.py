@@ -1,0 +1,66 @@
+"""What is kept of each host between two sessions with it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.engine import Connection
+
+#: A session may count on from its number so far without asking again.
+STRIDE = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Which boot and which spool of a host were met last; None when it was never met."""
+
+    boot_id: str | None
+    spool_id: str | None
+
+
+_INSTANCE = text("SELECT uuid FROM instance")
+_NEXT = text(
+    """
+    INSERT INTO node_sessions (host, epoch, sequence) VALUES (:host, :epoch, :stride)
+    ON CONFLICT (host) DO UPDATE SET epoch = EXCLUDED.epoch, sequence = node_sessions.sequence + :stride
+    RETURNING sequence, boot_id, spool_id
+    """
+)
+_MET = text(
+    """
+    UPDATE node_sessions SET boot_id = :boot_id, spool_id = :spool_id, connected_at = now(), lost_at = NULL,
+        facts = CAST(:facts AS jsonb)
+    WHERE host = :host
+    """
+)
+_LOST = text("UPDATE node_sessions SET lost_at = now() WHERE host = :host AND lost_at IS NULL")
+
+
+def instance(conn: Connection) -> UUID:
+    """The identity under which this instance's jobs are known on hosts."""
+    found: UUID = conn.execute(_INSTANCE).scalar_one()
+    return found
+
+
+def next_number(conn: Connection, host: str, epoch: int) -> tuple[int, Identity]:
+    """A sequence number that no session with ``host`` has had, and who it was last.  The commit must be durable."""
+    sequence, boot_id, spool_id = conn.execute(_NEXT, {"host": host, "epoch": epoch, "stride": STRIDE}).one()
+    return sequence, Identity(boot_id, spool_id)
+
+
+def met(conn: Connection, host: str, identity: Identity, facts: Mapping[str, Any]) -> None:
+    """Keep who ``host`` is.  Durably before any launch: it will tell whether a reboot ended that launch."""
+    conn.execute(
+        _MET,
+        {"host": host, "boot_id": identity.boot_id, "spool_id": identity.spool_id, "facts": json.dumps(facts)},
+    )
+
+
+def lost(conn: Connection, host: str) -> None:
+    """The link to ``host`` is broken."""
+    conn.execute(_LOST, {"host": host})

@@ -1,0 +1,211 @@
+"""What a pass decided, written down: allocations, wishes to kill, predictions.
+
+Every function looks again at what it writes about: a plan is made of facts that
+may have changed since they were read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+from psycopg2 import errors as pg_errors
+from sqlalchemy import func, text
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
+
+from oarpy.automata.job import JobEvent
+from oarpy.database import jobs
+from oarpy.database.connection import savepoint
+from oarpy.model.ranges import written_ranges
+from oarpy.model.states import EndCause, JobId
+from oarpy.scheduling.plan import Kill, Start
+
+_LOCK_TOPOLOGY = text("SELECT version FROM topology FOR SHARE")
+_ALLOCATE = text(
+    """
+    INSERT INTO allocations (job_id, attempt, resources, held, share)
+    SELECT j.job_id, j.attempt, d.resources::int4multirange, tstzrange(now(), NULL), j.job_id
+    FROM unnest(CAST(:jobs AS bigint[]), CAST(:resources AS text[])) AS d(job_id, resources) JOIN jobs j USING (job_id)
+    """
+)
+_KILL = text(
+    """
+    INSERT INTO frag_jobs (job_id, cause, asked_by, for_job)
+    SELECT k.job_id, :cause, 'scheduler', k.for_job
+    FROM unnest(CAST(:victims AS bigint[]), CAST(:for_jobs AS bigint[])) AS k(job_id, for_job)
+    JOIN jobs j USING (job_id) WHERE j.stopped_at IS NULL
+    ON CONFLICT (job_id) DO NOTHING RETURNING job_id, for_job
+    """
+)
+# What was said before is compared here once more: other processes forget predictions too.
+_PREDICT = text(
+    """
+    WITH said AS (
+        SELECT p.job_id, to_timestamp(p.start_s) AS start_at, p.alternative, p.resources::int4multirange, p.code,
+            p.numbers, p.reason, j.submitted_at
+        FROM jsonb_to_recordset(CAST(:predictions AS jsonb))
+            AS p(job_id bigint, start_s bigint, alternative smallint, resources text, code text, numbers jsonb,
+                 reason text)
+        JOIN jobs j USING (job_id) WHERE j.state = 'Waiting'
+    ), written AS (
+        INSERT INTO predictions (job_id, start_at, alternative, resources, code, numbers, reason)
+        SELECT job_id, start_at, alternative, resources, code, numbers, reason FROM said
+        ON CONFLICT (job_id) DO UPDATE SET start_at = EXCLUDED.start_at, alternative = EXCLUDED.alternative,
+            resources = EXCLUDED.resources, code = EXCLUDED.code, numbers = EXCLUDED.numbers,
+            reason = EXCLUDED.reason, written_at = now()
+    )
+    INSERT INTO prediction_log (job_id, kind, start_at)
+    SELECT job_id, CASE WHEN submitted_at > now() - :at_submission THEN 'told' ELSE 'first' END::prediction_kind,
+        start_at
+    FROM said
+    WHERE start_at IS NOT NULL AND NOT EXISTS (SELECT FROM prediction_log l WHERE l.job_id = said.job_id)
+    """
+)
+_LOG_HOURLY = text(
+    """
+    INSERT INTO prediction_log (job_id, kind, start_at)
+    SELECT job_id, 'hourly', start_at FROM predictions p
+    WHERE start_at IS NOT NULL AND NOT EXISTS (
+        SELECT FROM prediction_log l WHERE l.job_id = p.job_id AND l.said_at > now() - interval '1 hour')
+    """
+)
+_SAID = text(
+    """
+    SELECT job_id, floor(extract(epoch FROM start_at))::bigint, alternative, resources::text, code FROM predictions
+    """
+)
+_FORGET = text("DELETE FROM predictions WHERE job_id = ANY(CAST(:jobs AS bigint[]))")
+_FORGET_OTHERS = text(
+    "DELETE FROM predictions p WHERE NOT EXISTS "
+    "(SELECT FROM jobs j WHERE j.job_id = p.job_id AND j.stopped_at IS NULL AND j.state = 'Waiting')"
+)
+_REPORT = text(
+    """
+    UPDATE processes SET detail = detail || jsonb_build_object(
+        'last_pass', CAST(:figures AS jsonb) || jsonb_build_object('at', now()))
+    WHERE name = 'scheduler'
+    """
+)
+
+
+#: Who submits a job and looks at it at once reads what is predicted within this time.
+AT_SUBMISSION = timedelta(seconds=10)
+
+
+class Said(NamedTuple):
+    """A prediction as far as a change of it is worth writing."""
+
+    start_s: int | None
+    alternative: int | None
+    resources: str | None
+    code: str
+
+
+class Prediction(NamedTuple):
+    """What is said of a waiting job: ``said`` and its explanation."""
+
+    job_id: JobId
+    said: Said
+    numbers: Mapping[str, object]
+    reason: str
+
+
+def lock_topology(conn: Connection) -> int:
+    """The version of the topology, which stays what it is until the transaction ends."""
+    version: int = conn.execute(_LOCK_TOPOLOGY).scalar_one()
+    return version
+
+
+def allocate(conn: Connection, starts: Sequence[Start]) -> list[JobId]:
+    """Give jobs the resources that were decided for them; those that got them.
+
+    A job that no longer waits is left out.  So is one that would get what another
+    holds: the database refuses its allocation, and it goes on waiting.
+    """
+    if not starts:
+        return []
+    try:
+        with savepoint(conn):
+            return _allocate_all(conn, starts)
+    except DBAPIError as error:
+        if not isinstance(error.orig, pg_errors.ExclusionViolation):
+            raise
+    if len(starts) == 1:
+        return []
+    middle = len(starts) // 2
+    return allocate(conn, starts[:middle]) + allocate(conn, starts[middle:])
+
+
+def _allocate_all(conn: Connection, starts: Sequence[Start]) -> list[JobId]:
+    alike: dict[tuple[int, int], list[JobId]] = {}
+    for start in starts:
+        alike.setdefault((start.alternative, start.walltime_s), []).append(start.job_id)
+    allocated: list[JobId] = []
+    for (alternative, walltime_s), job_ids in alike.items():
+        walltime = timedelta(seconds=walltime_s)
+        values = {"alternative": alternative, "walltime": walltime, "planned_end_at": func.now() + walltime}
+        allocated += jobs.transition(conn, job_ids, JobEvent.ALLOCATED, values=values)
+    resources = {start.job_id: written_ranges(start.resources) for start in starts}
+    if allocated:
+        conn.execute(_ALLOCATE, {"jobs": allocated, "resources": [resources[job_id] for job_id in allocated]})
+        forget(conn, allocated)
+    return allocated
+
+
+def kill(conn: Connection, kills: Sequence[Kill]) -> list[Kill]:
+    """Ask the death of besteffort jobs; those of which nobody had asked it before."""
+    if not kills:
+        return []
+    wishes: dict[str, Any] = {
+        "cause": EndCause.BESTEFFORT.value,
+        "victims": [one.job_id for one in kills],
+        "for_jobs": [one.for_job for one in kills],
+    }
+    return [Kill(JobId(job_id), JobId(for_job)) for job_id, for_job in conn.execute(_KILL, wishes)]
+
+
+def said(conn: Connection) -> dict[JobId, Said]:
+    """What stands in the tables about jobs that wait."""
+    conn.execute(_FORGET_OTHERS)
+    return {JobId(job_id): Said(*columns) for job_id, *columns in conn.execute(_SAID)}
+
+
+def predict(conn: Connection, predictions: Iterable[Prediction]) -> None:
+    """Write what is said of waiting jobs; the first planned start of each also into the log, to be scored one day.
+
+    There it is ``told`` when a person could read it as soon as they had submitted the
+    job, and ``first`` when the job had none by then (it was held, waited for another, …).
+    """
+    rows = [
+        {
+            "job_id": one.job_id,
+            "start_s": one.said.start_s,
+            "alternative": one.said.alternative,
+            "resources": one.said.resources,
+            "code": one.said.code,
+            "numbers": one.numbers,
+            "reason": one.reason,
+        }
+        for one in predictions
+    ]
+    if rows:
+        conn.execute(_PREDICT, {"predictions": json.dumps(rows), "at_submission": AT_SUBMISSION})
+
+
+def log_hourly(conn: Connection) -> None:
+    """Log the planned starts of which nothing was logged for an hour, whether they have changed or not."""
+    conn.execute(_LOG_HOURLY)
+
+
+def forget(conn: Connection, job_ids: Sequence[JobId]) -> None:
+    """Jobs that wait no longer have no prediction."""
+    if job_ids:
+        conn.execute(_FORGET, {"jobs": list(job_ids)})
+
+
+def report(conn: Connection, figures: Mapping[str, object]) -> None:
+    """Tell people, through the table of processes, how the last pass went."""
+    conn.execute(_REPORT, {"figures": json.dumps(figures)})

@@ -1,0 +1,87 @@
+"""Jobs that a user speaks of: whose they are, in which state, and what is wished for them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import timedelta
+from typing import NamedTuple
+
+from sqlalchemy import text
+from sqlalchemy.engine import Connection
+
+from oarpy.model.states import EndCause, JobId, JobState, OrderKind
+
+
+class Named(NamedTuple):
+    """A job as it was when it was looked up; ``state`` may have changed since."""
+
+    job_id: JobId
+    array_id: JobId
+    owner: str
+    state: JobState
+
+
+_NAMED = text(
+    """
+    SELECT job_id, array_id, job_user, state FROM jobs
+    WHERE job_id = ANY(CAST(:jobs AS bigint[]))
+    UNION
+    SELECT job_id, array_id, job_user, state FROM jobs
+    WHERE array_id = ANY(CAST(:arrays AS bigint[]))
+    ORDER BY job_id
+    """
+)
+_LOCKED = text(
+    """
+    SELECT job_id, state FROM jobs WHERE stopped_at IS NULL AND job_id = ANY(CAST(:jobs AS bigint[]))
+    ORDER BY job_id FOR NO KEY UPDATE
+    """
+)
+_WISH_DEAD = text(
+    """
+    INSERT INTO frag_jobs (job_id, cause, asked_by)
+    SELECT job_id, CAST(:cause AS end_cause), :asked_by FROM unnest(CAST(:jobs AS bigint[])) AS job_id
+    ON CONFLICT (job_id) DO NOTHING RETURNING job_id
+    """
+)
+_ORDER = text(
+    """
+    INSERT INTO orders (kind, job_id, attempt, signal, deadline)
+    SELECT CAST(:kind AS order_kind), job_id, attempt, COALESCE(:signal, checkpoint_signal), now() + :within
+    FROM jobs JOIN job_requests USING (job_request_id) WHERE job_id = ANY(CAST(:jobs AS bigint[]))
+    ON CONFLICT (job_id, kind) WHERE done_at IS NULL AND job_id IS NOT NULL DO NOTHING RETURNING job_id
+    """
+)
+
+
+def named(conn: Connection, job_ids: Collection[JobId], array_ids: Collection[JobId]) -> list[Named]:
+    """The jobs with these ids and all elements of these arrays, ascending; nothing is locked."""
+    found = conn.execute(_NAMED, {"jobs": list(job_ids), "arrays": list(array_ids)})
+    return [Named(job_id, array_id, owner, JobState(state)) for job_id, array_id, owner, state in found]
+
+
+def locked(conn: Connection, job_ids: Collection[JobId]) -> dict[JobId, JobState]:
+    """The states of those that are not over; nobody can change them until the transaction ends."""
+    found = conn.execute(_LOCKED, {"jobs": list(job_ids)})
+    return {job_id: JobState(state) for job_id, state in found}
+
+
+def wish_dead(conn: Connection, job_ids: Collection[JobId], asked_by: str) -> frozenset[JobId]:
+    """Ask leon to kill jobs; those of which nobody had asked it before."""
+    if not job_ids:
+        return frozenset()
+    wish = {"jobs": list(job_ids), "cause": EndCause.KILLED.value, "asked_by": asked_by}
+    return frozenset(conn.execute(_WISH_DEAD, wish).scalars())
+
+
+def order(
+    conn: Connection, job_ids: Collection[JobId], kind: OrderKind, *, signal: int | None, within: timedelta
+) -> frozenset[JobId]:
+    """Order ``kind`` for jobs on their nodes; those for which no such order is open already.
+
+    Without a ``signal`` it is each job's checkpoint signal.
+    """
+    if not job_ids:
+        return frozenset()
+    values = {"jobs": list(job_ids), "kind": kind.value, "signal": signal, "within": within}
+    return frozenset(conn.execute(_ORDER, values).scalars())

@@ -1,0 +1,230 @@
+"""The scheduler's view of the tables, read at one instant with a few statements.
+
+Elements of an array differ in nothing that matters here but their ids, so the
+waiting jobs are read in groups.  What does not change between passes is kept: the
+topology until its version changes, requests and waiting jobs while they wait.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import NamedTuple
+
+from sqlalchemy import text
+from sqlalchemy.engine import Connection
+
+from oarpy.database import resources
+from oarpy.errors import OarError
+from oarpy.model.ranges import parsed_ranges
+from oarpy.model.request import ResourceRequest
+from oarpy.model.resource_grammar import request_from_json
+from oarpy.model.states import DependencyKind, JobId, JobState, QueueState
+from oarpy.scheduling.platform import Platform
+from oarpy.scheduling.snapshot import Dependency, HeldJob, Limits, Queue, Snapshot, Topology, WaitingJob
+
+_INSTANT = text(
+    "SELECT floor(extract(epoch FROM now()))::bigint, version, EXISTS (SELECT FROM job_dependencies) FROM topology"
+)
+_QUEUES = text("SELECT queue_name, priority, state, CASE policy WHEN 'easy' THEN 1 ELSE depth END FROM queues")
+_WAITING = text(
+    """
+    SELECT job_request_id, queue_name, floor(extract(epoch FROM submitted_at))::bigint, job_user, project, job_name,
+        array_to_json(types)::text, ceil(extract(epoch FROM not_before))::bigint, array_agg(job_id ORDER BY job_id)
+    FROM jobs WHERE stopped_at IS NULL AND state = 'Waiting' AND reservation = 'None'
+    GROUP BY job_request_id, queue_name, submitted_at, job_user, project, job_name, types, not_before
+    """
+)
+_REQUESTS = text("SELECT job_request_id, request FROM job_requests WHERE job_request_id = ANY(CAST(:ids AS bigint[]))")
+_DEPENDENCIES = text(
+    """
+    SELECT d.job_id, d.job_id_required, d.kind, r.state, COALESCE(r.state = 'Terminated' AND r.exit_code = 0, false),
+        floor(extract(epoch FROM r.started_at))::bigint, floor(extract(epoch FROM r.stopped_at))::bigint,
+        CASE WHEN a.job_id IS NOT NULL THEN ceil(extract(epoch FROM r.planned_end_at))::bigint END,
+        extract(epoch FROM d.window_min)::bigint, extract(epoch FROM d.window_max)::bigint
+    FROM jobs j JOIN job_dependencies d USING (job_id)
+    LEFT JOIN jobs r ON r.job_id = d.job_id_required
+    LEFT JOIN allocations a ON a.job_id = d.job_id_required AND upper_inf(a.held)
+    WHERE j.stopped_at IS NULL AND j.state = 'Waiting'
+    ORDER BY d.job_id, d.job_id_required
+    """
+)
+# A job that is ending needs nobody to kill it, so it is nobody's victim.  The planner takes a third
+# of all allocations for open; what it is told of the jobs keeps it from reading all that ever were.
+_HELD = text(
+    """
+    SELECT a.job_id, j.queue_name, a.resources::text,
+        ceil(extract(epoch FROM COALESCE(j.planned_end_at, lower(a.held))))::bigint,
+        floor(extract(epoch FROM j.started_at))::bigint, j.job_user, j.project, COALESCE(j.job_name, ''), j.types,
+        'besteffort' = ANY(j.types) AND j.state <> 'Finishing',
+        ceil(extract(epoch FROM COALESCE(f.deadline, f.asked_at + :grace)))::bigint, f.for_job, a.suspended
+    FROM allocations a JOIN jobs j USING (job_id)
+    LEFT JOIN frag_jobs f ON f.job_id = a.job_id AND f.state <> 'FRAGGED'
+    WHERE upper_inf(a.held) AND a.space = 0 AND j.stopped_at IS NULL
+      AND j.state NOT IN ('Waiting', 'Hold', 'toAckReservation', 'toError')
+    """
+)
+
+
+class Reading(NamedTuple):
+    """A snapshot, what is kept about its topology, and the jobs whose request cannot be read."""
+
+    snapshot: Snapshot
+    platform: Platform
+    unreadable: Mapping[JobId, str]
+
+
+class _Group(NamedTuple):
+    """What the waiting elements of an array have in common; ``types`` is a list in JSON."""
+
+    request_id: int
+    queue: str
+    submitted_s: int
+    user: str
+    project: str
+    name: str | None
+    types: str
+    not_before_s: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Cluster:
+    topology: Topology
+    platform: Platform
+
+
+class SnapshotReader:
+    """Reads snapshots, each with what was kept from the one before."""
+
+    def __init__(self) -> None:
+        self._cluster: _Cluster | None = None
+        self._requests: dict[int, ResourceRequest | str] = {}
+        self._waiting: dict[_Group, dict[JobId, WaitingJob]] = {}
+
+    def read(self, conn: Connection, limits: Limits) -> Reading:
+        """The tables as the transaction of ``conn``, a snapshot, sees them."""
+        now_s, version, dependencies_exist = conn.execute(_INSTANT).one()
+        if self._cluster is None or self._cluster.topology.version != version:
+            topology = resources.topology(conn)
+            self._cluster = _Cluster(topology, Platform(topology))
+        queues = tuple(
+            Queue(name, priority, QueueState(state) is QueueState.ACTIVE, depth)
+            for name, priority, state, depth in conn.execute(_QUEUES)
+        )
+        waiting, unreadable = self._read_waiting(conn, dependencies_exist=dependencies_exist)
+        snapshot = Snapshot(now_s, self._cluster.topology, queues, waiting, _held(conn, limits), limits)
+        return Reading(snapshot, self._cluster.platform, unreadable)
+
+    def _read_waiting(
+        self, conn: Connection, *, dependencies_exist: bool
+    ) -> tuple[tuple[WaitingJob, ...], dict[JobId, str]]:
+        groups = {_Group(*shared): job_ids for *shared, job_ids in conn.execute(_WAITING).all()}
+        self._read_requests(conn, {group.request_id for group in groups})
+        dependencies = _dependencies(conn) if dependencies_exist and groups else {}
+        kept: dict[_Group, dict[JobId, WaitingJob]] = {}
+        found: list[WaitingJob] = []
+        unreadable: dict[JobId, str] = {}
+        for group, job_ids in groups.items():
+            request = self._requests[group.request_id]
+            if isinstance(request, str):
+                unreadable.update(dict.fromkeys(job_ids, request))
+                continue
+            known = self._waiting.get(group, {})
+            elements = {}
+            for job_id in job_ids:
+                job = known.get(job_id)
+                required = dependencies.get(job_id, ())
+                if job is None or job.dependencies != required:
+                    job = _waiting_job(job_id, group, request, required)
+                elements[job_id] = job
+            kept[group] = elements
+            found += elements.values()
+        self._waiting = kept
+        return tuple(found), unreadable
+
+    def _read_requests(self, conn: Connection, wanted: set[int]) -> None:
+        missing = wanted - self._requests.keys()
+        self._requests = {number: request for number, request in self._requests.items() if number in wanted}
+        if missing:
+            for request_id, document in conn.execute(_REQUESTS, {"ids": list(missing)}).all():
+                try:
+                    self._requests[request_id] = request_from_json(document)
+                except OarError as error:
+                    self._requests[request_id] = str(error)
+
+
+def _waiting_job(
+    job_id: JobId, group: _Group, request: ResourceRequest, dependencies: tuple[Dependency, ...]
+) -> WaitingJob:
+    types = tuple(json.loads(group.types))
+    return WaitingJob(
+        job_id=job_id,
+        queue=group.queue,
+        request_id=group.request_id,
+        request=request,
+        submitted_s=group.submitted_s,
+        user=group.user,
+        project=group.project,
+        name=group.name or "",
+        types=types,
+        besteffort="besteffort" in types,
+        not_before_s=group.not_before_s,
+        dependencies=dependencies,
+    )
+
+
+def _dependencies(conn: Connection) -> dict[JobId, tuple[Dependency, ...]]:
+    found: dict[JobId, tuple[Dependency, ...]] = {}
+    for job_id, required, kind, state, succeeded, started_s, ended_s, end_s, soonest, latest in conn.execute(
+        _DEPENDENCIES
+    ).all():
+        dependency = Dependency(
+            required=JobId(required),
+            kind=DependencyKind(kind),
+            state=JobState(state) if state is not None else None,
+            succeeded=succeeded,
+            started_s=started_s,
+            ended_s=ended_s,
+            planned_end_s=end_s,
+            window_s=(soonest, latest),
+        )
+        found[JobId(job_id)] = (*found.get(JobId(job_id), ()), dependency)
+    return found
+
+
+def _held(conn: Connection, limits: Limits) -> tuple[HeldJob, ...]:
+    found = conn.execute(_HELD, {"grace": timedelta(seconds=limits.kill_grace_s)})
+    return tuple(
+        HeldJob(
+            job_id=job_id,
+            queue=queue,
+            resources=parsed_ranges(held),
+            end_s=end_s,
+            started_s=started_s,
+            user=user,
+            project=project,
+            name=name,
+            types=tuple(types),
+            besteffort=besteffort,
+            killing_until_s=killing_until_s,
+            killed_for=killed_for,
+            suspended=suspended,
+        )
+        for (
+            job_id,
+            queue,
+            held,
+            end_s,
+            started_s,
+            user,
+            project,
+            name,
+            types,
+            besteffort,
+            killing_until_s,
+            killed_for,
+            suspended,
+        ) in found.all()
+    )

@@ -1,0 +1,245 @@
+"""Sessions that speak the protocol of oarexec with a subprocess, whatever carries it.
+
+On the local machine the subprocess is oarexec itself, elsewhere what carries
+its stdin and stdout there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import zlib
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from oarpy.errors import NodeMisbehaves, NodeUnreachable, Stale
+from oarpy.model.states import EndCause, JobId
+from oarpy.ports.executor import (
+    Answer,
+    Attempt,
+    Began,
+    Ended,
+    Greeting,
+    Launch,
+    Order,
+    Refused,
+    Report,
+    SessionNumber,
+    Starting,
+)
+
+PROTOCOL = 1
+MAX_LINE = 1 << 20
+#: Files longer than this are deflated: lists of resources repeat themselves.
+LONG_FILE = 16_384
+
+
+class OarexecSession:
+    """One subprocess that carries lines to a host and back."""
+
+    def __init__(self, host: str, process: asyncio.subprocess.Process) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._host = host
+        self._process = process
+        self._to = process.stdin
+        self._from = process.stdout
+        self._greeting: Greeting | None = None
+        self._hearing = False
+
+    @property
+    def greeting(self) -> Greeting:
+        assert self._greeting is not None
+        return self._greeting
+
+    async def greet(self, instance: UUID, number: SessionNumber) -> None:
+        """Say hello and read the inventory."""
+        await self._say({"hello": {"protocol": PROTOCOL, "instance": str(instance), "session": number}})
+        message = await self._hear()
+        if "fenced" in message:
+            raise Stale(f"host {self._host}: a session with the number {message['fenced'].get('by')} was here")
+        inventory: list[Report] = []
+        try:
+            hello = message["hello"]
+            more = True
+            while more:
+                part = await self._hear()
+                inventory.extend(read_report(report) for report in part["inventory"])
+                more = part["more"]
+            self._greeting = Greeting(
+                boot_id=str(hello["boot_id"]),
+                spool_id=str(hello["spool_id"]),
+                host=str(hello["host"]),
+                containment=str(hello["containment"]["by"]),
+                enforces=tuple(hello["containment"]["enforces"]),
+                memory_mib=hello.get("memory_mib"),
+                inventory=tuple(inventory),
+            )
+        except (KeyError, TypeError) as error:
+            raise NodeMisbehaves(f"host {self._host}: its greeting cannot be understood") from error
+
+    async def launch(self, launches: Sequence[Launch]) -> None:
+        await self._say_parts("launches", [write_launch(launch) for launch in launches])
+
+    async def order(self, orders: Sequence[Order]) -> None:
+        await self._say_parts("orders", [write_order(order) for order in orders])
+
+    async def renew(self, number: SessionNumber) -> None:
+        await self._say({"renew": {"session": number}})
+
+    async def heard(self) -> AsyncIterator[Sequence[Report | Answer]]:
+        while True:
+            message = await self._hear()
+            if "reports" in message:
+                yield [read_report(report) for report in message["reports"]]
+            elif "answers" in message:
+                yield [read_answer(answer) for answer in message["answers"]]
+            elif "fenced" in message:
+                raise NodeUnreachable(f"host {self._host}: another session took over")
+            elif "refused" in message:
+                raise NodeUnreachable(f"host {self._host}: {message['refused']}")
+
+    async def close(self) -> None:
+        self._to.close()
+        try:
+            await asyncio.wait_for(self._process.wait(), timeout=2)
+        except TimeoutError:
+            self._process.kill()
+            await self._process.wait()
+        if not self._hearing:
+            # To the end of the pipe, whose transport closes only then.
+            await self._from.read()
+
+    async def _say(self, message: Mapping[str, Any]) -> None:
+        await self._write(json.dumps(message, separators=(",", ":")).encode() + b"\n")
+
+    async def _say_parts(self, word: str, items: Iterable[Mapping[str, Any]]) -> None:
+        """As few lines as the protocol's limit allows."""
+        start, end = f'{{"{word}":['.encode(), b"]}\n"
+        line = bytearray(start)
+        for item in items:
+            text = json.dumps(item, separators=(",", ":")).encode()
+            if len(line) + len(text) + len(end) > MAX_LINE and len(line) > len(start):
+                await self._write(bytes(line) + end)
+                line = bytearray(start)
+            if len(line) > len(start):
+                line += b","
+            line += text
+        if len(line) > len(start):
+            await self._write(bytes(line) + end)
+
+    async def _write(self, line: bytes) -> None:
+        if len(line) > MAX_LINE:
+            raise NodeUnreachable(f"host {self._host}: a message of {len(line)} bytes is more than its line carries")
+        try:
+            self._to.write(line)
+            await self._to.drain()
+        except (ConnectionError, RuntimeError) as error:
+            raise NodeUnreachable(f"host {self._host}: the link is closed") from error
+
+    async def _hear(self) -> dict[str, Any]:
+        self._hearing = True
+        try:
+            line = await self._from.readline()
+        except (ConnectionError, ValueError) as error:
+            raise NodeMisbehaves(f"host {self._host}: {error}") from error
+        finally:
+            self._hearing = False
+        if not line.endswith(b"\n"):
+            raise NodeUnreachable(f"host {self._host}: the link ended")
+        try:
+            message = json.loads(line)
+        except ValueError as error:
+            raise NodeMisbehaves(f"host {self._host} said {line[:80]!r}") from error
+        if not isinstance(message, dict):
+            raise NodeMisbehaves(f"host {self._host} said {line[:80]!r}")
+        return message
+
+
+def write_launch(launch: Launch) -> dict[str, Any]:
+    """The message that asks for ``launch``."""
+    return {
+        "job": launch.attempt.job_id,
+        "attempt": launch.attempt.number,
+        "user": launch.user,
+        "command": launch.command,
+        "directory": launch.directory,
+        "stdout": launch.stdout,
+        "stderr": launch.stderr,
+        "append": launch.append,
+        "umask": launch.umask,
+        "environment": dict(launch.environment),
+        "nodes": _deflated(launch.nodes),
+        "resources": _deflated(launch.resources),
+        "walltime_s": None if launch.walltime is None else launch.walltime.total_seconds(),
+        "grace_s": launch.grace.total_seconds(),
+        "kill_after_s": launch.kill_after.total_seconds(),
+        "cpus": launch.cpus,
+        "memory_mib": launch.memory_mib,
+    }
+
+
+def write_order(order: Order) -> dict[str, Any]:
+    """The message that gives ``order``."""
+    message: dict[str, Any] = {"order": order.number, "kind": order.word.value}
+    if order.attempt is not None:
+        message |= {"job": order.attempt.job_id, "attempt": order.attempt.number}
+    if order.kill_after is not None:
+        message["kill_after_s"] = order.kill_after.total_seconds()
+    if order.cause is not None:
+        message["cause"] = order.cause.value
+    if order.signal is not None:
+        message["signal"] = order.signal
+    if order.walltime is not None:
+        message["walltime_s"] = order.walltime.total_seconds()
+    return message
+
+
+def read_report(message: Mapping[str, Any]) -> Report:
+    """What a report says.  Raises ``NodeMisbehaves`` when it says nothing."""
+    try:
+        attempt = Attempt(JobId(int(message["job"])), int(message["attempt"]))
+        match message["is"]:
+            case "starting":
+                return Starting(attempt)
+            case "began":
+                return Began(attempt, timedelta(seconds=message["age_s"]), bool(message.get("suspended")))
+            case "refused":
+                return Refused(attempt)
+            case "ended":
+                return Ended(
+                    attempt,
+                    EndCause(message["cause"]),
+                    status=message["status"],
+                    ran=bool(message["ran"]),
+                    began=_seconds(message["age_s"]),
+                    ended=_seconds(message["ended_age_s"]),
+                    event=message["event"],
+                    text=message["text"] or "",
+                    cpu=_seconds(message["cpu_s"]),
+                    peak_mib=message["peak_mib"],
+                )
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise NodeMisbehaves(f"a report cannot be understood: {str(message)[:200]}") from error
+    raise NodeMisbehaves(f"a report cannot be understood: {str(message)[:200]}")
+
+
+def read_answer(message: Mapping[str, Any]) -> Answer:
+    try:
+        done, over = bool(message["done"]), bool(message.get("over"))
+        return Answer(int(message["order"]), done, str(message.get("text", "")), over)
+    except (KeyError, TypeError, ValueError) as error:
+        raise NodeMisbehaves(f"an answer cannot be understood: {str(message)[:200]}") from error
+
+
+def _seconds(value: float | None) -> timedelta | None:
+    return None if value is None else timedelta(seconds=value)
+
+
+def _deflated(text: str) -> str | dict[str, str]:
+    if len(text) < LONG_FILE:
+        return text
+    return {"deflated": base64.b64encode(zlib.compress(text.encode())).decode()}

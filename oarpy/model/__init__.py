@@ -1,0 +1,1 @@
+"""The vocabulary: states, requests, filters.  Imports no other part of oarpy."""

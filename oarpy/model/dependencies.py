@@ -1,0 +1,60 @@
+"""``-a``: which job a job waits for, for what, and how long after."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from oarpy.errors import SyntaxRefused
+from oarpy.model.durations import MAX_DURATION_S
+from oarpy.model.exit_statuses import ExitStatus
+from oarpy.model.states import DependencyKind, JobId
+from oarpy.model.wording import excerpt
+
+MAX_JOB_ID = 2**63 - 1
+
+
+class Dependency(NamedTuple):
+    """``window_s``: earliest and latest start, counted from the required job's start (after) or end (the others)."""
+
+    job_id: JobId
+    kind: DependencyKind = DependencyKind.AFTERANY
+    window_s: tuple[int | None, int | None] = (None, None)
+
+
+def parse_dependency(text: str) -> Dependency:
+    """``[kind:]ID[,min[,max]]``; the kind is after, afterok, afternotok or afterany, the bounds are seconds.
+
+    Raises:
+        SyntaxRefused: it is not of that form.
+    """
+    kind_text, colon, rest = text.strip().rpartition(":")
+    try:
+        kind = DependencyKind(kind_text.lower()) if colon else DependencyKind.AFTERANY
+    except ValueError:
+        kinds = ", ".join(known.value for known in DependencyKind)
+        raise SyntaxRefused(f"{excerpt(kind_text)} is no kind of dependency; these are: {kinds}") from None
+    job, *bounds = rest.split(",")
+    if len(bounds) > 2:
+        raise SyntaxRefused(f"{excerpt(text)} is not a dependency; write ID, ID,min or ID,min,max")
+    lowest, highest = [_bound(bound) for bound in bounds] + [None] * (2 - len(bounds))
+    if lowest is not None and highest is not None and lowest > highest:
+        raise SyntaxRefused(f"the dependency {excerpt(text)} ends before it begins")
+    return Dependency(parse_job_id(job), kind, (lowest, highest))
+
+
+def parse_job_id(text: str) -> JobId:
+    """The positive number in ``text``; raises ``SyntaxRefused`` with status 4."""
+    digits = text.strip()
+    if digits.isascii() and digits.isdigit() and len(digits) <= 19 and 0 < int(digits) <= MAX_JOB_ID:
+        return JobId(int(digits))
+    raise SyntaxRefused(f"{excerpt(text)} is not the id of a job", exit_status=ExitStatus.BAD_ID)
+
+
+def _bound(text: str) -> int | None:
+    text = text.strip()
+    if not text:
+        return None
+    digits = text.removeprefix("-").removeprefix("+")
+    if digits.isascii() and digits.isdigit() and len(digits) <= 9 and int(digits) <= MAX_DURATION_S:
+        return int(text)
+    raise SyntaxRefused(f"{excerpt(text)} is not a number of seconds")

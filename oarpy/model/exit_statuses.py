@@ -1,0 +1,44 @@
+"""The exit statuses of the commands: OAR's where it has one, sysexits.h's for the rest."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitStatus(IntEnum):
+    """What a command tells its caller; scripts rely on these numbers."""
+
+    OK = 0
+    #: An option is wrong or missing; a job is unknown or belongs to another user.
+    REFUSED = 1
+    #: ``oardel``: the id is not a number of a job.
+    BAD_ID = 4
+    #: ``oarsub``: no command.  ``oardel -s``, ``oardel -c``: the job does not run.
+    NOTHING_TO_DO = 5
+    #: ``oarsub``: bad ``--array``.  ``oardel``: the job is being deleted already.
+    ARRAY_OR_ALREADY = 6
+    #: ``oarsub``: the submission is well-formed and refused (unknown queue, never fits, …);
+    #: administration commands: the caller is not the administrator.
+    DENIED = 8
+    #: ``oarsub``: the file of array parameters cannot be read or used.
+    PARAMETER_FILE = 9
+    #: ``oarsub -S``: the script cannot be read, or has a directive that does not exist.
+    SCRIPT = 12
+    #: ``oarsub --notify``: unsafe or malformed.
+    NOTIFY = 16
+    #: A resource request, a filter or a duration does not follow its grammar.
+    SYNTAX = 18
+    #: The option is OAR's and not (yet) oarpy's.
+    UNSUPPORTED = 69
+    #: A defect of oarpy itself.
+    DEFECT = 70
+    #: The server does not answer; nothing has been done and nothing will be.
+    TRY_LATER = 75
+    #: The connection broke while the request was on its way: ask again with its key.
+    UNKNOWN_OUTCOME = 76
+    #: The configuration must be mended.
+    CONFIGURATION = 78
+    #: ^C; the request was withdrawn.
+    INTERRUPTED = 130
+    #: An admission rule refuses the submission (OAR's -2 as the shell sees it).
+    ADMISSION = 254

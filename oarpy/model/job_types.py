@@ -1,0 +1,39 @@
+"""``-t``: words that change how a job is treated.
+
+Any ``name`` or ``name=value`` is a type: sites and programs mark jobs with their
+own, and the rules of admission may refuse some.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from oarpy.errors import SyntaxRefused
+from oarpy.model.wording import check_printable, excerpt
+
+MAX_LENGTH = 255
+BESTEFFORT = "besteffort"
+IDEMPOTENT = "idempotent"
+NOOP = "noop"
+_FIRST = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_")
+_REST = _FIRST | frozenset("0123456789.:-")
+
+
+def check_job_type(text: str) -> str:
+    """``text``, when it is a type; raises ``SyntaxRefused``."""
+    check_printable(text, "a job type", longest=MAX_LENGTH)
+    name, _ = split_job_type(text)
+    if not name or name[0] not in _FIRST or not _REST.issuperset(name):
+        raise SyntaxRefused(f"{excerpt(text)} is not a job type; write name or name=value")
+    return text
+
+
+def split_job_type(text: str) -> tuple[str, str | None]:
+    """Name and value; the value of a type without one is None."""
+    name, equals, value = text.partition("=")
+    return name, value if equals else None
+
+
+def has_type(types: Iterable[str], name: str) -> bool:
+    """Whether a type called ``name`` is among ``types``, with a value or without."""
+    return any(split_job_type(each)[0] == name for each in types)

@@ -1,0 +1,25 @@
+"""How refusals quote what a user typed."""
+
+from __future__ import annotations
+
+from oarpy.errors import SyntaxRefused
+
+
+def excerpt(text: str, longest: int = 40) -> str:
+    """``text`` in quotes, printable and cut, to be named in a sentence."""
+    return repr(text if len(text) <= longest else text[: longest - 3] + "...")
+
+
+def check_printable(text: str, what: str, *, longest: int, exit_status: int | None = None) -> str:
+    """``text``, when it is short, not empty, and all its characters can be printed on one line.
+
+    Raises:
+        SyntaxRefused: it is not; the sentence begins with ``what``.
+    """
+    if not text:
+        raise SyntaxRefused(f"{what} is empty", exit_status=exit_status)
+    if len(text) > longest:
+        raise SyntaxRefused(f"{what} has {len(text)} characters; {longest} are allowed", exit_status=exit_status)
+    if not text.isprintable():
+        raise SyntaxRefused(f"{what} {excerpt(text)} has characters that cannot be printed", exit_status=exit_status)
+    return text

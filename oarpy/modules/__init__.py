@@ -1,0 +1,1 @@
+"""The modules that almighty calls.  They meet only in the tables."""

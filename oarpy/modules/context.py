@@ -1,0 +1,61 @@
+"""What a module is given: the database, the settings, and its term of leadership."""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Engine, text
+from sqlalchemy.engine import Connection
+
+from oarpy.database import connection
+from oarpy.database.connection import Epoch
+from oarpy.scheduling.snapshot import Limits
+from oarpy.settings import Settings
+
+#: Names one point of ``Context.passes``; reaching it, the process kills itself.
+DIES_AT = "OARPY_DIES_AT"
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """One process's view of the world.
+
+    ``epoch`` is None in tests of a single module.
+    """
+
+    engine: Engine
+    settings: Settings
+    epoch: Epoch | None = None
+
+    def transaction(self, *, durable: bool = False) -> AbstractContextManager[Connection]:
+        """A transaction of this epoch; ``durable`` where something is promised by it."""
+        return connection.transaction(self.engine, self.epoch, durable=durable)
+
+    def snapshot(self) -> AbstractContextManager[Connection]:
+        """A read-only view of one instant."""
+        return connection.snapshot(self.engine)
+
+    def limits(self, *, plan_first: int | None = None) -> Limits:
+        """What the site configured for a pass, of which ``plan_first`` jobs get a planned start; without it, all."""
+        scheduler, kill = self.settings.scheduler, self.settings.kill
+        return Limits(
+            grid_s=max(int(scheduler.grid.total_seconds()), 1),
+            security_s=int(scheduler.security.total_seconds()),
+            kill_grace_s=int(kill.soft.total_seconds()),
+            plan_first=plan_first,
+        )
+
+    def passes(self, point: str) -> None:
+        """Name a point at which death must do no harm; tests die here."""
+        if os.environ.get(DIES_AT) == point:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def now(conn: Connection) -> datetime:
+    """The database's clock, at the start of the transaction of ``conn``."""
+    moment: datetime = conn.execute(text("SELECT now()")).scalar_one()
+    return moment

@@ -1,0 +1,152 @@
+"""What a job finds when it starts: its environment and files, as OAR's jobs do."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from sqlalchemy.engine import Connection
+
+from oarpy.database import resources
+from oarpy.database.launches import ToRun
+from oarpy.model.durations import render_duration
+from oarpy.model.job_types import has_type
+from oarpy.ports.executor import Attempt, Launch
+from oarpy.scheduling.snapshot import Topology
+from oarpy.settings import Kill
+
+#: Types of jobs whose command runs on the server's machine, outside of what they hold.
+ON_SERVER = ("deploy", "cosystem")
+
+
+class Machines:
+    """The resources, as far as launches need them; read again when they change."""
+
+    def __init__(self) -> None:
+        self._topology: Topology | None = None
+        self._rows: dict[int, int] = {}
+        self._lines: dict[int, str] = {}
+        self._sizes: dict[str, int] = {}
+
+    def refresh(self, conn: Connection) -> None:
+        """Make sure that what is known is not older than the transaction of ``conn``."""
+        version = resources.topology_version(conn)
+        if self._topology is None or self._topology.version != version:
+            self._topology = resources.topology(conn)
+            self._rows = {resource_id: row for row, resource_id in enumerate(self._topology.ids)}
+            self._lines = {}
+            self._sizes = {}
+
+    def hosts(self, resource_ids: Sequence[int]) -> list[str]:
+        """The host of each resource that has one, sorted: the lines of the node file."""
+        kinds, addresses = self._column("type"), self._column("network_address")
+        rows = self._found(resource_ids)
+        return sorted(str(addresses[row]) for row in rows if kinds[row] == "default" and addresses[row])
+
+    def cpus(self, resource_ids: Sequence[int], host: str) -> str | None:
+        """The processors of ``host`` among the resources; None unless each resource there names its own."""
+        addresses, cpusets = self._column("network_address"), self._column("cpuset")
+        found = [cpusets[row] for row in self._found(resource_ids) if addresses[row] == host]
+        if not found or not all(found):
+            return None
+        return ",".join(sorted({cpu for cpuset in found for cpu in str(cpuset).split(",")}, key=_first_number))
+
+    def share(self, resource_ids: Sequence[int], host: str) -> float:
+        """The part of the resources of ``host`` that these are."""
+        addresses = self._column("network_address")
+        if host not in self._sizes:
+            self._sizes[host] = sum(address == host for address in addresses)
+        held = sum(addresses[row] == host for row in self._found(resource_ids))
+        return held / max(1, self._sizes[host])
+
+    def properties(self, resource_ids: Sequence[int]) -> str:
+        """The lines of the file that oarprint reads."""
+        return "".join(self._line(row) for row in self._found(resource_ids))
+
+    def _found(self, resource_ids: Sequence[int]) -> list[int]:
+        # One that was removed meanwhile is the business of node_change_state.
+        return [self._rows[resource_id] for resource_id in resource_ids if resource_id in self._rows]
+
+    def _column(self, name: str) -> Sequence[object]:
+        assert self._topology is not None
+        return self._topology.properties[name]
+
+    def _line(self, row: int) -> str:
+        line = self._lines.get(row)
+        if line is None:
+            assert self._topology is not None
+            properties = self._topology.properties
+            line = " , ".join(f"{name} = '{_written(properties[name][row])}'" for name in sorted(properties)) + "\n"
+            self._lines[row] = line
+        return line
+
+
+def launch_of(job: ToRun, head: str, machines: Machines, limits: Kill, memory_mib: int | None = None) -> Launch:
+    """The launch of ``job`` on ``head``; of its ``memory_mib``, if given, the job may use its share."""
+    elsewhere = runs_on_server(job.types)
+    if memory_mib is not None:
+        memory_mib = None if elsewhere else max(1, int(memory_mib * machines.share(job.resources, head)))
+    return Launch(
+        attempt=Attempt(job.job_id, job.attempt),
+        user=job.user,
+        command=job.command,
+        directory=job.directory,
+        stdout=job.stdout,
+        stderr=job.stderr,
+        environment=environment(job),
+        nodes="".join(f"{host}\n" for host in machines.hosts(job.resources)),
+        resources=machines.properties(job.resources),
+        walltime=job.walltime,
+        grace=limits.grace,
+        kill_after=limits.soft,
+        cpus=None if elsewhere else machines.cpus(job.resources, head),
+        memory_mib=memory_mib,
+        umask=job.umask,
+    )
+
+
+def environment(job: ToRun) -> dict[str, str]:
+    """OAR's variables; those that name files are added where the files are made."""
+    walltime_s = int(job.walltime.total_seconds())
+    return {
+        "OAR_JOB_ID": str(job.job_id),
+        "OAR_JOBID": str(job.job_id),
+        "OAR_ARRAY_ID": str(job.array_id),
+        "OAR_ARRAYID": str(job.array_id),
+        "OAR_ARRAY_INDEX": str(job.array_index),
+        "OAR_ARRAYINDEX": str(job.array_index),
+        "OAR_USER": job.user,
+        "OAR_JOB_NAME": job.name or "",
+        "OAR_PROJECT_NAME": job.project,
+        "OAR_JOB_WALLTIME": render_duration(walltime_s),
+        "OAR_JOB_WALLTIME_SECONDS": str(walltime_s),
+        "OAR_JOB_TYPES": ";".join(job.types),
+        "OAR_WORKDIR": job.directory,
+        "OAR_WORKING_DIRECTORY": job.directory,
+        "OAR_O_WORKDIR": job.directory,
+        "OAR_STDOUT": os.path.join(job.directory, job.stdout),
+        "OAR_STDERR": os.path.join(job.directory, job.stderr),
+        "OAR_KEY": "1",
+        "OAR_CPUSET": f"/oar/{job.user}_{job.job_id}",
+        "SUDO_COMMAND": "OAR",
+        "SHLVL": "0",
+        "TERM": "unknown",
+    }
+
+
+def runs_on_server(types: Sequence[str]) -> bool:
+    """Whether the command of a job of these types runs on the server's machine."""
+    return any(has_type(types, kind) for kind in ON_SERVER)
+
+
+def _written(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "YES" if value else "NO"
+    return str(value)
+
+
+def _first_number(cpus: str) -> int:
+    first = cpus.partition("-")[0]
+    return int(first) if first.isdigit() else 0

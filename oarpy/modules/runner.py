@@ -1,0 +1,786 @@
+"""The runner: what happens on hosts, and what hosts say happened.
+
+It holds one session with each host that it needs and is the only asynchronous
+process.  A turn writes, in one durable transaction, everything that was heard
+since the last one and everything that is about to be done; then it is done.
+Recovery is the next ordinary turn: a launch or an order that was written and not
+sent, or sent and not answered, is sent again, and hosts do each once.
+
+Whatever opens a session compares the host's inventory with the tables first:
+
+* another boot: the processes of before are gone; a status that was left is
+  taken, else the cause is ``node_rebooted``;
+* the same boot with another spool, or a running job that the host knows nothing
+  of: nothing is proved; the host becomes Suspected and its jobs keep what they hold.
+
+A host is believed only about jobs that the tables gave to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from logging import getLogger
+from typing import TypeVar
+from uuid import UUID
+
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
+
+from oarpy.database import events, launches, node_sessions
+from oarpy.database.connection import is_absence, retrying
+from oarpy.database.events import Event
+from oarpy.database.launches import Done, End, Finishing, Known, OpenOrder, ToRun
+from oarpy.database.listen import Listener
+from oarpy.database.node_sessions import Identity
+from oarpy.database.wake import Reader, wake
+from oarpy.drivers.local import LocalExecutor
+from oarpy.errors import NodeMisbehaves, NodeUnreachable, NotLeader, Stale
+from oarpy.instance import find_instance
+from oarpy.model.job_types import NOOP, has_type
+from oarpy.model.states import FINAL, ON_NODES, EndCause, JobId, JobState, OrderKind
+from oarpy.modules.context import Context
+from oarpy.modules.job_launch import Machines, launch_of, runs_on_server
+from oarpy.ports.executor import (
+    Answer,
+    Attempt,
+    Began,
+    Ended,
+    Executor,
+    Greeting,
+    Launch,
+    Order,
+    OrderWord,
+    Refused,
+    Report,
+    Session,
+    SessionNumber,
+    Starting,
+)
+
+logger = getLogger(__name__)
+T = TypeVar("T")
+
+#: Launches that one transaction begins; the next follows at once.
+MOST_LAUNCHES = 500
+#: Without hints and reports the tables are read this often.
+PERIOD_S = 5.0
+#: After a turn that changed jobs the next one begins so much later.
+GATHER_S = 0.02
+#: What is over is forgotten by hosts so often, or when there is so much of it.
+FORGET_S = 5.0
+FORGET_COUNT = 200
+RETRY_S = 0.1
+#: A turn by hand ends when hosts were silent for so long, or after so long.
+QUIET_S = 0.5
+ALONE_S = 15.0
+RETRY_MAX_S = 5.0
+#: While the database is away it is asked at least so often.
+OUTAGE_RETRY_MAX_S = 1.0
+#: An attempt that never began is blamed on its host from this one on: before, on somebody's death.
+BLAMED_ATTEMPT = 3
+#: A host that cannot be reached so often in a row is Suspected.
+FAILURES = 4
+#: After contradicting the tables a host is left alone for a while.
+DISTRUST_S = 30.0
+#: Of these ends a job is Terminated, of all others Error.
+WELL = frozenset({EndCause.EXIT, EndCause.SIGNAL})
+#: OAR's exit status by which an idempotent job asks to be submitted again.
+ASKS_AGAIN = 99 << 8
+
+_SUCCEEDED = {OrderKind.CHECKPOINT: "CHECKPOINT_SUCCESS", OrderKind.SIGNAL: "SIG_SUCCESS"}
+_FAILED = {
+    OrderKind.KILL: "KILL_ERROR",
+    OrderKind.SIGNAL: "SIG_FAILED",
+    OrderKind.CHECKPOINT: "CHECKPOINT_ERROR",
+    OrderKind.SUSPEND: "SUSPEND_ERROR",
+    OrderKind.RESUME: "RESUME_ERROR",
+    OrderKind.CLEAN: "CPUSET_CLEAN_ERROR",
+    OrderKind.CHECK: "FINAUD_ERROR",
+}
+_SAID = {
+    EndCause.NODE_REBOOTED: "its host was rebooted",
+    EndCause.VANISHED: "the process that watched it was killed",
+    EndCause.OUT_OF_MEMORY: "it used more memory than it may",
+}
+
+
+def serve(ctx: Context, stop: int) -> None:
+    """Serve until ``stop`` can be read.  Raises ``NotLeader`` when the epoch has ended."""
+    asyncio.run(Runner(ctx, local_hosts(ctx)).serve(stop))
+
+
+def turn(ctx: Context) -> int:
+    """Launch what is due and take in what the hosts say meanwhile; how many jobs changed."""
+    return asyncio.run(Runner(ctx, local_hosts(ctx)).turn_alone())
+
+
+def local_hosts(ctx: Context) -> Callable[[str], Executor]:
+    """How each host is reached: this machine directly, others not at all."""
+    name = os.uname().nodename
+    mine = {name, name.partition(".")[0], "localhost"}
+    spool = ctx.settings.nodes.spool_dir or find_instance().spool_dir
+    here = LocalExecutor(spool, min_uid=ctx.settings.nodes.min_uid)
+
+    def reach(host: str) -> Executor:
+        if host not in mine:
+            raise NodeUnreachable(f"host {host}: jobs are launched on {name} only")
+        return here
+
+    return reach
+
+
+@dataclass(eq=False, slots=True)
+class Host:
+    """What the runner knows of a host.  ``session`` is None until the tables agree with its inventory."""
+
+    name: str
+    session: Session | None = None
+    number: SessionNumber = field(default_factory=lambda: SessionNumber(0, 0))
+    keeper: asyncio.Task[None] | None = None
+    #: Orders that this session has been given.
+    given: set[int] = field(default_factory=set)
+    #: Attempts whose end is committed and which the host still has.
+    over: list[Attempt] = field(default_factory=list)
+    forget_at: float = 0.0
+    #: Sessions in a row that failed, for whatever reason; and those of them of which the host is to blame.
+    failures: int = 0
+    faults: int = 0
+    #: Whether it has been written that so many faults in a row make the host Suspected.
+    suspected: bool = False
+    left_alone_until: float = 0.0
+
+
+@dataclass(slots=True)
+class Work:
+    """What is to be done on hosts once the transaction that says so is committed."""
+
+    launches: dict[str, list[Launch]] = field(default_factory=lambda: defaultdict(list))
+    orders: dict[str, list[Order]] = field(default_factory=lambda: defaultdict(list))
+    over: dict[str, list[Attempt]] = field(default_factory=lambda: defaultdict(list))
+    needed: set[str] = field(default_factory=set)
+    distrusted: dict[str, str] = field(default_factory=dict)
+    epilogues: list[Finishing] = field(default_factory=list)
+    log: list[tuple[JobId, str]] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    changed: int = 0
+    more: bool = False
+
+
+Heard = tuple[str, Report | Answer]
+
+
+class Runner:
+    """The sessions, and the turns that connect them with the tables."""
+
+    def __init__(self, ctx: Context, reach: Callable[[str], Executor]) -> None:
+        self._ctx = ctx
+        self._reach = reach
+        self._server = os.uname().nodename
+        self._machines = Machines()
+        self._hosts: dict[str, Host] = {}
+        self._heard: list[Heard] = []
+        self._awake = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._failure: BaseException | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="database")
+        self._instance: UUID | None = None
+        self._programs: set[asyncio.Task[None]] = set()
+        #: What the server prologues that failed did wrong.
+        self._spoilt: dict[JobId, Event] = {}
+        #: The jobs whose server epilogue has been started; with what it did wrong, once it has ended.
+        self._epilogues: dict[JobId, Event | None] = {}
+        self._epilogues_ended: set[JobId] = set()
+        self._own_orders = 0
+        #: Turns in a row to which the database did not answer.
+        self._absences = 0
+
+    async def serve(self, stop: int) -> None:
+        """Turn whenever there is something to do, until ``stop`` can be read."""
+        loop = asyncio.get_running_loop()
+        loop.add_reader(stop, self._stop)
+        listening = threading.Thread(target=self._listen, args=(loop, stop), daemon=True)
+        listening.start()
+        try:
+            while not self._stopping.is_set():
+                self._awake.clear()
+                began = time.monotonic()
+                changed = await self._turn_or_wait()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._awake.wait(), self._rest())
+                if changed:
+                    # An idle runner acts at once; a busy one lets reports gather, since a turn costs
+                    # the more statements and commits a job the fewer jobs it is about.
+                    await self._pause(began + GATHER_S - time.monotonic())
+            if self._failure is not None:
+                raise self._failure
+        finally:
+            loop.remove_reader(stop)
+            await self._close()
+
+    async def turn_alone(self) -> int:
+        """Turns until hosts have nothing more to say for a moment; how many jobs changed."""
+        changed = 0
+        deadline = time.monotonic() + ALONE_S
+        try:
+            while time.monotonic() < deadline:
+                self._awake.clear()
+                work = await self._turn()
+                changed += work.changed
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._awake.wait(), QUIET_S)
+                connecting = any(host.session is None and host.failures == 0 for host in self._hosts.values())
+                if not (work.changed or self._heard or connecting):
+                    break
+        finally:
+            await self._close()
+        return changed
+
+    def _stop(self) -> None:
+        self._stopping.set()
+        self._awake.set()
+
+    def _listen(self, loop: asyncio.AbstractEventLoop, stop: int) -> None:
+        listener = Listener(self._ctx.engine, Reader.RUNNER)
+        try:
+            while True:
+                woken = listener.wait(PERIOD_S, stop)
+                if stop in woken.ready:
+                    return
+                loop.call_soon_threadsafe(self._awake.set)
+        finally:
+            listener.close()
+
+    def _rest(self) -> float:
+        due = [host.forget_at for host in self._hosts.values() if host.over and host.session is not None]
+        return max(0.0, min([PERIOD_S, *(at - time.monotonic() for at in due)]))
+
+    async def _pause(self, duration_s: float) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), max(0.0, duration_s))
+
+    async def _turn_or_wait(self) -> bool:
+        """Turn until there is no more to launch; whether anything changed."""
+        changed = False
+        try:
+            more = True
+            while more:
+                work = await self._turn()
+                changed, more = changed or work.changed > 0, work.more
+                if self._absences:
+                    logger.info("runner: the database answers again")
+                self._absences = 0
+        except NotLeader as error:
+            self._failure = error
+            self._stop()
+        except DBAPIError as error:
+            if not is_absence(error):
+                raise
+            if not self._absences:
+                logger.warning("runner: no turn, the database does not answer (%s)", str(error.orig).split("\n")[0])
+            await self._pause(retry_after_s(self._absences, OUTAGE_RETRY_MAX_S))
+            self._absences += 1
+            self._awake.set()
+        return changed
+
+    async def _turn(self) -> Work:
+        heard, self._heard = self._heard, []
+        try:
+            work = await self._in_database(lambda: self._write(heard))
+        except BaseException:
+            # Not written, so not heard.
+            self._heard = heard + self._heard
+            raise
+        for job_id, sentence in work.log:
+            logger.info("job %d: %s", job_id, sentence, extra={"event": "JOB", "job_id": job_id})
+        self._ctx.passes("runner: launches written" if work.launches else "runner: turn written")
+        for name in work.needed:
+            self._keep(name)
+        for name, reason in work.distrusted.items():
+            await self._distrust(self._hosts[name], reason)
+        for name in {*work.launches, *work.orders, *work.over}:
+            await self._tell(self._hosts[name], work)
+        for job in work.epilogues:
+            self._begin_epilogue(job)
+        await self._forget()
+        if work.launches:
+            self._ctx.passes("runner: launches sent")
+        return work
+
+    async def _in_database(self, action: Callable[[], T]) -> T:
+        """What ``action`` returns, done by the one thread that speaks with the database."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: retrying(action))
+
+    def _write(self, heard: Sequence[Heard]) -> Work:
+        work = Work()
+        with self._ctx.transaction(durable=True) as conn:
+            self._machines.refresh(conn)
+            # A job that was resumed may have ended at once.
+            self._write_answers(conn, [(host, one) for host, one in heard if isinstance(one, Answer)], work)
+            self._write_reports(conn, [(host, one) for host, one in heard if not isinstance(one, Answer)], work)
+            self._begin_launches(conn, work)
+            self._take_orders(conn, work)
+            self._close_finishing(conn, work)
+            for known in launches.live(conn).values() if not self._hosts else ():
+                if known.head is not None:
+                    work.needed.add(known.head)
+            events.append(conn, work.events)
+            if work.changed or work.events:
+                wake(conn, Reader.ALMIGHTY)
+        return work
+
+    def _write_reports(self, conn: Connection, reports: Sequence[tuple[str, Report]], work: Work) -> None:
+        """Take in what hosts say of jobs that are theirs."""
+        if not reports:
+            return
+        known = launches.known(conn, {report.attempt.job_id for _, report in reports})
+        ages: dict[JobId, timedelta] = {}
+        ends: dict[JobId, End] = {}
+        unbegun: dict[JobId, tuple[str, int]] = {}
+        for host, report in reports:
+            job = known.get(report.attempt.job_id)
+            job_id = report.attempt.job_id
+            if job is None or job.attempt < report.attempt.number:
+                work.distrusted[host] = f"it speaks of job {job_id}, which it was never given"
+            elif job.attempt > report.attempt.number or job.state in FINAL or job.state is JobState.FINISHING:
+                self._dispose(host, report, work)
+            elif job.head != host:
+                work.distrusted[host] = f"it speaks of job {job_id}, which was given to {job.head}"
+            elif isinstance(report, Began):
+                if job.state is JobState.LAUNCHING:
+                    ages[job_id] = report.age
+            elif isinstance(report, Ended):
+                ends[job_id] = _end(report)
+                work.over[host].append(report.attempt)
+                _tell_end(job_id, host, report, work)
+            elif isinstance(report, Refused):
+                if job.state is not JobState.LAUNCHING:
+                    work.distrusted[host] = f"it says that job {job_id}, which runs, never began"
+                    continue
+                work.over[host].append(report.attempt)
+                if job_id in self._spoilt:
+                    work.events.append(self._spoilt[job_id])
+                    ends[job_id] = End(job_id, EndCause.PROLOGUE, None, None, ran=False)
+                else:
+                    unbegun[job_id] = (host, report.attempt.number)
+        started = launches.start(conn, {job_id: age for job_id, age in ages.items() if job_id not in ends})
+        finished = launches.finish(conn, list(ends.values()))
+        waiting, killed = launches.return_unbegun(conn, list(unbegun))
+        work.changed += len(started) + len(finished) + len(waiting) + len(killed)
+        work.log += [(job_id, "Running") for job_id in started]
+        work.log += [(job_id, f"ended ({ends[job_id].cause.value})") for job_id in finished]
+        work.log += [(job_id, "its launch never began; Waiting again") for job_id in waiting]
+        work.log += [(job_id, "killed before it began") for job_id in killed]
+        for job_id in waiting:
+            host, attempt = unbegun[job_id]
+            if attempt >= BLAMED_ATTEMPT:
+                reason = f"attempt {attempt} never began, as those before it"
+                work.events.append(Event("LAUNCHING_OAREXEC_TIMEOUT", job_id, (host,), reason))
+        for host, reason in work.distrusted.items():
+            work.events.append(Event("LOG_SUSPECTED", hosts=(host,), description=reason))
+
+    def _dispose(self, host: str, report: Report, work: Work) -> None:
+        """The tables have done with this attempt; let the host have done with it, too."""
+        if isinstance(report, Ended | Refused):
+            work.over[host].append(report.attempt)
+        elif isinstance(report, Began | Starting):
+            # Somebody said that nothing of it runs any more.
+            kill = Order(self._own_number(), OrderWord.KILL, report.attempt, timedelta(), EndCause.ADMIN)
+            work.orders[host].append(kill)
+
+    def _write_answers(self, conn: Connection, answers: Sequence[tuple[str, Answer]], work: Work) -> None:
+        """Write what became of orders."""
+        given = {answer.number: (host, answer) for host, answer in answers if answer.number > 0}
+        done = launches.finish_orders(conn, [Done(a.number, a.done, a.text) for _, a in given.values()])
+        for order_id, kind, job_id in done:
+            host, answer = given[order_id]
+            if job_id is not None and answer.done and kind is OrderKind.SUSPEND:
+                work.changed += len(launches.suspend(conn, [job_id]))
+            elif job_id is not None and answer.done and kind is OrderKind.RESUME:
+                work.changed += len(launches.resume(conn, [job_id]))
+            if not (answer.over and kind in (OrderKind.SUSPEND, OrderKind.RESUME)):
+                self._tell_order(kind, job_id, host, answer.done, answer.text, work)
+
+    def _tell_order(
+        self, kind: OrderKind, job_id: JobId | None, host: str | None, done: bool, text: str, work: Work
+    ) -> None:
+        name = (_SUCCEEDED if done else _FAILED).get(kind)
+        if name is not None:
+            work.events.append(Event(name, job_id, () if host is None else (host,), text))
+
+    def _begin_launches(self, conn: Connection, work: Work) -> None:
+        """Write that the launches begin which a host can be told of."""
+        waiting = launches.to_launch(conn, MOST_LAUNCHES)
+        heads = {job.job_id: self._head(job) for job in waiting}
+        ready = {name for name, host in self._hosts.items() if host.session is not None}
+        idle = {job.job_id for job in waiting if has_type(job.types, NOOP)}
+        work.needed |= set(heads.values()) - self._hosts.keys()
+        begun = set(launches.begin(conn, {job: head for job, head in heads.items() if head in ready or job in idle}))
+        work.changed += len(launches.start(conn, dict.fromkeys(sorted(begun & idle), timedelta())))
+        for job in waiting:
+            if job.job_id in begun and job.job_id not in idle:
+                session = self._hosts[heads[job.job_id]].session
+                work.launches[heads[job.job_id]].append(
+                    self._launch_of(job, heads[job.job_id], None if session is None else session.greeting)
+                )
+        work.log += [(job_id, f"Launching on {heads[job_id]}") for job_id in sorted(begun)]
+        work.more = len(begun) == MOST_LAUNCHES
+
+    def _head(self, job: ToRun) -> str:
+        if runs_on_server(job.types) or has_type(job.types, NOOP):
+            return self._server
+        return next(iter(self._machines.hosts(job.resources)), self._server)
+
+    def _take_orders(self, conn: Connection, work: Work) -> None:
+        """Write that the orders begin which a host can be told of, and what became of those that none need be told."""
+        begun: list[int] = []
+        done: list[Done] = []
+        hosts: dict[int, str | None] = {}
+        idle_ends: list[End] = []
+        for order in launches.open_orders(conn):
+            hosts[order.order_id] = order.host or order.head
+            host = self._hosts.get(order.host or order.head or "")
+            if order.job_id is not None and _is_past(order):
+                done.append(Done(order.order_id, order.kind is OrderKind.KILL, "the job is not on its hosts"))
+            elif order.job_id is not None and has_type(order.types, NOOP):
+                if order.kind is OrderKind.KILL:
+                    idle_ends.append(_idle_end(order.job_id, order.cause))
+                done.append(Done(order.order_id, True, "nothing runs for this job"))
+            elif host is not None and host.session is not None:
+                if order.order_id not in host.given or not order.begun:
+                    begun.append(order.order_id)
+                    work.orders[host.name].append(self._order(order))
+                elif order.late:
+                    done.append(Done(order.order_id, False, "the host has not done it in time"))
+            elif order.late:
+                done.append(Done(order.order_id, False, "the host cannot be reached"))
+            else:
+                work.needed |= {name for name in (order.host, order.head) if name and name not in self._hosts}
+        launches.begin_orders(conn, begun)
+        reasons = {one.order_id: one for one in done}
+        for order_id, kind, job_id in launches.finish_orders(conn, done):
+            if not reasons[order_id].succeeded:
+                self._tell_order(kind, job_id, hosts[order_id], False, reasons[order_id].result, work)
+        work.changed += len(launches.finish(conn, idle_ends))
+
+    def _order(self, order: OpenOrder) -> Order:
+        attempt = None if order.job_id is None or order.attempt is None else Attempt(order.job_id, order.attempt)
+        limits = self._ctx.settings.kill
+        match order.kind:
+            case OrderKind.KILL:
+                # TERM; what does not end in time is the server's decision, unless the server is gone.
+                after = timedelta() if order.exterminate else limits.soft + limits.hard
+                return Order(order.order_id, OrderWord.KILL, attempt, after, order.cause)
+            case OrderKind.SIGNAL | OrderKind.CHECKPOINT:
+                return Order(order.order_id, OrderWord.SIGNAL, attempt, signal=order.signal)
+            case OrderKind.SUSPEND:
+                return Order(order.order_id, OrderWord.SUSPEND, attempt)
+            case OrderKind.RESUME:
+                return Order(order.order_id, OrderWord.RESUME, attempt)
+            case OrderKind.CLEAN if attempt is not None:
+                return Order(order.order_id, OrderWord.KILL, attempt, timedelta(), EndCause.ADMIN)
+            case OrderKind.CLEAN | OrderKind.CHECK:
+                return Order(order.order_id, OrderWord.CHECK)
+
+    def _close_finishing(self, conn: Connection, work: Work) -> None:
+        """End the jobs of which nothing is left, their server epilogue included."""
+        well: list[JobId] = []
+        badly: list[JobId] = []
+        spoilt: list[JobId] = []
+        finishing = launches.finishing(conn)
+        for job in finishing:
+            failure = self._epilogues.get(job.job_id)
+            if self._ctx.settings.prologue.server_epilogue is not None and job.job_id not in self._epilogues_ended:
+                work.epilogues.append(job)
+            elif failure is not None:
+                work.events.append(failure)
+                spoilt.append(job.job_id)
+            else:
+                (well if job.cause in WELL else badly).append(job.job_id)
+        work.changed += len(launches.close(conn, well, badly, spoilt))
+        left = {job.job_id for job in finishing}
+        self._epilogues_ended &= left
+        self._epilogues = {job_id: failure for job_id, failure in self._epilogues.items() if job_id in left}
+
+    def _reconcile(self, name: str, greeting: Greeting, before: Identity) -> list[Launch]:
+        """Compare what a host says of itself with the tables; the launches that it has to be told of again.
+
+        Raises ``NodeMisbehaves`` when they contradict each other.
+        """
+        rebooted = before.boot_id not in (None, greeting.boot_id)
+        wiped = before.spool_id not in (None, greeting.spool_id)
+        there = {report.attempt for report in greeting.inventory}
+        with self._ctx.transaction(durable=True) as conn:
+            self._machines.refresh(conn)
+            missing = {
+                job_id: job
+                for job_id, job in launches.live(conn).items()
+                if job.head == name and Attempt(job_id, job.attempt) not in there
+            }
+            running = [job_id for job_id, job in missing.items() if job.state is not JobState.LAUNCHING]
+            if not rebooted and missing and (wiped or running):
+                what = "its spool is not the one it was" if wiped else f"it knows nothing of job {running[0]}"
+                events.append(conn, [Event("LOG_SUSPECTED", hosts=(name,), description=f"{what}; it was not rebooted")])
+                wake(conn, Reader.ALMIGHTY)
+                contradiction = what
+            else:
+                contradiction = None
+                # A launch of which the spool of before knows nothing has not begun; in another spool it may have.
+                gone = missing if wiped else {job_id: missing[job_id] for job_id in running}
+                ends = [_rebooted(job_id, job) for job_id, job in gone.items()]
+                if launches.finish(conn, ends):
+                    wake(conn, Reader.ALMIGHTY)
+                facts = {"containment": greeting.containment, "enforces": greeting.enforces}
+                node_sessions.met(conn, name, Identity(greeting.boot_id, greeting.spool_id), facts)
+                unknown = [job for job in launches.launching(conn, name) if job.job_id in missing]
+        if contradiction is not None:
+            raise NodeMisbehaves(f"host {name}: {contradiction}")
+        return [self._launch_of(job, name, greeting) for job in unknown]
+
+    def _launch_of(self, job: ToRun, head: str, greeting: Greeting | None) -> Launch:
+        memory_mib = None
+        if greeting is not None and self._ctx.settings.nodes.memory_share:
+            memory_mib = greeting.memory_mib
+        return launch_of(job, head, self._machines, self._ctx.settings.kill, memory_mib)
+
+    async def _tell(self, host: Host, work: Work) -> None:
+        """Tell a host what was written; what does not reach it is told to its next session."""
+        fresh = work.launches.get(host.name, [])
+        orders = work.orders.get(host.name, [])
+        if work.over.get(host.name):
+            if not host.over:
+                host.forget_at = time.monotonic() + FORGET_S
+            host.over += work.over[host.name]
+        if host.session is None:
+            return
+        host.given.update(order.number for order in orders)
+        with suppress(NodeUnreachable):
+            await self._send(host, fresh)
+            await host.session.order(orders)
+
+    async def _send(self, host: Host, fresh: Sequence[Launch]) -> None:
+        """Send launches, each after its server prologue where there is one."""
+        program = self._ctx.settings.prologue.server_prologue
+        if program is None:
+            if host.session is not None:
+                await host.session.launch(fresh)
+            return
+        for launch in fresh:
+            self._begin_program(self._launch_after(program, host, launch))
+
+    async def _launch_after(self, program: str, host: Host, launch: Launch) -> None:
+        job_id = launch.attempt.job_id
+        failure = await self._run_program("SERVER_PROLOGUE", program, job_id, launch.user or "")
+        if host.session is None:
+            return
+        with suppress(NodeUnreachable):
+            if failure is None:
+                await host.session.launch([launch])
+            else:
+                # The job ends when the host has given its launch up.
+                self._spoilt[job_id] = failure
+                await host.session.order([Order(self._own_number(), OrderWord.REFUSE, launch.attempt)])
+
+    def _begin_epilogue(self, job: Finishing) -> None:
+        if job.job_id not in self._epilogues:
+            self._epilogues[job.job_id] = None
+            self._begin_program(self._end_after_epilogue(job))
+
+    async def _end_after_epilogue(self, job: Finishing) -> None:
+        program = self._ctx.settings.prologue.server_epilogue
+        if program is not None:
+            self._epilogues[job.job_id] = await self._run_program("SERVER_EPILOGUE", program, job.job_id, job.user)
+        self._epilogues_ended.add(job.job_id)
+        self._awake.set()
+
+    def _begin_program(self, running: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(running)
+        self._programs.add(task)
+        task.add_done_callback(self._programs.discard)
+
+    async def _run_program(self, name: str, program: str, job_id: JobId, user: str) -> Event | None:
+        """Run an admin's program for a job; the event when it fails or takes too long."""
+        limit_s = self._ctx.settings.prologue.timeout.total_seconds()
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *(program, str(job_id), user),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        except OSError as error:
+            return Event(f"{name}_EXIT_CODE_ERROR", job_id, description=f"{program} cannot be run: {error.strerror}")
+        try:
+            status = await asyncio.wait_for(process.wait(), limit_s)
+        except TimeoutError:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+            return Event(f"{name}_TIMEOUT", job_id, description=f"{program} took more than {limit_s:g} s")
+        if status == 0:
+            return None
+        return Event(f"{name}_EXIT_CODE_ERROR", job_id, description=f"{program} ended with {status}")
+
+    async def _forget(self) -> None:
+        """Let hosts forget what is over; that needs a number above that of the launch."""
+        for host in self._hosts.values():
+            due = len(host.over) >= FORGET_COUNT or time.monotonic() >= host.forget_at
+            if host.session is None or not host.over or not due:
+                continue
+            over, host.over = host.over, []
+            host.number = host.number._replace(sequence=host.number.sequence + 1)
+            with suppress(NodeUnreachable):
+                await host.session.renew(host.number)
+                await host.session.order([Order(self._own_number(), OrderWord.FORGET, attempt) for attempt in over])
+
+    async def _distrust(self, host: Host, reason: str) -> None:
+        logger.error("host %s: %s; no more is heard of it for %d s", host.name, reason, DISTRUST_S)
+        host.left_alone_until = time.monotonic() + DISTRUST_S
+        if host.session is not None:
+            await host.session.close()
+
+    def _own_number(self) -> int:
+        """The number of an order that no row stands for."""
+        self._own_orders -= 1
+        return self._own_orders
+
+    def _keep(self, name: str) -> None:
+        if name not in self._hosts:
+            self._hosts[name] = Host(name)
+            self._hosts[name].keeper = asyncio.create_task(self._keep_session(self._hosts[name]))
+
+    async def _keep_session(self, host: Host) -> None:
+        """Hold a session with ``host``, and another one after each that ends."""
+        while not self._stopping.is_set():
+            try:
+                await self._open(host)
+                assert host.session is not None
+                async for said in host.session.heard():
+                    self._heard += [(host.name, one) for one in said]
+                    self._awake.set()
+            except Exception as error:  # one host's session is no other's business
+                self._note_failure(host, error)
+            await self._lose(host)
+            await asyncio.sleep(max(retry_after_s(host.failures), host.left_alone_until - time.monotonic()))
+
+    async def _open(self, host: Host) -> None:
+        """Begin a session, and let it work once the tables agree with the host's inventory."""
+        executor = self._reach(host.name)
+        epoch = 0 if self._ctx.epoch is None else self._ctx.epoch.number
+        instance, sequence, before = await self._in_database(lambda: self._next_number(host.name, epoch))
+        host.number = SessionNumber(epoch, sequence)
+        session = await executor.open(host.name, instance, host.number)
+        try:
+            unknown = await self._in_database(lambda: self._reconcile(host.name, session.greeting, before))
+        except BaseException:
+            await session.close()
+            raise
+        host.session = session
+        host.failures = host.faults = 0
+        host.suspected = False
+        logger.info("host %s: session %d.%d", host.name, *host.number)
+        self._heard += [(host.name, report) for report in session.greeting.inventory]
+        self._awake.set()
+        await self._send(host, unknown)
+
+    def _next_number(self, name: str, epoch: int) -> tuple[UUID, int, Identity]:
+        with self._ctx.transaction(durable=True) as conn:
+            return node_sessions.instance(conn), *node_sessions.next_number(conn, name, epoch)
+
+    def _note_failure(self, host: Host, error: Exception) -> None:
+        host.failures += 1
+        if isinstance(error, NodeUnreachable | NodeMisbehaves):
+            host.faults += 1
+        if isinstance(error, NodeMisbehaves):
+            host.left_alone_until = time.monotonic() + DISTRUST_S
+        if isinstance(error, NotLeader):
+            self._failure = error
+            self._stop()
+        elif is_absence(error):
+            # Said once, by the turns.
+            logger.debug("host %s: no session, the database does not answer", host.name)
+        elif isinstance(error, NodeUnreachable | NodeMisbehaves | Stale | DBAPIError):
+            logger.warning("%s", str(error).split("\n")[0], extra={"event": "SESSION_LOST", "host": host.name})
+        else:
+            logger.exception("host %s: its session failed", host.name)
+
+    async def _lose(self, host: Host) -> None:
+        """The session has ended; what it was told and has not answered is told to the next one."""
+        session, host.session = host.session, None
+        host.given.clear()
+        host.over.clear()
+        if session is not None:
+            await session.close()
+        # The database may be what was lost.
+        with suppress(DBAPIError, NotLeader):
+            host.suspected = await self._in_database(lambda: self._write_loss(host))
+        self._awake.set()
+
+    def _write_loss(self, host: Host) -> bool:
+        """Write that there is no session; whether the host is Suspected for its faults, now or before."""
+        suspect = host.faults >= FAILURES
+        with self._ctx.transaction() as conn:
+            node_sessions.lost(conn, host.name)
+            if suspect and not host.suspected:
+                reason = f"no session could be opened, {FAILURES} times in a row"
+                events.append(conn, [Event("LOG_SUSPECTED", hosts=(host.name,), description=reason)])
+                wake(conn, Reader.ALMIGHTY)
+        return suspect
+
+    async def _close(self) -> None:
+        """End the sessions; the hosts' jobs go on."""
+        self._stopping.set()
+        keepers = [host.keeper for host in self._hosts.values() if host.keeper is not None]
+        for task in [*keepers, *self._programs]:
+            task.cancel()
+        await asyncio.gather(*keepers, *self._programs, return_exceptions=True)
+        for host in self._hosts.values():
+            if host.session is not None:
+                await host.session.close()
+        self._thread.shutdown()
+
+
+def retry_after_s(failures: int, at_most_s: float = RETRY_MAX_S) -> float:
+    """How long a host, or the database, is left alone that has failed so often in a row."""
+    # The limit of the exponent is for hosts that fail for hours: 2.0**1024 is no number.
+    return min(RETRY_S * 2.0 ** min(failures, 16), at_most_s)
+
+
+def _end(report: Ended) -> End:
+    return End(report.attempt.job_id, report.cause, report.status, report.began, report.ran)
+
+
+def _idle_end(job_id: JobId, cause: EndCause) -> End:
+    """How a job ends that runs nothing: to hold what it has until its walltime is over is all it had to do."""
+    if cause is EndCause.WALLTIME:
+        return End(job_id, EndCause.EXIT, 0, None, ran=False)
+    return End(job_id, cause, None, None, ran=False)
+
+
+def _rebooted(job_id: JobId, job: Known) -> End:
+    return End(job_id, EndCause.NODE_REBOOTED, None, None, ran=job.state is not JobState.LAUNCHING)
+
+
+def _tell_end(job_id: JobId, host: str, report: Ended, work: Work) -> None:
+    """OAR's events about an end that was not quite ordinary."""
+    if report.event is not None:
+        work.events.append(Event(report.event, job_id, (host,), report.text))
+    elif report.cause in _SAID:
+        work.events.append(Event("SWITCH_INTO_ERROR_STATE", job_id, (host,), _SAID[report.cause]))
+    elif report.status == ASKS_AGAIN:
+        work.events.append(Event("SWITCH_INTO_TERMINATE_STATE", job_id, (host,), "it ended with 99"))
+
+
+def _is_past(order: OpenOrder) -> bool:
+    """Whether the attempt that an order is for is on no host any more."""
+    return order.attempt != order.current_attempt or order.state not in ON_NODES

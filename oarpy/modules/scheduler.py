@@ -1,0 +1,278 @@
+"""The scheduler: reads a snapshot, decides with no transaction open, writes what still holds.
+
+Killed before it has written, nothing has happened; killed after, everything has:
+allocations, wishes to kill and predictions are one transaction.  What is kept
+from pass to pass (topology, requests, what was said last) is read again by the
+next process.
+
+With a crowd waiting, most of a pass serves predictions.  Those are made only so
+often that they take a small part of the time; the passes in between plan the
+head of the queue and try all others for an immediate start.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from logging import getLogger
+from typing import NamedTuple
+
+from sqlalchemy.engine import Connection
+
+from oarpy.automata.almighty import Event as Outcome
+from oarpy.automata.job import JobEvent
+from oarpy.database import events, jobs, plans
+from oarpy.database.connection import retrying
+from oarpy.database.events import Event
+from oarpy.database.plans import Prediction, Said
+from oarpy.database.snapshot import Reading, SnapshotReader
+from oarpy.database.wake import Reader, wake
+from oarpy.errors import Stale
+from oarpy.model.ranges import written_ranges
+from oarpy.model.states import EndCause, JobId
+from oarpy.modules.context import Context
+from oarpy.scheduling.decide import decide
+from oarpy.scheduling.explain import BEYOND_DEPTH, SET_ASIDE, sentence
+from oarpy.scheduling.plan import Doom, Kill, Plan, Postpone, Predict, SetAside, Start, Why
+from oarpy.scheduling.snapshot import Snapshot
+
+logger = getLogger(__name__)
+
+#: With more jobs waiting than this, not every pass predicts for all of them.
+CROWD = 100
+#: How many jobs at the head of the queue keep their planned start in every pass.
+HEAD = 32
+#: How many times as long as a full pass took the next one is put off.
+REST = 9
+#: How long a job is left alone on which deciding failed, and one whose allocation was refused.
+ASIDE_S = 60.0
+REFUSED_S = 1.0
+#: How often a plan is made again because the resources have changed meanwhile.
+ATTEMPTS = 3
+
+
+def turn(ctx: Context) -> Outcome:
+    """One pass, by a scheduler that remembers nothing."""
+    return Scheduler(ctx).turn()
+
+
+class _Effort(NamedTuple):
+    """``full``: predictions are written; ``complete``: for every job, however many wait."""
+
+    full: bool
+    complete: bool
+    plan_first: int | None
+
+
+@dataclass(slots=True)
+class _Changes:
+    """What a plan wants written."""
+
+    starts: list[Start] = field(default_factory=list)
+    kills: Sequence[Kill] = ()
+    dooms: list[Doom] = field(default_factory=list)
+    set_aside: list[SetAside] = field(default_factory=list)
+    predictions: list[Prediction] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.starts or self.kills or self.dooms or self.set_aside or self.predictions)
+
+
+class _Written(NamedTuple):
+    """What of it came true."""
+
+    started: Sequence[JobId] = ()
+    doomed: Sequence[JobId] = ()
+    kills: Sequence[Kill] = ()
+
+
+class Scheduler:
+    """What is kept from one pass to the next.
+
+    ``due_in_s`` is how soon another turn is wanted even if nothing happens until
+    then; None when nothing was put off.
+    """
+
+    def __init__(self, ctx: Context) -> None:
+        self.due_in_s: float | None = None
+        self._ctx = ctx
+        self._reader = SnapshotReader()
+        self._said: dict[JobId, Said] = {}
+        self._aside_until: dict[JobId, float] = {}
+        # By the monotonic clock: when to predict again, to plan for all, and to report.
+        self._full_due = 0.0
+        self._complete_due = 0.0
+        self._report_due = 0.0
+
+    def turn(self) -> Outcome:
+        """Decide on all waiting jobs; JOBS_TO_KILL when some must go, JOBS_CHANGED when there is more to decide."""
+        for _ in range(ATTEMPTS):
+            try:
+                return self._pass()
+            except Stale as stale:
+                logger.debug("pass: %s", stale)
+        self.due_in_s = REFUSED_S
+        return Outcome.NOTHING
+
+    def _pass(self) -> Outcome:
+        begun = time.monotonic()
+        with self._ctx.snapshot() as conn:
+            reading = self._reader.read(conn, self._ctx.limits())
+        snapshot = self._without_those_set_aside(reading.snapshot, begun)
+        effort = self._effort(len(snapshot.waiting), begun)
+        if effort.complete:
+            with self._ctx.transaction() as conn:
+                self._said = plans.said(conn)
+                plans.log_hourly(conn)
+        plan = decide(replace(snapshot, limits=self._ctx.limits(plan_first=effort.plan_first)), reading.platform)
+        self._ctx.passes("scheduler: decided")
+        changes = self._changes(plan, reading, effort)
+        written = _Written()
+        if changes:
+            written = retrying(lambda: self._write(changes, snapshot.topology.version))
+            self._ctx.passes("scheduler: written")
+        self._remember(changes, written, begun)
+        self._put_off(effort, begun)
+        self._wait_at_most(_until_next_start(plan, snapshot.now_s))
+        if len(written.started) < len(changes.starts):
+            self.due_in_s = REFUSED_S
+        if time.monotonic() >= self._report_due and changes:
+            self._report(plan, written, begun)
+        if written.kills:
+            return Outcome.JOBS_TO_KILL
+        return Outcome.JOBS_CHANGED if written.doomed else Outcome.NOTHING
+
+    def _without_those_set_aside(self, snapshot: Snapshot, begun: float) -> Snapshot:
+        self._aside_until = {job_id: until for job_id, until in self._aside_until.items() if until > begun}
+        if not self._aside_until:
+            return snapshot
+        return replace(snapshot, waiting=tuple(job for job in snapshot.waiting if job.job_id not in self._aside_until))
+
+    def _effort(self, waiting: int, begun: float) -> _Effort:
+        plan_first = self._ctx.settings.scheduler.plan_first
+        if begun >= self._complete_due:
+            return _Effort(full=True, complete=True, plan_first=None)
+        if waiting <= CROWD or begun >= self._full_due:
+            return _Effort(full=True, complete=False, plan_first=plan_first)
+        return _Effort(full=False, complete=False, plan_first=min(HEAD, HEAD if plan_first is None else plan_first))
+
+    def _put_off(self, effort: _Effort, begun: float) -> None:
+        scheduler = self._ctx.settings.scheduler
+        now = time.monotonic()
+        if effort.complete:
+            self._complete_due = begun + scheduler.period.total_seconds()
+        if effort.full:
+            self._full_due = now + max(scheduler.predictions_interval.total_seconds(), (now - begun) * REST)
+        self.due_in_s = None if effort.full else max(self._full_due - now, 0.0)
+
+    def _wait_at_most(self, seconds: float | None) -> None:
+        if seconds is not None:
+            self.due_in_s = seconds if self.due_in_s is None else min(seconds, self.due_in_s)
+
+    def _changes(self, plan: Plan, reading: Reading, effort: _Effort) -> _Changes:
+        changes = _Changes(kills=plan.kills)
+        # Under overload a job that is not planned for keeps what was said of it when it last was.
+        keeps = effort.plan_first is not None
+        for decision in plan.decisions:
+            match decision:
+                case Start():
+                    changes.starts.append(decision)
+                case Doom():
+                    changes.dooms.append(decision)
+                case SetAside():
+                    changes.set_aside.append(decision)
+                case Postpone(job_id, why) if keeps and why.code == BEYOND_DEPTH and job_id in self._said:
+                    pass
+                case _ if effort.full:
+                    said = _said(decision)
+                    if self._said.get(decision.job_id) != said:
+                        changes.predictions.append(_prediction(decision.job_id, said, decision.why))
+        changes.set_aside += [
+            SetAside(job_id, error) for job_id, error in reading.unreadable.items() if job_id not in self._aside_until
+        ]
+        for aside in changes.set_aside:
+            why = Why(SET_ASIDE, {"every_s": int(ASIDE_S)})
+            changes.predictions.append(_prediction(aside.job_id, Said(None, None, None, SET_ASIDE), why))
+        return changes
+
+    def _write(self, changes: _Changes, version: int) -> _Written:
+        with self._ctx.transaction() as conn:
+            if changes.starts and plans.lock_topology(conn) != version:
+                raise Stale("the resources have changed since they were read")
+            started = plans.allocate(conn, changes.starts)
+            if started:
+                wake(conn, Reader.RUNNER)
+            kills = plans.kill(conn, changes.kills)
+            if kills:
+                wake(conn, Reader.ALMIGHTY)
+            doomed = _doom(conn, changes.dooms)
+            plans.predict(conn, changes.predictions)
+            events.append(
+                conn,
+                [
+                    *(Event("BESTEFFORT_KILL", one.job_id, description=f"for job {one.for_job}") for one in kills),
+                    *(Event("SCHEDULER_JOB_SET_ASIDE", one.job_id, description=one.error) for one in changes.set_aside),
+                ],
+            )
+        return _Written(started, doomed, kills)
+
+    def _remember(self, changes: _Changes, written: _Written, begun: float) -> None:
+        for prediction in changes.predictions:
+            self._said[prediction.job_id] = prediction.said
+        for job_id in (*written.started, *written.doomed):
+            self._said.pop(job_id, None)
+        for aside in changes.set_aside:
+            self._aside_until[aside.job_id] = begun + ASIDE_S
+            logger.error(
+                "job %d: deciding on it failed; the event SCHEDULER_JOB_SET_ASIDE has the details", aside.job_id
+            )
+        for job_id in written.started:
+            logger.info("job %d: allocated", job_id, extra={"event": JobEvent.ALLOCATED.name, "job_id": job_id})
+        for job_id in written.doomed:
+            logger.info("job %d: can never start", job_id, extra={"event": JobEvent.DOOMED.name, "job_id": job_id})
+        for one in written.kills:
+            logger.info("job %d: must go for job %d", one.job_id, one.for_job)
+
+    def _report(self, plan: Plan, written: _Written, begun: float) -> None:
+        took_s = time.monotonic() - begun
+        self._report_due = begun + self._ctx.settings.scheduler.predictions_interval.total_seconds()
+        with self._ctx.transaction() as conn:
+            plans.report(
+                conn,
+                {
+                    "took_s": round(took_s, 4),
+                    "waiting": plan.examined,
+                    "started": len(written.started),
+                    "slots": plan.slots,
+                },
+            )
+
+
+def _doom(conn: Connection, dooms: Sequence[Doom]) -> list[JobId]:
+    """End jobs that can never start, each with its reason."""
+    alike: dict[str, list[JobId]] = {}
+    for doom in dooms:
+        alike.setdefault(sentence(doom.why), []).append(doom.job_id)
+    doomed: list[JobId] = []
+    for message, job_ids in alike.items():
+        values = {"message": message, "end_cause": EndCause.DEPENDENCY}
+        doomed += jobs.transition(conn, job_ids, JobEvent.DOOMED, values=values)
+    plans.forget(conn, doomed)
+    return doomed
+
+
+def _said(decision: Predict | Postpone) -> Said:
+    if isinstance(decision, Postpone):
+        return Said(None, None, None, decision.why.code)
+    return Said(decision.start_s, decision.alternative, written_ranges(decision.resources), decision.why.code)
+
+
+def _prediction(job_id: JobId, said: Said, why: Why) -> Prediction:
+    return Prediction(job_id, said, why.numbers, sentence(why))
+
+
+def _until_next_start(plan: Plan, now_s: int) -> float | None:
+    """How soon the first planned start comes: nothing else need happen at that moment."""
+    starts = [decision.start_s for decision in plan.decisions if isinstance(decision, Predict)]
+    return float(max(min(starts) - now_s, 1)) if starts else None

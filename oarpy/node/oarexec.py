@@ -1,0 +1,2310 @@
+"""What runs on a node: it starts jobs, watches them and says what became of them.
+
+One file, standard library only, Python 3.6 or later, so that a node needs
+nothing installed.  It has two lives::
+
+    oarexec session --spool DIR --instance UUID [--min-uid N]
+    oarexec guard   --spool DIR --instance UUID [--min-uid N]
+    oarexec doctor  --spool DIR
+
+A **session** carries lines between its stdin and stdout (the runner's link) and
+the guard's socket, starts a guard when there is none, and ends with either.  The
+**guard**, one for each instance on a host, does everything: it starts jobs,
+waits for them, kills what they leave behind, and fences old sessions.  It is
+detached: sessions come and go, jobs and guard go on.  When it dies the next
+session starts another, which takes over what it finds in the spool.
+
+The protocol
+============
+
+JSON objects, one a line, at most 1 MiB each.  Durations are in seconds; ages
+count back from the moment the line was written; no date of the node is told.
+The runner begins::
+
+    {"hello": {"protocol": 1, "instance": UUID, "session": [EPOCH, SEQUENCE]}}
+
+and the answer is ``hello`` with the node's facts, then its whole inventory::
+
+    {"hello": {"protocol": 1, "session": [E, S], "boot_id": …, "spool_id": …, "host": …,
+               "containment": …, "memory_mib": …}}
+    {"inventory": [REPORT, …], "more": true or false}
+
+A number that is not above every earlier one is answered ``{"fenced": {"by": [E, S]}}``
+and the link ends.  What cannot be understood is answered ``{"refused": TEXT}``, likewise.
+Afterwards the runner may send::
+
+    {"renew": {"session": [E, S]}}       a higher number on the same link; answered {"renewed": [E, S]}
+    {"launches": [LAUNCH, …]}            answered by reports
+    {"orders": [ORDER, …]}               each answered, {"answers": [{"order", "done", "text", "over"}, …]}
+    {"ping": ANYTHING}                   answered {"pong": ANYTHING}
+
+and the guard ``{"reports": [REPORT, …]}`` whenever something happened.
+
+LAUNCH: ``job``, ``attempt``; ``user`` (name, null for oarexec's own account); ``command`` (for
+the user's login shell), ``directory``, ``stdout``, ``stderr`` (relative to it), ``append``,
+``umask``; ``environment`` (object), ``nodes`` and ``resources`` (contents of two files;
+``{"deflated": BASE64}`` when long); ``walltime_s``, ``grace_s``, ``kill_after_s``;
+``cpus`` ("0-3,8" or null), ``memory_mib`` (or null).
+
+ORDER: ``order`` (its number), ``kind``, ``job``, ``attempt`` and
+
+========== =======================================================================
+kill       ``kill_after_s`` (0: at once), ``cause``.  TERM, later KILL, to everything in the
+           containment.  An attempt that is not known is given up, as by ``refuse``.
+signal     ``signal``: sent to the job's first process (checkpoints are such signals)
+suspend    freezes the containment; ``resume`` thaws it
+walltime   ``walltime_s``: the new one, counted from the beginning
+refuse     makes the tombstone, unless the attempt is known
+forget     removes the entry of what is over; only by a session newer than its own
+check      ``text`` of the answer is the doctor's JSON; needs no job
+========== =======================================================================
+
+REPORT: ``job``, ``attempt``, ``is`` one of
+
+* ``starting``: accepted, the command has not begun;
+* ``began``: ``age_s``, ``suspended``;
+* ``refused``: it did not begin and never will;
+* ``ended``: ``ran`` (whether the command began), ``status`` (as of wait(2), or null), ``cause``,
+  ``event`` and ``text`` where OAR has an event for it, ``age_s`` of the beginning and
+  ``ended_age_s`` of the end (null after a reboot), ``cpu_s``, ``peak_mib`` (or null).
+
+The spool
+=========
+
+``SPOOL/UUID/`` holds ``lock`` (the guard's), ``guard.sock``, ``session`` (the highest number, and
+the boot in which it came), ``spool_id``, ``guard.log`` and ``jobs/JOB.ATTEMPT/``, one directory per
+launch.  Whoever makes that directory decides the attempt's fate: it is launched, or given up.
+(Forgotten ones wait in ``free`` and become new ones by one rename.)  In it:
+
+* ``progress``: lines.  The first is ``launch``: boot id, pid and start time of the wrapper, written
+  before the wrapper is let through its gate.  An entry that lacks it never began and never will,
+  unless the host was rebooted since: then nobody knows, and it is over.
+  The wrapper appends ``begun``, ``error``, ``exit``, the guard ``cause``, ``suspended``,
+  ``resumed``, ``walltime``, ``end``.
+* ``refused``: this is a tombstone.
+* ``nodes``, ``resources``: what OAR_NODEFILE and OAR_RESOURCE_PROPERTIES_FILE name; links to a
+  file in ``shared`` that other entries have alike.
+
+Making a file costs thirty times as much as linking one, and emptying one makes ext4 write it out
+at once; a launch therefore makes no file where it can reuse those of a forgotten entry.
+
+A **wrapper** is a small shell: it waits at its gate (a pipe; end of file means that it must
+not run), writes ``begun``, runs the command as its user, and writes ``exit``.  It outlives the guard.
+A job is over when its containment is empty; what is left in it is killed first.
+"""
+
+import base64
+import errno
+import fcntl
+import heapq
+import json
+import os
+import pwd
+import re
+import select
+import signal
+import socket
+import stat
+import struct
+import sys
+import time
+import traceback
+import zlib
+from collections import deque
+from contextlib import suppress
+from functools import lru_cache
+from typing import Any, Deque, Dict, Iterable, List, Optional, Set, Tuple
+
+PROTOCOL = 1
+MAX_LINE = 1 << 20
+# Reports and answers are cut to below 1 KiB each, so that such a line stays below the limit.
+ITEMS_PER_LINE = 500
+MAX_TEXT = 400
+# time.CLOCK_BOOTTIME exists since Python 3.7.
+CLOCK_BOOTTIME = 7
+# The kernel's limit on one argument, less its final zero.
+MAX_COMMAND = 131071
+# Descriptors of a wrapper: stdin, stdout, stderr, its gate, the guard's ear, its progress file.
+GATE, EAR, PROGRESS = 3, 4, 5
+MARK = "OARPY_JOB"
+PR_SET_CHILD_SUBREAPER = 36
+SPAWNED_AT_ONCE = 16
+# Whoever started the server may have ignored signals (nohup, a shell's &); its jobs have them as after a login.
+DEFAULTED = frozenset(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}
+# Making and removing files is what a launch costs most on some file systems.
+KEPT_FREE = 1000
+KEPT_SHARED_BYTES = 4 << 20
+# What the server knows as the cause of an end.
+CAUSES = (
+    "exit",
+    "signal",
+    "walltime",
+    "killed",
+    "besteffort",
+    "launch_error",
+    "node_rebooted",
+    "vanished",
+    "out_of_memory",
+    "exterminated",
+    "fenced",
+    "prologue",
+    "epilogue",
+    "dependency",
+    "never_fits",
+    "admin",
+)
+WRAPPER_EVENTS = ("CPUSET_ERROR", "WORKING_DIRECTORY", "OUTPUT_FILES", "USER_SHELL")
+# No host is up, and no job runs, for three centuries.
+LONGEST_S = 1e10
+IDLE_S = 5.0
+WATCH_S = 1.0
+FREEZE_S = 10.0
+NOTE_S = 2.0
+
+Key = Tuple[int, int]
+Number = Tuple[int, int]
+Json = Dict[str, Any]
+
+
+class Refusal(Exception):
+    """A launch that fails for a reason to be told: OAR's event and a sentence."""
+
+    def __init__(self, event: str, text: str) -> None:
+        super().__init__(text)
+        self.event = event
+        self.text = text
+
+
+class Garbled(Exception):
+    """A line that does not follow the protocol."""
+
+
+# The wrapper.  Traps other than '' are reset in what it starts, so the job gets
+# every signal's default while signals to the whole process group spare the wrapper.
+# $1 entry, $2 files to join by, $3 uid, $4 groups, the primary one first, $5 the opening; the rest
+# is the opening's.  Groups are numbers: setpriv --init-groups would ask the name service for each job.
+# Where nothing has to be joined and nobody else to become, the wrapper opens the job's files itself:
+# it then starts the command without copying itself first (a third of what the wrapper costs).
+_HEAD = """
+trap : HUP INT QUIT USR1 USR2 PIPE ALRM TERM TSTP TTIN TTOU VTALRM PROF XCPU XFSZ
+read -r gate <&3 || exit 0
+exec 3<&-
+read -r up rest </proc/uptime
+echo "begun $up" >&5 || exit 0
+echo "$1 $up" >&4
+exec 4>&-
+"""
+_APART = """
+(
+for file in $2; do
+  echo 0 >"$file" || { echo "error CPUSET_ERROR join" >&5; exit 1; }
+done
+"""
+_AS_USER = """
+uid=$3 gid=${4%%%%,*} groups=$4 opening=$5
+shift 5
+exec %s --reuid "$uid" --regid "$gid" --groups "$groups" -- /bin/sh -c "$opening" oarexec "$@"
+"""
+# Whoever opens them keeps its own stdout and stderr: a shell may speak of its children's deaths.
+# $1 directory, $2 stdout, $3 stderr, $4 append or truncate, $5 umask, $6 shell; then what to execute.
+_OPENING = """
+umask "$5"
+if ! cd -- "$1"; then
+  if [ ! -e "$1" ]; then why=absent; elif [ ! -d "$1" ]; then why=file; else why=forbidden; fi
+  echo "error WORKING_DIRECTORY $why" >&5; exit 1
+fi 2>/dev/null
+if [ "$4" = truncate ]; then
+  command exec 6>"$2" || { echo "error OUTPUT_FILES stdout" >&5; exit 1; }
+else
+  command exec 6>>"$2" || { echo "error OUTPUT_FILES stdout" >&5; exit 1; }
+fi
+if [ "$2" = "$3" ]; then
+  exec 7>&6
+elif [ "$4" = truncate ]; then
+  command exec 7>"$3" || { echo "error OUTPUT_FILES stderr" >&5; exit 1; }
+else
+  command exec 7>>"$3" || { echo "error OUTPUT_FILES stderr" >&5; exit 1; }
+fi
+[ -x "$6" ] || { echo "error USER_SHELL shell" >&5; exit 1; }
+shift 6
+"""
+_BECOME = """
+exec "$@" >&6 2>&7 5>&- 6>&- 7>&-
+"""
+_APART_END = """
+)
+"""
+_BESIDE = """
+"$@" >&6 2>&7 5>&- 6>&- 7>&-
+"""
+_TAIL = """
+status=$?
+read -r up rest </proc/uptime
+echo "exit $status $up" >&5
+"""
+OPENING_AS_USER = _OPENING + _BECOME
+WRAPPER_AS_USER = _HEAD + _APART + _AS_USER + _APART_END + _TAIL  # takes the path of setpriv
+WRAPPER_IN_GROUP = _HEAD + _APART + "shift 5" + OPENING_AS_USER + _APART_END + _TAIL
+WRAPPER_ALONE = _HEAD + "shift 5" + _OPENING + _BESIDE + _TAIL
+# Appends one line to a file that only the user may be able to reach.
+NOTE = 'cd -- "$1" && echo "$3" >>"$2"'
+
+# What may stand in the environment of a wrapper that runs as root; the job gets the rest after the change of user.
+HARMLESS = re.compile(
+    r"(OAR_[A-Z0-9_]*|OARPY_JOB|HOME|PATH|SHELL|LOGNAME|USER|TERM|SHLVL|LANG|LC_[A-Z]+|SUDO_COMMAND)\Z"
+)
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+INSTANCE = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
+CPU_LIST = re.compile(r"\d+(-\d+)?(,\d+(-\d+)?)*\Z")
+ENTRY = re.compile(r"(\d+)\.(\d+)\Z")
+
+
+# Nearly all jobs have the same variables.
+@lru_cache(1000)
+def harmless(name: str) -> bool:
+    return HARMLESS.match(name) is not None
+
+
+@lru_cache(1000)
+def names_variable(name: str) -> bool:
+    return VARIABLE.match(name) is not None
+
+
+def clock() -> float:
+    """Seconds since the boot, sleep included."""
+    return time.clock_gettime(CLOCK_BOOTTIME)
+
+
+def uptime_offset() -> float:
+    """What to add to ``clock()`` for what wrappers read in /proc/uptime (a container may have its own)."""
+    with open("/proc/uptime") as file:
+        return float(file.read().split()[0]) - clock()
+
+
+def memory_mib() -> Optional[int]:
+    """What this host has for all its processes."""
+    found = re.search(r"^MemTotal: +(\d+) kB", read_text("/proc/meminfo") or "", re.M)
+    return None if found is None else int(found.group(1)) >> 10
+
+
+def boot_id() -> str:
+    with open("/proc/sys/kernel/random/boot_id") as file:
+        return file.read().strip()
+
+
+def read_text(path: str) -> Optional[str]:
+    """The contents of a file, None when there is none."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        data = part = os.read(fd, 65536)
+        while part:
+            part = os.read(fd, 65536)
+            data += part
+    finally:
+        os.close(fd)
+    return data.decode("utf-8", "surrogateescape")
+
+
+def write_file(path: str, text: str, mode: int = 0o600) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    try:
+        data = text.encode("utf-8", "surrogateescape")
+        while data:
+            data = data[os.write(fd, data) :]
+    finally:
+        os.close(fd)
+
+
+def append_line(path: str, line: str) -> None:
+    """Append in one write, so that lines of wrapper and guard never mix."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(fd, (line + "\n").encode("utf-8", "surrogateescape"))
+    finally:
+        os.close(fd)
+
+
+def open_progress(path: str) -> int:
+    """Open a file of lines anew, for appending.
+
+    What stood in it is cut down to an empty line, not to nothing: a file that is
+    emptied and closed is written out by ext4 at once.
+    """
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    if os.read(fd, 1) == b"\n":
+        os.ftruncate(fd, 1)
+    else:
+        os.ftruncate(fd, 0)
+        os.write(fd, b"\n")
+    return fd
+
+
+def sync_directory(path: str) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def write_durably(directory: str, name: str, text: str) -> None:
+    """Replace a file so that after a power cut it holds the old text or the new one."""
+    new = os.path.join(directory, name + ".new")
+    fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(fd, text.encode())
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    os.rename(new, os.path.join(directory, name))
+    sync_directory(directory)
+
+
+class Process:
+    """One line of the process table."""
+
+    __slots__ = ("parent", "session", "start", "zombie")
+
+    def __init__(self, stat_line: str) -> None:
+        # The command stands in parentheses and may hold anything.
+        fields = stat_line[stat_line.rindex(")") + 2 :].split()
+        self.zombie = fields[0] in "ZX"
+        self.parent = int(fields[1])
+        self.session = int(fields[3])
+        self.start = int(fields[19])
+
+
+def process(pid: int) -> Optional[Process]:
+    try:
+        line = read_text("/proc/%d/stat" % pid)
+        return None if line is None else Process(line)
+    except (OSError, ValueError):
+        return None
+
+
+def processes() -> Dict[int, Process]:
+    """The living processes of the machine; costs some 10 µs for each."""
+    found = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            one = process(int(name))
+            if one is not None and not one.zombie:
+                found[int(name)] = one
+    return found
+
+
+def children(pid: int) -> Optional[List[int]]:
+    """The children of a single-threaded process, None where the kernel does not tell."""
+    try:
+        with open("/proc/%d/task/%d/children" % (pid, pid)) as file:
+            return [int(child) for child in file.read().split()]
+    except FileNotFoundError:
+        # Either the process is gone or the kernel lacks CONFIG_PROC_CHILDREN.
+        return [] if os.path.exists("/proc/self/task/%d/children" % os.getpid()) else None
+    except OSError:
+        return []
+
+
+def marked(pid: int, mark: bytes) -> bool:
+    """Whether a process was started with this mark in its environment."""
+    try:
+        with open("/proc/%d/environ" % pid, "rb") as file:
+            return mark in file.read().split(b"\0")
+    except OSError:
+        return False
+
+
+def send_signal(pid: int, number: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, number)
+
+
+def login_defs() -> Dict[str, str]:
+    words = {}
+    for line in (read_text("/etc/login.defs") or "").splitlines():
+        fields = line.split(None, 1)
+        if len(fields) == 2 and not fields[0].startswith("#"):
+            words[fields[0]] = fields[1].strip()
+    return words
+
+
+class Entry:
+    """One launch, or the tombstone of one."""
+
+    __slots__ = (
+        "attempt",
+        "began_at",
+        "boot_id",
+        "cause",
+        "cgroup",
+        "deadline",
+        "directory",
+        "end",
+        "grace_s",
+        "groups",
+        "inherited",
+        "job",
+        "kill_after_s",
+        "kill_at",
+        "name",
+        "note_pid",
+        "note_until",
+        "number",
+        "outcome",
+        "pid",
+        "pidfd",
+        "start",
+        "state",
+        "stderr",
+        "suspended_at",
+        "suspended_s",
+        "uid",
+        "user",
+        "walltime_s",
+    )
+
+    # starting: given its directory; begun: the command runs; finishing: the wrapper is gone, its
+    # containment not yet known to be empty; ended and refused are final.
+    STARTING, BEGUN, FINISHING, ENDED, REFUSED = "starting", "began", "finishing", "ended", "refused"
+
+    def __init__(self, job: int, attempt: int, number: Number) -> None:
+        self.job = job
+        self.attempt = attempt
+        self.name = "%d.%d" % (job, attempt)
+        self.number = number
+        self.state = Entry.STARTING
+        self.boot_id = ""
+        self.pid: Optional[int] = None
+        self.start = 0
+        self.pidfd: Optional[int] = None
+        self.inherited = False
+        self.user = ""
+        self.uid = -1
+        self.groups = ""
+        self.directory = "/"
+        self.stderr = "/dev/null"
+        self.cgroup = False
+        self.walltime_s: Optional[float] = None
+        self.grace_s = 0.0
+        self.kill_after_s = 20.0
+        self.began_at: Optional[float] = None
+        self.suspended_at: Optional[float] = None
+        self.suspended_s = 0.0
+        self.deadline: Optional[float] = None
+        self.kill_at: Optional[float] = None
+        self.cause: Optional[str] = None
+        self.note_pid: Optional[int] = None
+        self.note_until = 0.0
+        self.outcome: Json = {}
+        self.end: Json = {}
+
+    @property
+    def key(self) -> Key:
+        return (self.job, self.attempt)
+
+    @property
+    def over(self) -> bool:
+        return self.state in (Entry.ENDED, Entry.REFUSED)
+
+    def path(self, name: str) -> str:
+        """The path of a file of this entry, from the instance's directory."""
+        return "jobs/%s/%s" % (self.name, name)
+
+    def record(self) -> Json:
+        """What another guard needs to take over."""
+        return {
+            "session": self.number,
+            "job": self.job,
+            "attempt": self.attempt,
+            "boot_id": self.boot_id,
+            "pid": self.pid,
+            "start": self.start,
+            "user": self.user,
+            "uid": self.uid,
+            "groups": self.groups,
+            "directory": self.directory,
+            "stderr": self.stderr,
+            "cgroup": self.cgroup,
+            "walltime_s": self.walltime_s,
+            "grace_s": self.grace_s,
+            "kill_after_s": self.kill_after_s,
+        }
+
+    def recall(self, record: Json) -> None:
+        self.number = (record["session"][0], record["session"][1])
+        for name in record:
+            if name != "session":
+                setattr(self, name, record[name])
+
+    def wrapper_lives(self) -> bool:
+        if self.pid is None:
+            return False
+        found = process(self.pid)
+        return found is not None and not found.zombie and found.start == self.start
+
+
+class Progress:
+    """What the lines of a ``progress`` file say; one that is not complete, or is damaged, says nothing.
+
+    While the command is being prepared its user can write to the file, too.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.began_at: Optional[float] = None
+        self.error: Optional[Tuple[str, str]] = None
+        self.status: Optional[int] = None
+        self.ended_at: Optional[float] = None
+        self.cause: Optional[str] = None
+        self.suspended_at: Optional[float] = None
+        self.suspended_s = 0.0
+        self.end: Optional[Json] = None
+        self.launch: Optional[str] = None
+        self.walltime_s: Optional[float] = None
+        for line in text.split("\n")[:-1]:
+            with suppress(ValueError):
+                self._read(*line.partition(" ")[::2])
+
+    def _read(self, word: str, rest: str) -> None:
+        """Take in one line.  Raises ``ValueError`` when it is damaged."""
+        if word == "launch" and self.launch is None:
+            # Only the guard can write before the wrapper runs.
+            self.launch = rest
+        elif word == "begun":
+            self.began_at = duration(rest)
+        elif word == "error":
+            event, _, detail = rest.partition(" ")
+            if event not in WRAPPER_EVENTS:
+                raise ValueError(rest)
+            self.error = (event, detail)
+        elif word == "exit":
+            status, _, at = rest.partition(" ")
+            if not 0 <= int(status) <= 255:
+                raise ValueError(rest)
+            self.status, self.ended_at = int(status), duration(at)
+        elif word == "cause":
+            if rest not in CAUSES:
+                raise ValueError(rest)
+            self.cause = rest
+        elif word == "suspended":
+            self.suspended_at = duration(rest)
+        elif word == "resumed" and self.suspended_at is not None:
+            self.suspended_s += duration(rest) - self.suspended_at
+            self.suspended_at = None
+        elif word == "walltime":
+            self.walltime_s = duration(rest)
+        elif word == "end":
+            end = parsed(rest)
+            if end is None or not credible(end):
+                raise ValueError(rest)
+            self.end = end
+
+
+def credible(end: Json) -> bool:
+    """Whether a server can take in what is said of an end."""
+    numbers = [end.get(name) for name in ("began_at", "ended_at", "cpu_s", "peak_mib")]
+    status = end.get("status")
+    return (
+        end.get("cause") in CAUSES
+        and (status is None or (isinstance(status, int) and 0 <= status <= 0xFFFF))
+        and all(one is None or (isinstance(one, (int, float)) and 0 <= one < LONGEST_S) for one in numbers)
+    )
+
+
+def duration(text: str) -> float:
+    """Seconds that can be reckoned with.  Raises ``ValueError`` for other text: nan, inf and millennia, too."""
+    found = float(text)
+    if not 0 <= found < LONGEST_S:
+        raise ValueError(text)
+    return found
+
+
+def wait_status(shell_status: int) -> int:
+    """The status of wait(2) that a shell's ``$?`` stands for: above 128 a death by signal."""
+    if 128 < shell_status <= 128 + 64:
+        return shell_status - 128
+    return shell_status << 8
+
+
+class Loose:
+    """Containment without cgroups.
+
+    Members of a job are the descendants of its wrapper, its session, and
+    whatever carries its mark in its environment.  The guard being their
+    subreaper, orphans become its children.  A process that leaves session and
+    parents and clears its environment escapes.
+    """
+
+    name = "processes"
+    enforces: Tuple[str, ...] = ()
+
+    def __init__(self, instance: str) -> None:
+        self.instance = instance
+
+    def mark(self, entry: Entry) -> str:
+        return "%s:%s" % (self.instance, entry.name)
+
+    def prepare(self, entry: Entry, cpus: Optional[str], memory_mib: Optional[int]) -> List[str]:
+        """Make room for a job; returns the files by which a process joins, writing 0."""
+        return []
+
+    def pin(self, pid: int, cpus: Optional[str]) -> None:
+        """Bind a wrapper to processors; here its user can undo it."""
+        if cpus is not None:
+            # The machine lacks one of them; the job may run on what there is.
+            with suppress(OSError):
+                os.sched_setaffinity(pid, parse_cpus(cpus))
+
+    def members(self, entry: Entry) -> Set[int]:
+        """The living processes of a job, its wrapper excepted."""
+        table = processes()
+        leader = table.get(entry.pid or 0)
+        if leader is not None and leader.start != entry.start:
+            leader = None
+            session = None
+        else:
+            session = entry.pid
+        mark = ("%s=%s" % (MARK, self.mark(entry))).encode()
+        mine = set()
+        for pid, one in table.items():
+            if one.start < entry.start or pid == entry.pid:
+                continue
+            if one.session == session or (self._may_read(pid, entry.uid) and marked(pid, mark)):
+                mine.add(pid)
+        roots = mine | ({entry.pid} if leader is not None and entry.pid is not None else set())
+        offspring: Dict[int, List[int]] = {}
+        for pid, one in table.items():
+            offspring.setdefault(one.parent, []).append(pid)
+        waiting = list(roots)
+        while waiting:
+            for pid in offspring.get(waiting.pop(), ()):
+                if pid not in mine and pid != entry.pid:
+                    mine.add(pid)
+                    waiting.append(pid)
+        return mine
+
+    def _may_read(self, pid: int, uid: int) -> bool:
+        try:
+            return os.stat("/proc/%d" % pid).st_uid == uid
+        except OSError:
+            return False
+
+    def kill(self, entry: Entry) -> None:
+        for pid in self.members(entry):
+            send_signal(pid, signal.SIGKILL)
+
+    def freeze(self, entry: Entry) -> bool:
+        """Stop everything; False while something still runs."""
+        stopped: Set[int] = set()
+        # What was forked meanwhile is found by looking again.
+        while True:
+            new = self.members(entry) - stopped
+            if not new:
+                return True
+            for pid in new:
+                send_signal(pid, signal.SIGSTOP)
+            stopped |= new
+
+    def thaw(self, entry: Entry) -> None:
+        for pid in self.members(entry):
+            send_signal(pid, signal.SIGCONT)
+
+    def facts(self, entry: Entry) -> Json:
+        """What is known of a job at its end: peak_mib, out_of_memory."""
+        return {}
+
+    def release(self, entry: Entry) -> bool:
+        """Undo ``prepare``; False when that must be tried again."""
+        return True
+
+    def close(self) -> None:
+        """The guard ends: nothing of this instance lives here any more."""
+
+
+def parse_cpus(cpus: str) -> Set[int]:
+    found: Set[int] = set()
+    for part in cpus.split(","):
+        first, _, last = part.partition("-")
+        found.update(range(int(first), int(last or first) + 1))
+    return found
+
+
+def write_control(path: str, text: str) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, text.encode())
+    finally:
+        os.close(fd)
+
+
+def read_pids(path: str) -> Set[int]:
+    try:
+        with open(path) as file:
+            return {int(pid) for pid in file.read().split()}
+    except OSError:
+        return set()
+
+
+class Cgroups(Loose):
+    """What both versions of cgroups have in common: one group for each job, below ``oarpy/INSTANCE``."""
+
+    def members(self, entry: Entry) -> Set[int]:
+        if not entry.cgroup:
+            return super().members(entry)
+        found = read_pids(self.procs(entry))
+        if entry.pid is not None and entry.wrapper_lives():
+            # A child of the wrapper that has not joined yet.
+            found.update(children(entry.pid) or ())
+        return found
+
+    def pin(self, pid: int, cpus: Optional[str]) -> None:
+        if "cpus" not in self.enforces:
+            super().pin(pid, cpus)
+
+    def procs(self, entry: Entry) -> str:
+        raise NotImplementedError
+
+
+class CgroupsV1(Cgroups):
+    name = "cgroups v1"
+
+    def __init__(self, instance: str, mounts: Dict[str, str]) -> None:
+        super().__init__(instance)
+        self.roots: Dict[str, str] = {}
+        for controller in ("freezer", "cpuset", "memory"):
+            if controller in mounts:
+                try:
+                    self.roots[controller] = self._base(mounts[controller])
+                except OSError:
+                    if controller == "freezer":
+                        raise
+        self.enforces = tuple(
+            what for what, by in (("kill", "freezer"), ("cpus", "cpuset"), ("memory", "memory")) if by in self.roots
+        )
+
+    def _base(self, mount: str) -> str:
+        path = mount
+        for part in ("oarpy", self.instance):
+            parent, path = path, os.path.join(path, part)
+            make_group(path)
+            if os.path.exists(os.path.join(path, "cpuset.cpus")):
+                for name in ("cpuset.cpus", "cpuset.mems"):
+                    write_control(os.path.join(path, name), read_text(os.path.join(parent, name)) or "")
+                # A job's group begins with the memory nodes and processors of this one.
+                write_control(os.path.join(path, "cgroup.clone_children"), "1")
+        return path
+
+    def _path(self, controller: str, entry: Entry, name: str = "") -> str:
+        return os.path.join(self.roots[controller], entry.name, name)
+
+    def procs(self, entry: Entry) -> str:
+        return self._path("freezer", entry, "cgroup.procs")
+
+    def prepare(self, entry: Entry, cpus: Optional[str], memory_mib: Optional[int]) -> List[str]:
+        joins = []
+        for controller in self.roots:
+            if (controller == "cpuset" and cpus is None) or (controller == "memory" and memory_mib is None):
+                continue
+            os.mkdir(self._path(controller, entry), 0o755)
+            if controller == "cpuset" and cpus is not None:
+                write_control(self._path(controller, entry, "cpuset.cpus"), cpus)
+            if controller == "memory" and memory_mib is not None:
+                limit = str(memory_mib << 20)
+                write_control(self._path(controller, entry, "memory.limit_in_bytes"), limit)
+                # Without swap accounting memory alone is limited.
+                with suppress(OSError):
+                    write_control(self._path(controller, entry, "memory.memsw.limit_in_bytes"), limit)
+            # A process that moves itself through "tasks" spares the lock over all forks
+            # that "cgroup.procs" takes, which costs a grace period of RCU (3 ms).
+            joins.append(self._path(controller, entry, "tasks"))
+        entry.cgroup = True
+        return joins
+
+    def kill(self, entry: Entry) -> None:
+        if not entry.cgroup:
+            super().kill(entry)
+            return
+        # Frozen processes cannot fork while the list is read.
+        self._freezer(entry, "FROZEN")
+        for pid in self.members(entry):
+            send_signal(pid, signal.SIGKILL)
+        self._freezer(entry, "THAWED")
+
+    def _freezer(self, entry: Entry, state: str) -> None:
+        # Released already.
+        with suppress(OSError):
+            write_control(self._path("freezer", entry, "freezer.state"), state)
+
+    def freeze(self, entry: Entry) -> bool:
+        if not entry.cgroup:
+            return super().freeze(entry)
+        self._freezer(entry, "FROZEN")
+        return (read_text(self._path("freezer", entry, "freezer.state")) or "").strip() == "FROZEN"
+
+    def thaw(self, entry: Entry) -> None:
+        if entry.cgroup:
+            self._freezer(entry, "THAWED")
+        else:
+            super().thaw(entry)
+
+    def facts(self, entry: Entry) -> Json:
+        if not entry.cgroup or "memory" not in self.roots:
+            return {}
+        peak = read_text(self._path("memory", entry, "memory.max_usage_in_bytes"))
+        if peak is None:
+            return {}
+        kills = re.search(r"^oom_kill (\d+)", read_text(self._path("memory", entry, "memory.oom_control")) or "", re.M)
+        return {"peak_mib": int(peak) >> 20, "out_of_memory": kills is not None and int(kills.group(1)) > 0}
+
+    def release(self, entry: Entry) -> bool:
+        left = [controller for controller in self.roots if not remove_group(self._path(controller, entry))]
+        return not left
+
+    def close(self) -> None:
+        for path in self.roots.values():
+            remove_group(path)
+
+
+class CgroupsV2(Cgroups):
+    name = "cgroups v2"
+
+    def __init__(self, instance: str, mount: str) -> None:
+        super().__init__(instance)
+        path = mount
+        for part in ("oarpy", instance):
+            self._enable(path)
+            path = os.path.join(path, part)
+            make_group(path)
+        self._enable(path)
+        self.root = path
+        enabled = (read_text(os.path.join(path, "cgroup.subtree_control")) or "").split()
+        limits = [what for what, by in (("cpus", "cpuset"), ("memory", "memory")) if by in enabled]
+        self.enforces = ("kill", *limits)
+
+    def _enable(self, path: str) -> None:
+        present = (read_text(os.path.join(path, "cgroup.controllers")) or "").split()
+        for controller in ("cpuset", "memory"):
+            if controller in present:
+                # Not delegated to us: that limit is not enforced, and doctor says so.
+                with suppress(OSError):
+                    write_control(os.path.join(path, "cgroup.subtree_control"), "+" + controller)
+
+    def _path(self, entry: Entry, name: str = "") -> str:
+        return os.path.join(self.root, entry.name, name)
+
+    def procs(self, entry: Entry) -> str:
+        return self._path(entry, "cgroup.procs")
+
+    def prepare(self, entry: Entry, cpus: Optional[str], memory_mib: Optional[int]) -> List[str]:
+        os.mkdir(self._path(entry), 0o755)
+        if cpus is not None and "cpus" in self.enforces:
+            write_control(self._path(entry, "cpuset.cpus"), cpus)
+        if memory_mib is not None and "memory" in self.enforces:
+            write_control(self._path(entry, "memory.max"), str(memory_mib << 20))
+        entry.cgroup = True
+        return [self.procs(entry)]
+
+    def kill(self, entry: Entry) -> None:
+        if not entry.cgroup:
+            super().kill(entry)
+            return
+        # Before Linux 5.14, or released already.
+        with suppress(OSError):
+            write_control(self._path(entry, "cgroup.kill"), "1")
+        for pid in self.members(entry):
+            send_signal(pid, signal.SIGKILL)
+
+    def freeze(self, entry: Entry) -> bool:
+        if not entry.cgroup:
+            return super().freeze(entry)
+        self._freeze(entry, "1")
+        return "frozen 1" in (read_text(self._path(entry, "cgroup.events")) or "")
+
+    def thaw(self, entry: Entry) -> None:
+        if not entry.cgroup:
+            super().thaw(entry)
+            return
+        self._freeze(entry, "0")
+
+    def _freeze(self, entry: Entry, wanted: str) -> None:
+        # Released already.
+        with suppress(OSError):
+            write_control(self._path(entry, "cgroup.freeze"), wanted)
+
+    def facts(self, entry: Entry) -> Json:
+        if not entry.cgroup:
+            return {}
+        found: Json = {}
+        peak = read_text(self._path(entry, "memory.peak"))
+        if peak is not None:
+            found["peak_mib"] = int(peak) >> 20
+        kills = re.search(r"^oom_kill (\d+)", read_text(self._path(entry, "memory.events")) or "", re.M)
+        if kills is not None:
+            found["out_of_memory"] = int(kills.group(1)) > 0
+        return found
+
+    def release(self, entry: Entry) -> bool:
+        return remove_group(self._path(entry))
+
+    def close(self) -> None:
+        remove_group(self.root)
+
+
+def make_group(path: str) -> None:
+    """Make a control group that we may write to, or find it; guards of several instances may begin at once."""
+    with suppress(FileExistsError):
+        os.mkdir(path, 0o755)
+    if not os.access(path, os.W_OK):
+        raise PermissionError(errno.EACCES, "belongs to another account", path)
+
+
+def remove_group(path: str) -> bool:
+    """Remove a control group; False while something is still in it."""
+    try:
+        os.rmdir(path)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def cgroup_mounts(mountinfo: str) -> Dict[str, str]:
+    """Where controllers are mounted, from /proc/self/mountinfo; version 2 under the name ``v2``."""
+    found: Dict[str, str] = {}
+    for line in mountinfo.splitlines():
+        before, _, after = line.partition(" - ")
+        fields, kinds = before.split(), after.split()
+        if len(fields) < 5 or len(kinds) < 3:
+            continue
+        if kinds[0] == "cgroup2":
+            found.setdefault("v2", fields[4])
+        elif kinds[0] == "cgroup":
+            for option in kinds[2].split(","):
+                found.setdefault(option, fields[4])
+    return found
+
+
+def find_containment(instance: str) -> Tuple[Loose, Optional[str]]:
+    """The strongest containment that works here, and why it is not a stronger one."""
+    mounts = cgroup_mounts(read_text("/proc/self/mountinfo") or "")
+    try:
+        if "freezer" in mounts:
+            return CgroupsV1(instance, mounts), None
+        if "v2" in mounts:
+            return CgroupsV2(instance, mounts["v2"]), None
+    except OSError as error:
+        return Loose(instance), "control groups cannot be made here (%s: %s)" % (error.filename, error.strerror)
+    return Loose(instance), "no control groups are mounted"
+
+
+def leave_service_cgroup(mounts: Dict[str, str]) -> None:
+    """Move this process out of the group by which a service manager would end it."""
+    for hierarchy in ("v2", "name=systemd"):
+        if hierarchy in mounts:
+            path = os.path.join(mounts[hierarchy], "oarpy", "guards")
+            try:
+                os.makedirs(path, 0o755, exist_ok=True)
+                write_control(os.path.join(path, "cgroup.procs"), "0")
+            except OSError:
+                # Not ours to decide; a service manager may then end the jobs with its service.
+                continue
+
+
+def leave_service_priority() -> None:
+    """Give up what a service manager granted the server: jobs inherit it, and are to go before the server goes."""
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, 0)
+        write_control("/proc/self/oom_score_adj", "0")
+
+
+class Launch:
+    """One launch as the runner sent it, its types checked."""
+
+    def __init__(self, message: Json) -> None:
+        self.job = expect(message, "job", int)
+        self.attempt = expect(message, "attempt", int)
+        self.user = expect(message, "user", str, None)
+        self.command = expect(message, "command", str)
+        self.directory = expect(message, "directory", str)
+        self.stdout = expect(message, "stdout", str)
+        self.stderr = expect(message, "stderr", str)
+        self.append = expect(message, "append", bool, True)
+        self.umask = expect(message, "umask", int, 0o022) & 0o777
+        self.environment = expect(message, "environment", dict, {})
+        self.nodes = inflated(message.get("nodes", ""))
+        self.resources = inflated(message.get("resources", ""))
+        self.walltime_s = expect(message, "walltime_s", float, None)
+        self.grace_s = expect(message, "grace_s", float, 0.0)
+        self.kill_after_s = expect(message, "kill_after_s", float, 20.0)
+        self.cpus = expect(message, "cpus", str, None)
+        self.memory_mib = expect(message, "memory_mib", int, None)
+        if self.cpus is not None and not CPU_LIST.match(self.cpus):
+            raise Garbled("cpus is %r" % self.cpus)
+        for name, value in self.environment.items():
+            if not isinstance(value, str) or not names_variable(name):
+                raise Garbled("environment holds %r" % name)
+
+
+_NO_DEFAULT = object()
+
+
+def expect(message: Json, name: str, kind: type, default: Any = _NO_DEFAULT) -> Any:
+    """The field ``name``; Raises ``Garbled`` unless it is of ``kind``, or missing where there is a default."""
+    value = message.get(name)
+    if value is None and default is not _NO_DEFAULT:
+        return default
+    if kind is float and type(value) is int:
+        value = float(value)
+    if type(value) is not kind:
+        raise Garbled("%s is %r" % (name, value))
+    return value
+
+
+def inflated(text: Any) -> str:
+    if isinstance(text, str):
+        return text
+    try:
+        return zlib.decompress(base64.b64decode(text["deflated"])).decode("utf-8", "surrogateescape")
+    except (TypeError, KeyError, ValueError, zlib.error) as error:
+        raise Garbled("a file that cannot be inflated: %s" % error) from error
+
+
+def number_of(message: Json) -> Number:
+    number = expect(message, "session", list)
+    if len(number) != 2 or not all(type(part) is int for part in number):
+        raise Garbled("session is %r" % number)
+    return (number[0], number[1])
+
+
+class Account:
+    """Who runs a job, and the environment of a login."""
+
+    def __init__(self, entry: pwd.struct_passwd, path: str) -> None:
+        self.name = entry.pw_name
+        self.uid = entry.pw_uid
+        self.groups = [entry.pw_gid]
+        self.groups += [gid for gid in os.getgrouplist(entry.pw_name, entry.pw_gid) if gid != entry.pw_gid]
+        self.shell = entry.pw_shell or "/bin/sh"
+        self.environment = {
+            "HOME": entry.pw_dir,
+            "PATH": path,
+            "SHELL": self.shell,
+            "LOGNAME": self.name,
+            "USER": self.name,
+        }
+
+
+class Accounts:
+    """Resolves users by name; refuses those that may not run jobs."""
+
+    # A name service may be slow, and an account hardly ever changes.
+    KEPT_S = 60.0
+
+    def __init__(self, min_uid: Optional[int]) -> None:
+        defs = login_defs()
+        self._min_uid = min_uid if min_uid is not None else int(defs.get("UID_MIN", "1000"))
+        path = defs.get("ENV_PATH", "PATH=/usr/local/bin:/usr/bin:/bin")
+        self._path = path[len("PATH=") :] if path.startswith("PATH=") else path
+        self._known: Dict[Optional[str], Tuple[float, Account]] = {}
+
+    def find(self, name: Optional[str]) -> Account:
+        until, account = self._known.get(name, (0.0, None))
+        if account is None or until < clock():
+            account = self._look_up(name)
+            self._known[name] = (clock() + self.KEPT_S, account)
+        return account
+
+    def _look_up(self, name: Optional[str]) -> Account:
+        myself = os.geteuid()
+        try:
+            found = pwd.getpwuid(myself) if name is None else pwd.getpwnam(name)
+        except (KeyError, ValueError):
+            raise Refusal("USER_UNKNOWN", "this host knows no account %s" % (name or myself)) from None
+        if myself != 0 and found.pw_uid != myself:
+            raise Refusal(
+                "USER_REFUSED", "without root this host runs jobs of user id %d alone, not of %s" % (myself, name)
+            )
+        if myself == 0 and (found.pw_uid < max(1, self._min_uid) or found.pw_uid in (65534, 65535)):
+            raise Refusal("USER_REFUSED", "jobs of system accounts are not run: %s" % found.pw_name)
+        return Account(found, self._path)
+
+
+class Link:
+    """One connection of a session to the guard."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.socket = sock
+        self.fd = sock.fileno()
+        self.number: Optional[Number] = None
+        self.received = bytearray()
+        self.to_send = bytearray()
+
+    def lines(self) -> Iterable[bytes]:
+        while True:
+            end = self.received.find(b"\n")
+            if end < 0:
+                if len(self.received) > MAX_LINE:
+                    raise Garbled("a line is longer than %d bytes" % MAX_LINE)
+                return
+            line = bytes(self.received[:end])
+            del self.received[: end + 1]
+            yield line
+
+    def say(self, message: Json) -> None:
+        self.to_send += json.dumps(message, separators=(",", ":")).encode() + b"\n"
+
+    def say_parts(self, word: str, items: List[Json]) -> None:
+        """One line for each ``ITEMS_PER_LINE`` of ``items``."""
+        for first in range(0, len(items), ITEMS_PER_LINE):
+            self.say({word: items[first : first + ITEMS_PER_LINE]})
+
+    def say_inventory(self, items: List[Json]) -> None:
+        for first in range(0, max(1, len(items)), ITEMS_PER_LINE):
+            rest = first + ITEMS_PER_LINE
+            self.say({"inventory": items[first:rest], "more": rest < len(items)})
+
+
+class SharedFiles:
+    """Contents that many launches have alike, each made a file once and linked from then on."""
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+        self._paths: Dict[str, str] = {}
+        self._made = 0
+
+    def clear(self) -> None:
+        """Forget what was made; what has been put somewhere stays there."""
+        for name in os.listdir(self._directory):
+            os.unlink(os.path.join(self._directory, name))
+        self._paths.clear()
+
+    def put(self, path: str, text: str) -> None:
+        """Let ``path`` be a file that holds ``text``, for everybody to read."""
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+        try:
+            os.link(self._path(text), path)
+        except OSError:
+            # Too many links to one file, or a file system that has none.
+            self.clear()
+            write_file(path, text, 0o444)
+
+    def _path(self, text: str) -> str:
+        path = self._paths.get(text)
+        if path is None:
+            if sum(map(len, self._paths)) + len(text) > KEPT_SHARED_BYTES:
+                self.clear()
+            self._made += 1
+            path = os.path.join(self._directory, str(self._made))
+            write_file(path, text, 0o444)
+            self._paths[text] = path
+        return path
+
+
+class Guard:
+    """Starts jobs, waits for them, and makes sure that nothing of them is left.
+
+    One thread, one loop; nothing in it waits for a user's file or process.
+    """
+
+    def __init__(self, spool: str, instance: str, min_uid: Optional[int]) -> None:
+        self.instance = instance
+        self.spool = spool
+        self.directory = os.path.join(spool, instance)
+        self.root = os.geteuid() == 0
+        self.boot_id = boot_id()
+        self.offset = uptime_offset()
+        self.accounts = Accounts(min_uid)
+        self.setpriv = find_program("setpriv")
+        self.wrapper_as_user = WRAPPER_AS_USER % self.setpriv
+        self.containment, self.weakness = find_containment(instance)
+        self.entries: Dict[Key, Entry] = {}
+        self.wrappers: Dict[int, Entry] = {}
+        self.notes: Dict[int, Entry] = {}
+        self.watched: Dict[int, Entry] = {}
+        self.strays: Dict[int, Optional[Key]] = {}
+        self.free = os.listdir(os.path.join(self.directory, "free"))
+        self.shared = SharedFiles("shared")
+        self.waiting: Deque[Tuple[Entry, Launch]] = deque()
+        self.changed: Dict[Key, Entry] = {}
+        self.gone: List[Entry] = []
+        self.timers: List[Tuple[float, int, Any, Tuple[Any, ...]]] = []
+        self.timers_made = 0
+        self.answers: List[Json] = []
+        self.links: Dict[int, Link] = {}
+        self.current: Optional[Link] = None
+        self.number: Number = (0, 0)
+        self.idle_since = clock()
+
+    def run(self) -> None:
+        """Serve until there is neither a link nor a live entry."""
+        self._open()
+        self._take_over()
+        print("ready", flush=True)
+        # The session that started us waits for the end of this pipe.
+        null = os.open("/dev/null", os.O_RDWR)
+        os.dup2(null, 1)
+        os.close(null)
+        while not self._idle():
+            for fd, _ in self.poll.poll(self._patience()):
+                self._serve(fd)
+            self._fire_timers()
+            self._start_waiting()
+            self._settle_gone()
+            self._flush()
+        self.containment.close()
+
+    def _open(self) -> None:
+        # Descriptors below 10 are a wrapper's own; these keep them from being given to anything else.
+        while os.dup(2) < 9:
+            pass
+        os.chdir(self.directory)
+        self.shared.clear()
+        self.spool_id = (read_text("spool_id") or "").strip()
+        if not self.spool_id:
+            self.spool_id = os.urandom(16).hex()
+            write_durably(".", "spool_id", self.spool_id + "\n")
+        words = (read_text("session") or "0 0").split()
+        self.number = (int(words[0]), int(words[1]))
+        # That of an earlier boot stays there until a session is greeted, which is after all entries were looked at.
+        self.rebooted = words[2:] not in ([], [self.boot_id])
+        self.poll = select.epoll()
+        self.ear, self.ear_for_wrappers = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        # Wrappers block rather than lose what they say.
+        os.set_blocking(self.ear_for_wrappers, True)
+        self.wakeup, alarm = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(alarm)
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        self.subreaper = become_subreaper()
+        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        with suppress(FileNotFoundError):
+            os.unlink("guard.sock")
+        # A relative name: the spool's own path may be longer than a socket's may be.
+        self.listener.bind("guard.sock")
+        os.chmod("guard.sock", 0o600)
+        self.listener.listen(16)
+        self.listener.setblocking(False)
+        for fd in (self.ear, self.wakeup, self.listener.fileno()):
+            self.poll.register(fd, select.EPOLLIN)
+
+    def _idle(self) -> bool:
+        if self.links or not all(entry.over for entry in self.entries.values()):
+            self.idle_since = clock()
+        return clock() - self.idle_since > IDLE_S
+
+    def _patience(self) -> float:
+        if self.waiting or self.gone:
+            return 0.0
+        until = self.timers[0][0] - clock() if self.timers else 60.0
+        if not self.links:
+            until = min(until, IDLE_S)
+        return max(0.0, until)
+
+    def _serve(self, fd: int) -> None:
+        if fd == self.ear:
+            self._hear()
+        elif fd == self.wakeup:
+            self._reap()
+        elif fd == self.listener.fileno():
+            self._accept()
+        elif fd in self.watched:
+            self._inherited_ended(self.watched[fd])
+        elif fd in self.links:
+            self._receive(self.links[fd])
+
+    def _at(self, when: float, act: Any, *arguments: Any) -> None:
+        self.timers_made += 1
+        heapq.heappush(self.timers, (when, self.timers_made, act, arguments))
+
+    def _after(self, seconds: float, act: Any, *arguments: Any) -> None:
+        self._at(clock() + seconds, act, *arguments)
+
+    def _fire_timers(self) -> None:
+        while self.timers and self.timers[0][0] <= clock():
+            _, _, act, arguments = heapq.heappop(self.timers)
+            act(*arguments)
+
+    # The entries that another guard left.
+
+    def _take_over(self) -> None:
+        for name in os.listdir("jobs"):
+            match = ENTRY.match(name)
+            if match is None:
+                continue
+            entry = Entry(int(match.group(1)), int(match.group(2)), self.number)
+            self.entries[entry.key] = entry
+            self._find_out(entry)
+        self._settle_gone()
+
+    def _find_out(self, entry: Entry) -> None:
+        """What became of an entry, from what stands in its directory and in /proc."""
+        progress = Progress(read_text(entry.path("progress")) or "")
+        record = parsed(progress.launch)
+        if record is not None and (record.get("job"), record.get("attempt")) != entry.key:
+            # Left from the entry that this directory was before.
+            record, progress = None, Progress("")
+        if record is not None:
+            entry.recall(record)
+        if progress.walltime_s is not None:
+            entry.walltime_s = progress.walltime_s
+        entry.began_at = None if progress.began_at is None else progress.began_at - self.offset
+        entry.cause = progress.cause
+        entry.suspended_s = progress.suspended_s
+        entry.suspended_at = None if progress.suspended_at is None else progress.suspended_at - self.offset
+        if read_text(entry.path("refused")) is not None:
+            entry.state = Entry.REFUSED
+        elif progress.end is not None and not self._lives(entry):
+            entry.state = Entry.ENDED
+            entry.end = progress.end
+        elif record is None and self.rebooted:
+            # A power cut loses what was written last: that the command began, perhaps.
+            fd = open_progress(entry.path("progress"))
+            os.write(fd, b"launch %s\n" % json.dumps(entry.record()).encode())
+            os.close(fd)
+            self._record_outcome(entry, progress, "node_rebooted")
+            self._conclude(entry)
+        elif record is None:
+            # Never let through its gate, which closed with the guard that held it.
+            self._give_up(entry)
+        elif entry.boot_id != self.boot_id:
+            entry.cgroup = False
+            self._record_outcome(entry, progress, "node_rebooted")
+            self._conclude(entry)
+        elif entry.wrapper_lives():
+            entry.inherited = True
+            if entry.began_at is not None:
+                self._begun(entry, entry.began_at)
+            if entry.cause is not None:
+                # The other guard's patience ended with it.
+                self._after(entry.kill_after_s, self._kill_hard, entry, 0.05)
+            self._watch(entry)
+        else:
+            entry.inherited = True
+            self._wrapper_gone(entry, None)
+
+    def _lives(self, entry: Entry) -> bool:
+        """Whether anything of an entry still runs, whatever its lines say of an end."""
+        if entry.boot_id != self.boot_id:
+            return False
+        return entry.wrapper_lives() or bool(self.containment.members(entry))
+
+    def _watch(self, entry: Entry) -> None:
+        if hasattr(os, "pidfd_open") and entry.pid is not None:
+            # Gone this instant, or a kernel before 5.3: looked at by the timer.
+            with suppress(OSError):
+                entry.pidfd = os.pidfd_open(entry.pid)
+        if entry.pidfd is not None:
+            self.watched[entry.pidfd] = entry
+            self.poll.register(entry.pidfd, select.EPOLLIN)
+        self._look_at(entry)
+
+    def _look_at(self, entry: Entry) -> None:
+        """Besides the pidfd: it tells of the end, nothing tells of the beginning."""
+        if entry.state not in (Entry.STARTING, Entry.BEGUN):
+            return
+        if not entry.wrapper_lives():
+            self._inherited_ended(entry)
+            return
+        if entry.state == Entry.STARTING:
+            progress = Progress(read_text(entry.path("progress")) or "")
+            if progress.began_at is not None:
+                self._begun(entry, progress.began_at - self.offset)
+        if entry.pidfd is None or entry.state == Entry.STARTING:
+            self._after(WATCH_S, self._look_at, entry)
+
+    def _inherited_ended(self, entry: Entry) -> None:
+        if entry.pidfd is not None:
+            self.poll.unregister(entry.pidfd)
+            os.close(entry.pidfd)
+            del self.watched[entry.pidfd]
+            entry.pidfd = None
+        if entry.state in (Entry.STARTING, Entry.BEGUN):
+            self._wrapper_gone(entry, None)
+
+    # Starting.
+
+    def _launch(self, launches: List[Json], number: Number) -> None:
+        """Decide the fate of each attempt, durably; the wrappers are started by the loop."""
+        accepted = False
+        for message in launches:
+            entry = self._make_entry(expect(message, "job", int), expect(message, "attempt", int), number)
+            if entry is None:
+                continue
+            accepted = True
+            try:
+                self.waiting.append((entry, Launch(message)))
+            except Garbled as error:
+                self._fail(entry, Refusal("BAD_HASHTABLE_DUMP", str(error)))
+        if accepted:
+            sync_directory("jobs")
+
+    def _make_entry(self, job: int, attempt: int, number: Number) -> Optional[Entry]:
+        """The entry, new; None when the attempt has one already, which is reported."""
+        known = self.entries.get((job, attempt))
+        if known is not None:
+            self.changed[known.key] = known
+            return None
+        entry = Entry(job, attempt, number)
+        if self.free:
+            os.rename("free/" + self.free.pop(), "jobs/" + entry.name)
+        else:
+            os.mkdir("jobs/" + entry.name, 0o711 if self.root else 0o700)
+        self.entries[entry.key] = entry
+        return entry
+
+    def _start_waiting(self) -> None:
+        for _ in range(min(SPAWNED_AT_ONCE, len(self.waiting))):
+            entry, launch = self.waiting.popleft()
+            if entry.state != Entry.STARTING:
+                continue
+            try:
+                self._start(entry, launch)
+            except Refusal as refusal:
+                self._fail(entry, refusal)
+            except Exception as error:  # one launch is no other's business
+                traceback.print_exc()
+                self._fail(entry, Refusal("EXIT_VALUE_OAREXEC", "the job cannot be started: %r" % error))
+
+    def _start(self, entry: Entry, launch: Launch) -> None:
+        account = self.accounts.find(launch.user)
+        if not os.path.isabs(launch.directory):
+            raise Refusal("WORKING_DIRECTORY", "the working directory %r is not absolute" % launch.directory)
+        if len(launch.command.encode("utf-8", "surrogateescape")) > MAX_COMMAND:
+            raise Refusal("USER_SHELL", "the command is longer than %d bytes; put it into a script" % MAX_COMMAND)
+        if self.root and self.setpriv is None:
+            raise Refusal("EXIT_VALUE_OAREXEC", "setpriv (util-linux) is missing on this host")
+        entry.user, entry.uid = account.name, account.uid
+        entry.groups = ",".join(map(str, account.groups))
+        entry.directory = launch.directory
+        entry.stderr = launch.stderr
+        entry.walltime_s, entry.grace_s, entry.kill_after_s = launch.walltime_s, launch.grace_s, launch.kill_after_s
+        try:
+            self.shared.put(entry.path("nodes"), launch.nodes)
+            self.shared.put(entry.path("resources"), launch.resources)
+        except OSError as error:
+            raise Refusal("CANNOT_WRITE_NODE_FILE", "the node file cannot be written: %s" % error) from error
+        try:
+            joins = self.containment.prepare(entry, launch.cpus, launch.memory_mib)
+        except OSError as error:
+            raise Refusal("CPUSET_ERROR", "the job's control group cannot be made: %s" % error) from error
+        try:
+            self._spawn(entry, launch, account, joins)
+        except (OSError, ValueError) as error:
+            if isinstance(error, OSError) and error.errno == errno.E2BIG:
+                raise Refusal("USER_SHELL", "command and environment are too long for this host") from error
+            raise Refusal("EXIT_VALUE_OAREXEC", "the job cannot be started: %s" % error) from error
+
+    def _spawn(self, entry: Entry, launch: Launch, account: Account, joins: List[str]) -> None:
+        """Start the wrapper and let it through; nothing of the job runs unless its record is written."""
+        environment = dict(account.environment)
+        late = []
+        for name, value in sorted(self._environment(entry, launch).items()):
+            if name in account.environment or not harmless(name):
+                late.append("%s=%s" % (name, value))
+            else:
+                environment[name] = value
+        what = [account.shell, "-c", launch.command]
+        if late:
+            what = ["/usr/bin/env", *late, *what]
+        mode = "append" if launch.append else "truncate"
+        wrapper = WRAPPER_IN_GROUP if joins else WRAPPER_ALONE
+        arguments = [
+            "/bin/sh",
+            "-c",
+            self.wrapper_as_user if self.root else wrapper,
+            "oarexec",
+            entry.name,
+            " ".join(joins),
+            str(entry.uid),
+            entry.groups,
+        ]
+        arguments += [
+            OPENING_AS_USER if self.root else "",
+            launch.directory,
+            launch.stdout,
+            launch.stderr,
+            mode,
+            "%04o" % launch.umask,
+        ]
+        arguments += [account.shell, *what]
+        closed_at_end = []
+        try:
+            progress = open_progress(entry.path("progress"))
+            closed_at_end.append(progress)
+            gate, key = os.pipe2(os.O_CLOEXEC)
+            closed_at_end += [gate, key]
+            entry.pid = spawn(arguments, environment, {GATE: gate, EAR: self.ear_for_wrappers, PROGRESS: progress})
+            self.wrappers[entry.pid] = entry
+            started = process(entry.pid)
+            if started is None:
+                raise OSError(errno.ECHILD, "the wrapper vanished")
+            entry.start = started.start
+            entry.boot_id = self.boot_id
+            self.containment.pin(entry.pid, launch.cpus)
+            os.write(progress, b"launch %s\n" % json.dumps(entry.record()).encode())
+            os.write(key, b"\n")
+        finally:
+            for fd in closed_at_end:
+                os.close(fd)
+
+    def _environment(self, entry: Entry, launch: Launch) -> Dict[str, str]:
+        found = dict(launch.environment)
+        nodes = os.path.join(self.directory, entry.path("nodes"))
+        for name in ("OAR_NODEFILE", "OAR_NODE_FILE", "OAR_FILE_NODES", "OAR_RESOURCE_FILE"):
+            found[name] = nodes
+        found["OAR_RESOURCE_PROPERTIES_FILE"] = os.path.join(self.directory, entry.path("resources"))
+        found[MARK] = self.containment.mark(entry)
+        return found
+
+    def _fail(self, entry: Entry, refusal: Refusal) -> None:
+        """The launch failed before its command began, for a reason that ends the job."""
+        entry.outcome = {
+            "ran": False,
+            "status": None,
+            "cause": "launch_error",
+            "event": refusal.event,
+            "text": refusal.text[:MAX_TEXT],
+        }
+        entry.state = Entry.FINISHING
+        if entry.pid is None:
+            self.gone.append(entry)
+        # Else its wrapper stands before a closed gate and will be reaped.
+
+    def _give_up(self, entry: Entry) -> None:
+        """Make the entry a tombstone."""
+        entry.state = Entry.REFUSED
+        write_file(entry.path("refused"), "%d %d\n" % self.number)
+        self._release(entry)
+        self.changed[entry.key] = entry
+
+    def _begun(self, entry: Entry, began_at: float) -> None:
+        entry.state = Entry.BEGUN
+        entry.began_at = began_at
+        self._set_deadline(entry)
+        self.changed[entry.key] = entry
+
+    def _hear(self) -> None:
+        """Wrappers say that their command begins."""
+        try:
+            text = os.read(self.ear, 65536).decode()
+        except BlockingIOError:
+            return
+        # A read never splits a wrapper's line: pipes keep writes this short whole, and 64 KiB is all a pipe holds.
+        for line in text.splitlines():
+            name, _, at = line.partition(" ")
+            job, _, attempt = name.partition(".")
+            entry = self.entries.get((int(job), int(attempt)))
+            if entry is not None and entry.state == Entry.STARTING:
+                self._begun(entry, float(at) - self.offset)
+
+    # Ending.
+
+    def _reap(self) -> None:
+        with suppress(BlockingIOError):
+            os.read(self.wakeup, 4096)
+        while True:
+            try:
+                pid, _, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            self.strays.pop(pid, None)
+            entry = self.wrappers.pop(pid, None)
+            if entry is not None:
+                self._wrapper_gone(entry, usage.ru_utime + usage.ru_stime)
+            entry = self.notes.pop(pid, None)
+            if entry is not None:
+                entry.note_pid = None
+
+    def _wrapper_gone(self, entry: Entry, cpu_s: Optional[float]) -> None:
+        if not entry.outcome:
+            progress = Progress(read_text(entry.path("progress")) or "")
+            if progress.began_at is None:
+                # Whatever its gate was, it did not act on it: the command never ran.
+                entry.outcome = {"ran": False}
+            else:
+                entry.began_at = progress.began_at - self.offset
+                self._record_outcome(entry, progress, "vanished")
+                entry.outcome["cpu_s"] = None if cpu_s is None else round(cpu_s, 3)
+        entry.state = Entry.FINISHING
+        self.gone.append(entry)
+
+    def _record_outcome(self, entry: Entry, progress: Progress, otherwise: str) -> None:
+        """Why and how the command ended; ``otherwise`` is the cause when it left no status."""
+        outcome: Json = {"ran": progress.began_at is not None, "status": None, "cause": otherwise}
+        outcome["began_at"] = progress.began_at
+        outcome["ended_at"] = progress.ended_at if progress.status is not None else clock() + self.offset
+        outcome["boot_id"] = entry.boot_id
+        if progress.error is not None:
+            outcome["ran"] = False
+            outcome["cause"] = "launch_error"
+            outcome["event"], outcome["text"] = progress.error[0], self._explain(entry, *progress.error)
+        elif progress.status is not None:
+            outcome["status"] = wait_status(progress.status)
+            outcome["cause"] = "signal" if 0 < outcome["status"] < 128 else "exit"
+        if entry.cause is not None and progress.error is None:
+            outcome["cause"] = entry.cause
+        entry.outcome = outcome
+
+    def _explain(self, entry: Entry, event: str, detail: str) -> str:
+        said = {
+            ("WORKING_DIRECTORY", "absent"): "the working directory %s does not exist" % entry.directory,
+            ("WORKING_DIRECTORY", "file"): "the working directory %s is not a directory" % entry.directory,
+            ("WORKING_DIRECTORY", "forbidden"): "%s may not enter the working directory %s"
+            % (entry.user, entry.directory),
+            ("OUTPUT_FILES", "stdout"): "%s cannot write its standard output file" % entry.user,
+            ("OUTPUT_FILES", "stderr"): "%s cannot write its standard error file %s" % (entry.user, entry.stderr),
+            ("USER_SHELL", "shell"): "the login shell of %s cannot be executed" % entry.user,
+            ("CPUSET_ERROR", "join"): "the job cannot enter its control group",
+        }
+        return said.get((event, detail), detail)[:MAX_TEXT]
+
+    def _settle_gone(self) -> None:
+        """Conclude what is empty of those whose wrapper is gone; kill what is left of the others."""
+        if not self.gone:
+            return
+        gone = self.gone.copy()
+        # Emptied, not replaced: timers hold it.
+        self.gone.clear()
+        own = self._own_strays()
+        for entry in gone:
+            if entry.note_pid is not None:
+                # Writing it may hang with the user's file system.
+                if clock() > entry.note_until:
+                    send_signal(entry.note_pid, signal.SIGKILL)
+                    entry.note_pid = None
+                self._after(0.005, self.gone.append, entry)
+                continue
+            if self._left_behind(entry, own):
+                self.containment.kill(entry)
+                self._after(0.02, self.gone.append, entry)
+                continue
+            self._take_facts(entry)
+            if not self.containment.release(entry):
+                self._after(0.005, self.gone.append, entry)
+            elif entry.outcome.get("ran") is False and "event" not in entry.outcome:
+                self._give_up(entry)
+            else:
+                self._conclude(entry)
+
+    def _take_facts(self, entry: Entry) -> None:
+        """Add to an outcome what the containment tells: its peak of memory, and whether that was too much."""
+        found = self.containment.facts(entry)
+        if "peak_mib" in found:
+            entry.outcome["peak_mib"] = found["peak_mib"]
+        # A command that outlived what was killed, and succeeded, has had enough.
+        failed = entry.outcome.get("status") != 0 and entry.outcome.get("cause") in ("exit", "signal", "vanished")
+        if failed and found.get("out_of_memory"):
+            entry.outcome["cause"] = "out_of_memory"
+
+    def _own_strays(self) -> Optional[Set[Key]]:
+        """The jobs to which processes belong that became the guard's children; None when that cannot be known."""
+        mine = children(os.getpid()) if self.subreaper else None
+        if mine is None:
+            return None
+        owners = set()
+        for pid in mine:
+            if pid in self.wrappers or pid in self.notes:
+                continue
+            if pid not in self.strays:
+                self.strays[pid] = self._owner(pid)
+            owner = self.strays[pid]
+            if owner is not None:
+                owners.add(owner)
+        return owners
+
+    def _owner(self, pid: int) -> Optional[Key]:
+        one = process(pid)
+        if one is None or one.zombie:
+            return None
+        for entry in self.entries.values():
+            if not entry.over and entry.pid == one.session:
+                return entry.key
+        for entry in self.entries.values():
+            if not entry.over and marked(pid, ("%s=%s" % (MARK, self.containment.mark(entry))).encode()):
+                return entry.key
+        return None
+
+    def _left_behind(self, entry: Entry, own: Optional[Set[Key]]) -> bool:
+        if entry.boot_id != self.boot_id:
+            return False
+        if not entry.cgroup and not entry.inherited and own is not None and entry.key not in own:
+            return False
+        return bool(self.containment.members(entry))
+
+    def _conclude(self, entry: Entry) -> None:
+        """The containment is empty: the job is over."""
+        entry.state = Entry.ENDED
+        entry.end = entry.outcome
+        append_line(entry.path("progress"), "end " + json.dumps(entry.end))
+        self.changed[entry.key] = entry
+
+    def _release(self, entry: Entry) -> None:
+        if not self.containment.release(entry):
+            self._after(0.05, self._release, entry)
+
+    # Killing and other orders.
+
+    def _set_deadline(self, entry: Entry) -> None:
+        if entry.walltime_s is None or entry.began_at is None:
+            return
+        entry.deadline = entry.began_at + entry.walltime_s + entry.grace_s + entry.suspended_s
+        self._at(entry.deadline, self._check_deadline, entry)
+
+    def _check_deadline(self, entry: Entry) -> None:
+        if entry.state != Entry.BEGUN or entry.suspended_at is not None or entry.deadline is None:
+            return
+        # A later deadline has a timer of its own.
+        if clock() >= entry.deadline:
+            self._kill(entry, entry.kill_after_s, "walltime")
+
+    def _kill(self, entry: Entry, kill_after_s: float, cause: str) -> None:
+        if entry.state == Entry.STARTING:
+            # Before its gate, or just behind it: whether it began is read once the wrapper is gone.
+            if entry.pid is None:
+                self._give_up(entry)
+            else:
+                entry.cause = cause
+                send_signal(entry.pid, signal.SIGKILL)
+        elif entry.state == Entry.BEGUN:
+            first = entry.cause is None
+            if first:
+                entry.cause = cause
+                append_line(entry.path("progress"), "cause " + cause)
+            if first and kill_after_s > 0:
+                self._note_kill(entry)
+            if kill_after_s > 0:
+                for pid in self.containment.members(entry):
+                    send_signal(pid, signal.SIGTERM)
+            self._thaw(entry)
+            when = clock() + kill_after_s
+            if entry.kill_at is None or when < entry.kill_at:
+                entry.kill_at = when
+                self._kill_hard(entry, 0.05) if kill_after_s <= 0 else self._at(when, self._kill_hard, entry, 0.05)
+
+    def _kill_hard(self, entry: Entry, again_s: float) -> None:
+        if entry.state != Entry.BEGUN or entry.pid is None:
+            return
+        self.containment.kill(entry)
+        # The wrapper may have been stopped together with its process group.
+        send_signal(entry.pid, signal.SIGCONT)
+        if again_s > 2.0 and not self.containment.members(entry):
+            # Nothing is left but a wrapper that cannot end.
+            send_signal(entry.pid, signal.SIGKILL)
+        self._after(again_s, self._kill_hard, entry, min(2 * again_s, 5.0))
+
+    def _note_kill(self, entry: Entry) -> None:
+        """Tell the user, where the job's errors go, that it was killed."""
+        now = time.strftime("%Y-%m-%d %H:%M:%S")
+        line = "## OAR [%s] Job %d KILLED ##" % (now, entry.job)
+        arguments = ["/bin/sh", "-c", NOTE, "oarexec", entry.directory, entry.stderr, line]
+        if self.root:
+            gid = entry.groups.partition(",")[0]
+            who = ["--reuid", str(entry.uid), "--regid", gid, "--groups", entry.groups]
+            arguments = [str(self.setpriv), *who, "--", *arguments]
+        try:
+            entry.note_pid = spawn(arguments, {"PATH": "/usr/bin:/bin"}, {})
+        except OSError as error:
+            print("job %d: cannot note its kill: %s" % (entry.job, error), file=sys.stderr, flush=True)
+        else:
+            self.notes[entry.note_pid] = entry
+            entry.note_until = clock() + NOTE_S
+
+    def _suspend(self, entry: Entry, order: Json, deadline: float) -> None:
+        if entry.state != Entry.BEGUN:
+            self._answer(order, False, "the job is over", over=True)
+            return
+        if entry.suspended_at is None:
+            entry.suspended_at = clock()
+            append_line(entry.path("progress"), "suspended %.2f" % (entry.suspended_at + self.offset))
+        if self.containment.freeze(entry):
+            self.changed[entry.key] = entry
+            self._answer(order, True)
+        elif clock() > deadline:
+            self._thaw(entry)
+            self._answer(order, False, "some processes of the job cannot be frozen")
+        else:
+            self._after(0.02, self._suspend, entry, order, deadline)
+
+    def _thaw(self, entry: Entry) -> None:
+        self.containment.thaw(entry)
+        if entry.suspended_at is not None:
+            entry.suspended_s += clock() - entry.suspended_at
+            entry.suspended_at = None
+            append_line(entry.path("progress"), "resumed %.2f" % (clock() + self.offset))
+            self._set_deadline(entry)
+            self.changed[entry.key] = entry
+
+    def _order(self, link: Link, order: Json) -> None:
+        expect(order, "order", int)
+        kind = expect(order, "kind", str)
+        if kind == "check":
+            self._answer(order, True, json.dumps(diagnosis(self.spool, self.containment, self.weakness)))
+            return
+        job, attempt = expect(order, "job", int), expect(order, "attempt", int)
+        entry = self.entries.get((job, attempt))
+        if kind in ("refuse", "kill") and entry is None:
+            made = self._make_entry(job, attempt, link.number or self.number)
+            if made is not None:
+                write_file(made.path("refused"), "%d %d\n" % made.number)
+                made.state = Entry.REFUSED
+                self.changed[made.key] = made
+                sync_directory("jobs")
+            self._answer(order, True)
+        elif kind == "refuse":
+            self.changed[(job, attempt)] = self.entries[(job, attempt)]
+            self._answer(order, True)
+        elif kind == "forget":
+            self._answer(order, *self._forget(entry, link.number or self.number))
+        elif entry is None:
+            self._answer(order, False, "this attempt is not known here")
+        elif kind == "kill":
+            cause = expect(order, "cause", str, "killed")
+            self._kill(entry, expect(order, "kill_after_s", float, entry.kill_after_s), cause)
+            self.changed[entry.key] = entry
+            self._answer(order, True)
+        elif entry.state != Entry.BEGUN:
+            over = entry.state != Entry.STARTING
+            self._answer(order, False, "the job is over" if over else "the job has not begun", over)
+        elif kind == "signal":
+            self._answer(order, *self._signal(entry, expect(order, "signal", int)))
+        elif kind == "suspend":
+            self._suspend(entry, order, clock() + FREEZE_S)
+        elif kind == "resume":
+            self._thaw(entry)
+            self._answer(order, True)
+        elif kind == "walltime":
+            entry.walltime_s = expect(order, "walltime_s", float)
+            append_line(entry.path("progress"), "walltime %r" % entry.walltime_s)
+            self._set_deadline(entry)
+            self._answer(order, True)
+        else:
+            self._answer(order, False, "no such order: %s" % kind)
+
+    def _signal(self, entry: Entry, number: int) -> Tuple[bool, str]:
+        if not 0 < number < signal.NSIG:
+            return False, "%d is not a signal" % number
+        first = [] if entry.pid is None else children(entry.pid)
+        if first is None:
+            first = [pid for pid, one in processes().items() if one.parent == entry.pid]
+        for pid in first:
+            send_signal(pid, number)
+        return (True, "") if first else (False, "the job has no process")
+
+    def _forget(self, entry: Optional[Entry], number: Number) -> Tuple[bool, str]:
+        if entry is None:
+            return True, ""
+        if not entry.over:
+            return False, "the job is not over"
+        if entry.number >= number:
+            return False, "the entry belongs to this very session"
+        path = "jobs/" + entry.name
+        if len(self.free) < KEPT_FREE and entry.pid is not None and entry.state == Entry.ENDED:
+            # Its first line names this attempt, so that nothing in it counts for another one.
+            os.rename(path, "free/" + entry.name)
+            self.free.append(entry.name)
+        else:
+            for name in os.listdir(path):
+                os.unlink(os.path.join(path, name))
+            os.rmdir(path)
+        del self.entries[entry.key]
+        self.changed.pop(entry.key, None)
+        return True, ""
+
+    def _answer(self, order: Json, done: bool, text: str = "", over: bool = False) -> None:
+        if self.current is not None:
+            self.answers.append({"order": order["order"], "done": done, "text": text, "over": over})
+
+    # Speaking with sessions.
+
+    def _accept(self) -> None:
+        try:
+            sock, _ = self.listener.accept()
+        except OSError:
+            return
+        peer = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
+        if peer[1] not in (0, os.geteuid()):
+            sock.close()
+            return
+        sock.setblocking(False)
+        link = Link(sock)
+        self.links[link.fd] = link
+        self.poll.register(link.fd, select.EPOLLIN)
+
+    def _receive(self, link: Link) -> None:
+        try:
+            data = link.socket.recv(1 << 18)
+        except BlockingIOError:
+            data = None
+        except OSError:
+            data = b""
+        if data == b"":
+            self._drop(link)
+            return
+        if data:
+            link.received += data
+        try:
+            for line in link.lines():
+                if link.fd not in self.links:
+                    return
+                self._obey(link, json.loads(line.decode()))
+        except (Garbled, ValueError, OSError) as error:
+            link.say({"refused": str(error)[:MAX_TEXT]})
+            self._drop(link)
+
+    def _obey(self, link: Link, message: Any) -> None:
+        if not isinstance(message, dict):
+            raise Garbled("a line is not an object")
+        if "hello" in message:
+            self._greet(link, message["hello"])
+        elif link is not self.current:
+            raise Garbled("hello comes first")
+        elif "launches" in message:
+            self._launch(message["launches"], link.number or self.number)
+        elif "orders" in message:
+            for order in message["orders"]:
+                self._order(link, order)
+        elif "renew" in message:
+            number = number_of(message["renew"])
+            if number <= self.number:
+                raise Garbled("%r is not a higher number" % (number,))
+            self._store_number(number)
+            link.number = number
+            link.say({"renewed": number})
+        elif "ping" in message:
+            link.say({"pong": message["ping"]})
+        else:
+            raise Garbled("unknown message: %s" % ", ".join(sorted(message)))
+
+    def _greet(self, link: Link, hello: Json) -> None:
+        if hello.get("protocol") != PROTOCOL:
+            raise Garbled("this guard speaks protocol %d" % PROTOCOL)
+        if hello.get("instance") != self.instance:
+            raise Garbled("this guard serves instance %s" % self.instance)
+        number = number_of(hello)
+        if number <= self.number:
+            link.say({"fenced": {"by": self.number}})
+            self._drop(link)
+            return
+        self._store_number(number)
+        if self.current is not None:
+            self.current.say({"fenced": {"by": number}})
+            self._drop(self.current)
+        # What an older session asked for and has not been started will not be.
+        for entry, _ in self.waiting:
+            if entry.state == Entry.STARTING:
+                self._give_up(entry)
+        self.waiting.clear()
+        link.number = number
+        self.current = link
+        greeting = {
+            "protocol": PROTOCOL,
+            "session": number,
+            "boot_id": self.boot_id,
+            "spool_id": self.spool_id,
+            "host": socket.gethostname(),
+            "containment": {"by": self.containment.name, "enforces": self.containment.enforces},
+            "memory_mib": memory_mib(),
+        }
+        link.say({"hello": greeting})
+        link.say_inventory([self._report(entry) for entry in self.entries.values()])
+        self.changed.clear()
+        self.answers.clear()
+
+    def _store_number(self, number: Number) -> None:
+        write_durably(".", "session", "%d %d %s\n" % (number[0], number[1], self.boot_id))
+        self.number = number
+
+    def _report(self, entry: Entry) -> Json:
+        report: Json = {"job": entry.job, "attempt": entry.attempt, "is": entry.state}
+        if entry.state == Entry.BEGUN and entry.began_at is not None:
+            report["age_s"] = round(clock() - entry.began_at, 2)
+            report["suspended"] = entry.suspended_at is not None
+        elif entry.state == Entry.FINISHING:
+            # Until its containment is empty a job that began still runs.
+            ran = entry.began_at is not None
+            report["is"] = Entry.BEGUN if ran else Entry.STARTING
+            if entry.began_at is not None:
+                report["age_s"] = round(clock() - entry.began_at, 2)
+                report["suspended"] = False
+        elif entry.state == Entry.ENDED:
+            for name in ("ran", "status", "cause", "event", "text", "cpu_s", "peak_mib"):
+                report[name] = entry.end.get(name)
+            same_boot = entry.end.get("boot_id") == self.boot_id
+            for name, instant in (("age_s", "began_at"), ("ended_age_s", "ended_at")):
+                at = entry.end.get(instant)
+                report[name] = round(clock() + self.offset - at, 2) if same_boot and at is not None else None
+        return report
+
+    def _flush(self) -> None:
+        if self.current is not None:
+            self.current.say_parts("answers", self.answers)
+            self.current.say_parts("reports", [self._report(entry) for entry in self.changed.values()])
+        self.changed.clear()
+        self.answers.clear()
+        for link in list(self.links.values()):
+            self._send(link)
+
+    def _send(self, link: Link) -> None:
+        try:
+            while link.to_send:
+                del link.to_send[: link.socket.send(link.to_send)]
+        except BlockingIOError:
+            self.poll.modify(link.fd, select.EPOLLIN | select.EPOLLOUT)
+            return
+        except OSError:
+            self._drop(link)
+            return
+        if link.fd in self.links:
+            self.poll.modify(link.fd, select.EPOLLIN)
+
+    def _drop(self, link: Link) -> None:
+        """End a link; what was said last is sent if that needs no waiting."""
+        if self.links.pop(link.fd, None) is None:
+            return
+        if self.current is link:
+            self.current = None
+        with suppress(OSError):
+            link.socket.send(link.to_send)
+        self.poll.unregister(link.fd)
+        link.socket.close()
+
+
+def parsed(text: Optional[str]) -> Optional[Json]:
+    """The JSON object of a file that may have been cut short, None then."""
+    try:
+        found = json.loads(text or "")
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def become_subreaper() -> bool:
+    """Make orphans of the jobs our children; False where that cannot be had."""
+    import ctypes
+
+    try:
+        done = ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    except (OSError, AttributeError):
+        return False
+    return bool(done == 0)
+
+
+def find_program(name: str) -> Optional[str]:
+    """The path of a system's program; the environment has no say in it."""
+    for directory in ("/usr/bin", "/bin", "/usr/sbin", "/sbin"):
+        path = os.path.join(directory, name)
+        if os.access(path, os.X_OK):
+            return path
+    return None
+
+
+def spawn(arguments: List[str], environment: Dict[str, str], descriptors: Dict[int, int]) -> int:
+    """Start a program in a session of its own; its pid.  Of stdin, stdout and stderr what is not given is /dev/null."""
+    argv: List[Any] = arguments
+    env: Dict[Any, Any] = environment
+    if sys.getfilesystemencoding() != "utf-8":
+        argv = [argument.encode("utf-8", "surrogateescape") for argument in arguments]
+        env = {name.encode(): value.encode("utf-8", "surrogateescape") for name, value in environment.items()}
+    if hasattr(os, "posix_spawn"):
+        actions: List[Any] = [(os.POSIX_SPAWN_OPEN, fd, "/dev/null", os.O_RDWR, 0) for fd in range(3)]
+        actions += [(os.POSIX_SPAWN_DUP2, source, target) for target, source in descriptors.items()]
+        try:
+            return os.posix_spawn(
+                argv[0],
+                argv,
+                env,
+                file_actions=actions,
+                setsid=True,
+                setsigmask=(),
+                setsigdef=DEFAULTED,
+            )
+        except NotImplementedError:
+            # A C library without POSIX_SPAWN_SETSID.
+            pass
+    pid = os.fork()
+    if pid != 0:
+        return pid
+    try:
+        os.setsid()
+        for number in DEFAULTED:
+            signal.signal(number, signal.SIG_DFL)
+        null = os.open("/dev/null", os.O_RDWR)
+        for target, source in [(0, null), (1, null), (2, null), *descriptors.items()]:
+            os.dup2(source, target)
+        os.execve(argv[0], argv, env)
+    finally:
+        os._exit(127)
+
+
+def guard(spool: str, instance: str, min_uid: Optional[int]) -> int:
+    """Be the guard, unless there is one already."""
+    os.umask(0o022)
+    lock = os.open(os.path.join(spool, instance, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return 0
+    leave_service_cgroup(cgroup_mounts(read_text("/proc/self/mountinfo") or ""))
+    leave_service_priority()
+    Guard(spool, instance, min_uid).run()
+    return 0
+
+
+def session(spool: str, instance: str, options: List[str]) -> int:
+    """Carry lines between stdin, stdout and the guard until one of them ends."""
+    make_spool(spool, instance)
+    link = connect(spool, instance, options)
+    poll = select.poll()
+    poll.register(0, select.POLLIN)
+    poll.register(link.fileno(), select.POLLIN)
+    while True:
+        for fd, _ in poll.poll():
+            if fd == 0:
+                data = os.read(0, 1 << 18)
+                if not data:
+                    return 0
+                link.sendall(data)
+            else:
+                data = link.recv(1 << 18)
+                if not data:
+                    return 1
+                while data:
+                    data = data[os.write(1, data) :]
+
+
+def make_spool(spool: str, instance: str) -> None:
+    # Users reach their node files below it, and can list nothing.
+    mode = 0o711 if os.geteuid() == 0 else 0o700
+    own = os.path.join(spool, instance)
+    for path in (spool, own, *(os.path.join(own, name) for name in ("jobs", "free", "shared"))):
+        if not os.path.isdir(path):
+            os.makedirs(path, exist_ok=True)
+            os.chmod(path, mode)
+
+
+def connect(spool: str, instance: str, options: List[str]) -> socket.socket:
+    """A connection to the guard, which is started when nothing answers."""
+    os.chdir(os.path.join(spool, instance))
+    for _ in range(5):
+        link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            link.connect("guard.sock")
+            return link
+        except (FileNotFoundError, ConnectionRefusedError):
+            link.close()
+        start_guard(spool, instance, options)
+    raise SystemExit("oarexec: no guard could be started; see %s" % os.path.join(spool, instance, "guard.log"))
+
+
+def start_guard(spool: str, instance: str, options: List[str]) -> None:
+    """Start a guard and wait until it is ready, or has found that there is another."""
+    ready, write_end = os.pipe2(os.O_CLOEXEC)
+    log = os.open("guard.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    arguments = [sys.executable, "-I", "-S", os.path.abspath(__file__), "guard"]
+    arguments += ["--spool", spool, "--instance", instance, *options]
+    try:
+        spawn(arguments, {"PATH": "/usr/bin:/bin"}, {1: write_end, 2: log})
+    finally:
+        os.close(write_end)
+        os.close(log)
+    while os.read(ready, 64):
+        pass
+    os.close(ready)
+
+
+# File systems that lose the spool at a reboot, or do not keep it on this node's disk.
+UNFIT = re.compile(r"(tmpfs|ramfs|devtmpfs|nfs\d*|cifs|smb3|9p|ceph|lustre|gpfs|fuse\..*)\Z")
+
+
+def file_system(path: str, mountinfo: str) -> str:
+    """The type of the file system that ``path`` lies on."""
+    best, kind = "", "unknown"
+    for line in mountinfo.splitlines():
+        before, _, after = line.partition(" - ")
+        point = before.split()[4]
+        if (path + "/").startswith(point.rstrip("/") + "/") and len(point) >= len(best):
+            best, kind = point, after.split()[0]
+    return kind
+
+
+def diagnosis(spool: str, containment: Loose, weakness: Optional[str]) -> Json:
+    """What this host can and cannot do for its jobs."""
+    existing = os.path.realpath(spool)
+    while not os.path.isdir(existing):
+        existing = os.path.dirname(existing)
+    kind = file_system(existing, read_text("/proc/self/mountinfo") or "")
+    room = os.statvfs(existing)
+    root = os.geteuid() == 0
+    findings = []
+    if UNFIT.match(kind):
+        findings.append("the spool %s lies on %s; it must be on a disk of this node" % (spool, kind))
+    if room.f_bavail * room.f_frsize < 64 << 20:
+        findings.append("less than 64 MiB are free for the spool %s" % spool)
+    if weakness is not None:
+        findings.append("%s; a determined user can leave processes behind" % weakness)
+    if root and find_program("setpriv") is None:
+        findings.append("setpriv (util-linux) is missing; no job can be started")
+    if root and not reachable(existing):
+        findings.append("users cannot reach their node files: a directory above %s is closed to them" % spool)
+    for what in ("cpus", "memory"):
+        if what not in containment.enforces:
+            findings.append("jobs are not kept to their %s" % what)
+    return {
+        "protocol": PROTOCOL,
+        "host": socket.gethostname(),
+        "boot_id": boot_id(),
+        "python": "%d.%d.%d" % sys.version_info[:3],
+        "root": root,
+        "containment": {"by": containment.name, "enforces": list(containment.enforces)},
+        "spool": {"path": spool, "file_system": kind, "free_mib": (room.f_bavail * room.f_frsize) >> 20},
+        "findings": findings,
+    }
+
+
+def reachable(path: str) -> bool:
+    """Whether every directory down to ``path`` lets everybody pass."""
+    while True:
+        if not os.stat(path).st_mode & stat.S_IXOTH:
+            return False
+        if path == "/":
+            return True
+        path = os.path.dirname(path)
+
+
+def doctor(spool: str) -> int:
+    containment, weakness = find_containment("doctor-%d" % os.getpid())
+    print(json.dumps(diagnosis(spool, containment, weakness), indent=2))
+    containment.close()
+    return 0
+
+
+USAGE = "usage: oarexec session|guard|doctor --spool DIR [--instance UUID] [--min-uid N]"
+
+
+def main(arguments: List[str]) -> int:
+    options = dict(zip(arguments[1::2], arguments[2::2]))  # noqa: B905 (strict came with Python 3.10)
+    spool = options.get("--spool", "")
+    instance = options.get("--instance", "")
+    min_uid = options.get("--min-uid")
+    known = set(options) <= {"--spool", "--instance", "--min-uid"} and len(arguments) % 2 == 1
+    if not known or not os.path.isabs(spool) or (min_uid is not None and not min_uid.isdigit()):
+        raise SystemExit(USAGE)
+    if arguments[0] == "doctor":
+        return doctor(spool)
+    if not INSTANCE.match(instance):
+        raise SystemExit(USAGE)
+    if arguments[0] == "session":
+        return session(spool, instance, [] if min_uid is None else ["--min-uid", min_uid])
+    if arguments[0] == "guard":
+        return guard(spool, instance, None if min_uid is None else int(min_uid))
+    raise SystemExit(USAGE)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

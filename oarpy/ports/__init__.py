@@ -1,0 +1,1 @@
+"""What oarpy needs of the world, as protocols; ``oarpy.drivers`` provides it."""

@@ -1,0 +1,198 @@
+"""What the runner needs of a host: to start jobs there and to learn what became of them.
+
+An ``Executor`` opens sessions.  A ``Session`` belongs to one host, carries many
+launches, orders and reports at a time, and ends when its link or its guard does;
+then another is opened, with a higher number, and begins with the host's whole
+inventory.  What a session was asked and has not reported is unknown until then.
+
+The fields mirror the protocol of ``oarpy.node.oarexec``, which documents them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import Enum
+from typing import NamedTuple, Protocol
+from uuid import UUID
+
+from oarpy.model.states import EndCause, JobId
+
+
+class Attempt(NamedTuple):
+    """The identity of a launch within an instance."""
+
+    job_id: JobId
+    number: int
+
+
+class SessionNumber(NamedTuple):
+    """A host executes nothing any more for a number below the highest it has heard."""
+
+    epoch: int
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """One attempt to run a job.  ``user`` None means the account that the host's oarexec runs as."""
+
+    attempt: Attempt
+    user: str | None
+    command: str
+    directory: str
+    stdout: str
+    stderr: str
+    environment: Mapping[str, str]
+    nodes: str
+    resources: str
+    walltime: timedelta | None
+    grace: timedelta
+    kill_after: timedelta
+    cpus: str | None = None
+    memory_mib: int | None = None
+    umask: int = 0o022
+    append: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Starting:
+    """The host has accepted the launch; the command has not begun."""
+
+    attempt: Attempt
+
+
+@dataclass(frozen=True, slots=True)
+class Began:
+    """The command runs, since ``age`` ago."""
+
+    attempt: Attempt
+    age: timedelta
+    suspended: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The command did not begin and never will: the proof that the job may be launched again."""
+
+    attempt: Attempt
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """Nothing of the attempt is left.
+
+    ``status`` is wait(2)'s, None when it is unknown; ``began`` is how long ago
+    the command began, None when it did not or when the host has been rebooted.
+    """
+
+    attempt: Attempt
+    cause: EndCause
+    status: int | None = None
+    ran: bool = True
+    began: timedelta | None = None
+    ended: timedelta | None = None
+    event: str | None = None
+    text: str = ""
+    cpu: timedelta | None = None
+    peak_mib: int | None = None
+
+
+Report = Starting | Began | Refused | Ended
+
+
+class OrderWord(str, Enum):
+    """What a host can be told to do with an attempt."""
+
+    KILL = "kill"
+    SIGNAL = "signal"
+    SUSPEND = "suspend"
+    RESUME = "resume"
+    WALLTIME = "walltime"
+    REFUSE = "refuse"
+    FORGET = "forget"
+    CHECK = "check"
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One thing to do; doing it twice is doing it once.
+
+    ``number`` comes back in the answer.  ``attempt`` is None for CHECK alone.
+    KILL takes ``kill_after`` (zero: at once) and ``cause``, SIGNAL takes
+    ``signal``, WALLTIME takes ``walltime``.
+    """
+
+    number: int
+    word: OrderWord
+    attempt: Attempt | None = None
+    kill_after: timedelta | None = None
+    cause: EndCause | None = None
+    signal: int | None = None
+    walltime: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of the order ``number``; ``text`` says why it was not done, or what CHECK found.
+
+    ``over``: it was not done because nothing of the attempt runs any more.
+    """
+
+    number: int
+    done: bool
+    text: str = ""
+    over: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Greeting:
+    """What a host says of itself when a session opens.  ``memory_mib`` is what it has, None when it does not know."""
+
+    boot_id: str
+    spool_id: str
+    host: str
+    containment: str
+    enforces: tuple[str, ...] = ()
+    memory_mib: int | None = None
+    inventory: tuple[Report, ...] = field(default=(), repr=False)
+
+
+class Session(Protocol):
+    """A link to one host."""
+
+    @property
+    def greeting(self) -> Greeting: ...
+
+    async def launch(self, launches: Sequence[Launch]) -> None:
+        """Send launches.  A launch that the host knows already is answered with what became of it.
+
+        Raises ``NodeUnreachable`` when the link is gone.
+        """
+
+    async def order(self, orders: Sequence[Order]) -> None:
+        """Send orders, likewise."""
+
+    async def renew(self, number: SessionNumber) -> None:
+        """Take a higher number: only entries of lower ones can be forgotten."""
+
+    def heard(self) -> AsyncIterator[Sequence[Report | Answer]]:
+        """What the host says, in its order, as many at a time as there are.
+
+        Raises ``NodeUnreachable`` when the link ends, ``NodeMisbehaves`` when
+        what comes is not the protocol.
+        """
+
+    async def close(self) -> None:
+        """End the link; the host's jobs go on."""
+
+
+class Executor(Protocol):
+    """A way to reach hosts."""
+
+    async def open(self, host: str, instance: UUID, number: SessionNumber) -> Session:
+        """A session whose inventory has been read.
+
+        Raises ``NodeUnreachable``, or ``Stale`` when the host has heard a higher number.
+        """

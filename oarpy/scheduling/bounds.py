@@ -1,0 +1,44 @@
+"""What the jobs placed so far tell about those to come.
+
+While a pass lasts, resources only get scarcer.  So where a demand was found to
+start at t at the earliest, none starts before t that is at least as long and, in
+the same family, at least as large.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from operator import itemgetter, le
+
+from oarpy.scheduling.demand import Demand
+
+
+class Bounds:
+    """Lower bounds on starts in one gantt, for each family the ones that no other implies."""
+
+    def __init__(self) -> None:
+        #: (minus the bound, length, sizes), so that the first one that applies is the best.
+        self._families: dict[int, list[tuple[int, int, tuple[int, ...]]]] = {}
+
+    def lower(self, demand: Demand, length_s: int, start_s: int) -> int:
+        """The latest known bound of the demand's start, at least ``start_s``."""
+        for family, own in demand.sizes.items():
+            for minus_bound_s, length, sizes in self._families.get(family, ()):
+                if -minus_bound_s <= start_s:
+                    break
+                if length <= length_s and all(map(le, sizes, own)):
+                    start_s = -minus_bound_s
+                    break
+        return start_s
+
+    def learn(self, demand: Demand, length_s: int, bound_s: int) -> None:
+        """The demand for this length cannot start before ``bound_s``, which is later than its lower bound."""
+        if demand.family is None:
+            return
+        own = demand.sizes[demand.family]
+        known = self._families.setdefault(demand.family, [])
+        at = bisect_left(known, -bound_s, key=itemgetter(0))
+        known[at:] = [
+            (-bound_s, length_s, own),
+            *(entry for entry in known[at:] if entry[1] < length_s or not all(map(le, own, entry[2]))),
+        ]

@@ -1,0 +1,347 @@
+"""One pass: each waiting job, in order, gets the earliest place that disturbs none before it.
+
+This is conservative backfilling (Mu'alem and Feitelson, 2001).  A queue may limit
+how many of its jobs get a reservation (one makes it EASY); the jobs behind these,
+and under overload those behind ``limits.plan_first``, start only where they can
+start now.
+
+Normal jobs are placed in a gantt in which running besteffort jobs do not count:
+what they need of such jobs' resources is freed by kills.  Waiting besteffort jobs
+are placed after all others, in a copy of it in which besteffort jobs do count.
+
+Nothing is given away before it is free:
+
+- a job that is being killed holds its resources until its kill deadline, one that
+  overruns its planned end for a while more each time it is looked at;
+- a job for which others must die is planned for when they are gone;
+- from then on it is placed before all others, so what becomes free is for it.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from functools import partial, reduce
+from operator import or_
+from typing import NamedTuple, TypeAlias
+
+from oarpy.model.states import JobId
+from oarpy.scheduling.bits import Bits
+from oarpy.scheduling.bounds import Bounds
+from oarpy.scheduling.demand import Demand
+from oarpy.scheduling.dependencies import Gate, Period, gate
+from oarpy.scheduling.explain import (
+    BEYOND_DEPTH,
+    BUSY,
+    KILLING,
+    NOT_USABLE,
+    QUEUE_STOPPED,
+    QUEUE_UNKNOWN,
+    TOO_LONG,
+    WAKING,
+    WINDOW_MISSED,
+    sentence,
+)
+from oarpy.scheduling.gantt import NEVER_S, Gantt, Place
+from oarpy.scheduling.order import in_order
+from oarpy.scheduling.plan import Decision, Kill, Plan, Postpone, Predict, SetAside, Start, Why
+from oarpy.scheduling.platform import Platform
+from oarpy.scheduling.snapshot import HeldJob, Snapshot, WaitingJob
+from oarpy.scheduling.victims import Victim, spare
+
+
+def decide(snapshot: Snapshot, known: Platform | None = None, *, supposed: Collection[JobId] = ()) -> Plan:
+    """One decision for each waiting job, in the order in which they were placed.
+
+    ``known`` saves work when it was made from this version of the topology, and is
+    left aside when it was not.  ``supposed`` are jobs that only want to know: each is
+    decided on in its turn, and nothing is taken for it.
+    """
+    if known is None or known.version != snapshot.topology.version:
+        known = Platform(snapshot.topology)
+    return _Pass(snapshot, known, supposed).plan()
+
+
+class _View(NamedTuple):
+    """A gantt and what was learnt about it, which is true of no other."""
+
+    gantt: Gantt
+    bounds: Bounds
+
+
+class _Choice(NamedTuple):
+    """The alternative that ends first, and where."""
+
+    demand: Demand
+    place: Place
+
+    @property
+    def end_s(self) -> int:
+        return self.place.start_s + self.demand.walltime_s
+
+
+Demands: TypeAlias = Sequence[Demand]
+_Placing: TypeAlias = Callable[[WaitingJob, Demands, Gate], Decision]
+
+
+class _Pass:
+    """The state of one pass; `plan` is called once."""
+
+    def __init__(self, snapshot: Snapshot, platform: Platform, supposed: Collection[JobId]) -> None:
+        self._snapshot = snapshot
+        self._supposed = supposed
+        self._limits = snapshot.limits
+        self._now_s = snapshot.now_s
+        self._platform = platform
+        self._queues = {queue.name: queue for queue in snapshot.queues}
+        usable = platform.usable(self._now_s)
+        self._demands = platform.demands(usable)
+        self._wakeable = platform.wakeable(self._now_s)
+        self._asleep = reduce(or_, self._wakeable.values(), 0)
+        self._normal = _View(Gantt(self._now_s, usable, self._limits.grid_s), Bounds())
+        #: The gantts that must know of each place that is given.
+        self._told: list[_View] = [self._normal]
+        #: When a job that is told to die now is gone.
+        self._gone_s = self._normal.gantt.on_grid(self._now_s + max(self._limits.kill_grace_s, 1))
+        #: Running besteffort jobs that nobody has told to die yet, and all that they hold.
+        self._victims: list[Victim] = []
+        self._preemptible: Bits = 0
+        #: For each job for which others are dying: these, and when they are gone.
+        self._dying: dict[JobId, list[JobId]] = {}
+        self._dead_s: dict[JobId, int] = {}
+        self._hold(snapshot.held)
+        self._planned: dict[JobId, Period] = {}
+        self._reserved: Counter[str] = Counter()
+        #: Requests that were tried for an immediate start in vain, as they will be by other jobs.
+        self._not_now: set[int] = set()
+        self._kills: list[Kill] = []
+        self._decisions: list[Decision] = []
+
+    def plan(self) -> Plan:
+        order = in_order(self._snapshot, self._dying)
+        if order.promised:
+            strict = self._counting_besteffort()
+            self._told = [self._normal, strict]
+            for job in order.promised:
+                self._add(job, partial(self._place_promised, strict))
+        self._told = [self._normal]
+        for job in order.normal:
+            self._add(job, self._place_normal)
+        if order.besteffort:
+            strict = self._counting_besteffort()
+            self._told = [strict]
+            for job in order.besteffort:
+                self._add(job, partial(self._place_besteffort, strict))
+        return Plan(tuple(self._decisions), tuple(self._kills), len(self._decisions), len(self._normal.gantt))
+
+    def _hold(self, held: Sequence[HeldJob]) -> None:
+        gantt = self._normal.gantt
+        ends = [(gantt.after_now(), self._asleep)] if self._asleep else []
+        for job in held:
+            if job.suspended:
+                continue
+            bits = self._platform.bits(job.resources)
+            end_s = gantt.on_grid(self._end_s(job))
+            if job.besteffort and job.killing_until_s is None:
+                lived_s = self._now_s - job.started_s if job.started_s is not None else 0
+                self._victims.append(Victim(job.job_id, bits, lived_s * bits.bit_count(), end_s))
+                self._preemptible |= bits
+            else:
+                ends.append((end_s, bits))
+            if job.killing_until_s is not None and job.killed_for is not None:
+                self._dying.setdefault(job.killed_for, []).append(job.job_id)
+                self._dead_s[job.killed_for] = max(end_s, self._dead_s.get(job.killed_for, 0))
+        gantt.hold(ends)
+        for upto_s, bits in self._wakeable.items():
+            gantt.occupy(upto_s // self._limits.grid_s * self._limits.grid_s, NEVER_S, bits)
+
+    def _end_s(self, job: HeldJob) -> int:
+        """When its resources are expected to be free: later than now, whatever the tables say."""
+        end_s = job.end_s + self._limits.security_s
+        if job.killing_until_s is not None:
+            end_s = min(end_s, job.killing_until_s)
+        return end_s if end_s > self._now_s else self._now_s + max(self._limits.security_s, 1)
+
+    def _counting_besteffort(self) -> _View:
+        gantt = self._normal.gantt.copy()
+        gantt.hold((victim.end_s, victim.bits) for victim in self._victims)
+        return _View(gantt, Bounds())
+
+    def _add(self, job: WaitingJob, placing: _Placing) -> None:
+        try:
+            decision = self._decide(job, placing)
+        except Exception:
+            decision = SetAside(job.job_id, traceback.format_exc())
+        self._decisions.append(decision)
+
+    def _decide(self, job: WaitingJob, placing: _Placing) -> Decision:
+        queue = self._queues.get(job.queue)
+        if queue is None or not queue.active:
+            return Postpone(job.job_id, Why(QUEUE_STOPPED if queue else QUEUE_UNKNOWN, {"queue": job.queue}))
+        if self._cannot_start_now(job) and self._is_beyond_depth(job):
+            return self._beyond_depth(job)
+        passed = gate(job, self._now_s, self._planned)
+        if not isinstance(passed, Gate):
+            return passed
+        prepared = self._demands.shared(job.request_id, job.request)
+        if prepared.refusal is not None:
+            lasting = self._platform.demands(self._platform.lasting).shared(job.request_id, job.request)
+            out_of_service = Why(NOT_USABLE, {"reason": sentence(prepared.refusal)})
+            return Postpone(job.job_id, lasting.refusal or out_of_service)
+        return placing(job, prepared.demands, passed)
+
+    def _cannot_start_now(self, job: WaitingJob) -> bool:
+        """Whether that is known without a search.  In a crowd it is of most jobs."""
+        if job.dependencies or job.job_id in self._dying:
+            return False
+        return job.request_id in self._not_now or not self._told[0].gantt.free_now
+
+    def _is_beyond_depth(self, job: WaitingJob) -> bool:
+        """Whether the job is behind those that get a reservation: it starts now or has no place."""
+        depth, first = self._queues[job.queue].depth, self._limits.plan_first
+        if depth is not None and self._reserved[job.queue] >= depth:
+            return True
+        return first is not None and len(self._decisions) >= first
+
+    def _beyond_depth(self, job: WaitingJob) -> Postpone:
+        limits = self._queues[job.queue].depth, self._limits.plan_first
+        return Postpone(job.job_id, Why(BEYOND_DEPTH, {"planned": min(n for n in limits if n is not None)}))
+
+    def _place_promised(self, strict: _View, job: WaitingJob, demands: Demands, passed: Gate) -> Decision:
+        """Where it fits without further kills when those who die for it are gone, else with as few as possible."""
+        dead_s = self._dead_s[job.job_id]
+        in_time = Gate(passed.earliest_s, min(dead_s, passed.latest_s), passed.why)
+        choice = self._search(strict, demands, in_time)
+        if choice is not None:
+            return self._settle(job, choice, Why(KILLING, _killed(self._dying[job.job_id])))
+        choice = self._search(self._normal, demands, Gate(max(dead_s, passed.earliest_s), in_time.latest_s))
+        if choice is not None:
+            return self._kill_for(job, choice)
+        return self._place_normal(job, demands, passed)
+
+    def _place_normal(self, job: WaitingJob, demands: Demands, passed: Gate) -> Decision:
+        within = self._within_depth(job, passed)
+        choice = self._search(self._normal, demands, within)
+        if choice is None:
+            return self._without_place(job, demands, passed)
+        if choice.place.start_s > self._gone_s or not choice.place.taken & self._preemptible:
+            return self._settle(job, choice, self._why(choice, passed))
+        # Besteffort jobs hold some of it.  Perhaps other resources will do.
+        taken = choice.demand.take(self._room(choice) & ~self._held_by_besteffort(choice.place.start_s))
+        if taken is not None:
+            untouched = choice._replace(place=choice.place._replace(taken=taken))
+            return self._settle(job, untouched, self._why(untouched, passed))
+        latest_s = passed.latest_s if within is passed else self._gone_s
+        choice = self._search(self._normal, demands, Gate(max(self._gone_s, passed.earliest_s), latest_s))
+        if choice is None:
+            return self._without_place(job, demands, passed)
+        if choice.place.start_s > self._gone_s:
+            return self._settle(job, choice, self._why(choice, passed))
+        return self._kill_for(job, choice)
+
+    def _place_besteffort(self, strict: _View, job: WaitingJob, demands: Demands, passed: Gate) -> Decision:
+        choice = self._search(strict, demands, self._within_depth(job, passed), self._limits.besteffort_s)
+        if choice is None:
+            return self._without_place(job, demands, passed)
+        return self._settle(job, choice, self._why(choice, passed))
+
+    def _within_depth(self, job: WaitingJob, passed: Gate) -> Gate:
+        """The gate for a job that may be beyond those that get a reservation: it starts now or not at all."""
+        return Gate(passed.earliest_s, self._now_s, passed.why) if self._is_beyond_depth(job) else passed
+
+    def _search(self, view: _View, demands: Demands, passed: Gate, at_most_s: int = NEVER_S) -> _Choice | None:
+        """The place of the alternative that ends first, the first such one; free for ``at_most_s`` at most."""
+        best: _Choice | None = None
+        for demand in demands:
+            latest_s = passed.latest_s
+            if best is not None:
+                latest_s = min(latest_s, best.end_s - demand.walltime_s - 1)
+            place = _earliest(view, demand, min(self._length_s(demand), at_most_s), passed.earliest_s, latest_s)
+            if place is not None:
+                best = _Choice(demand, place)
+        return best
+
+    def _length_s(self, demand: Demand) -> int:
+        return demand.walltime_s + self._limits.security_s
+
+    def _room(self, choice: _Choice) -> Bits:
+        """All that the chosen alternative may use at its place, running besteffort jobs not counted."""
+        return self._normal.gantt.room(choice.place.start_s, self._length_s(choice.demand)) & choice.demand.mask
+
+    def _held_by_besteffort(self, at_s: int) -> Bits:
+        return reduce(or_, (victim.bits for victim in self._victims if victim.end_s > at_s), 0)
+
+    def _settle(self, job: WaitingJob, choice: _Choice, why: Why) -> Start | Predict:
+        demand, (start_s, taken) = choice
+        end_s = start_s + self._length_s(demand)
+        resources = self._platform.ranges(taken)
+        if job.job_id not in self._supposed:
+            for view in self._told:
+                view.gantt.occupy(start_s, end_s, taken)
+            self._planned[job.job_id] = Period(start_s, end_s)
+            self._reserved[job.queue] += start_s > self._now_s
+        if start_s == self._now_s:
+            return Start(job.job_id, demand.index, demand.walltime_s, resources)
+        return Predict(job.job_id, demand.index, start_s, demand.walltime_s, resources, why)
+
+    def _kill_for(self, job: WaitingJob, choice: _Choice) -> Start | Predict:
+        """Let besteffort jobs die that hold what the job needs when they can be gone."""
+        alive = [victim for victim in self._victims if victim.end_s > choice.place.start_s]
+        taken, going = spare(choice.demand, self._room(choice), alive)
+        for victim in going:
+            if not victim.chosen and job.job_id not in self._supposed:
+                victim.chosen = True
+                self._kills.append(Kill(victim.job_id, job.job_id))
+        dying = self._dying.get(job.job_id, []) + [victim.job_id for victim in going]
+        settled = choice._replace(place=choice.place._replace(taken=taken))
+        return self._settle(job, settled, Why(KILLING, _killed(dying)) if dying else self._busy(choice))
+
+    def _why(self, choice: _Choice, passed: Gate) -> Why:
+        start_s = choice.place.start_s
+        gantt = self._normal.gantt
+        if passed.why is not None and start_s <= gantt.on_grid(passed.earliest_s):
+            return passed.why
+        asleep = choice.place.taken & self._asleep
+        if asleep and start_s == gantt.after_now():
+            return Why(WAKING, {"asleep": asleep.bit_count()})
+        return self._busy(choice)
+
+    def _busy(self, choice: _Choice) -> Why:
+        mask = choice.demand.mask
+        numbers: dict[str, object] = {
+            "free": (self._normal.gantt.free_now & mask).bit_count(),
+            "matching": mask.bit_count(),
+            "ahead": self._reserved.total(),
+        }
+        return Why(BUSY, numbers)
+
+    def _without_place(self, job: WaitingJob, demands: Demands, passed: Gate) -> Postpone:
+        if self._is_beyond_depth(job):
+            if passed.earliest_s <= self._now_s:
+                self._not_now.add(job.request_id)
+            return self._beyond_depth(job)
+        if passed.latest_s < NEVER_S:
+            return Postpone(job.job_id, Why(WINDOW_MISSED, {"latest_s": passed.latest_s}))
+        shortest_s = min(self._length_s(demand) for demand in demands)
+        return Postpone(job.job_id, Why(TOO_LONG, {"length_s": shortest_s}))
+
+
+def _earliest(view: _View, demand: Demand, length_s: int, after_s: int, latest_s: int) -> Place | None:
+    """The first place of one alternative, with what earlier searches in this view have taught."""
+    gantt, bounds = view
+    start_s = bounds.lower(demand, length_s, gantt.now_s)
+    if max(start_s, after_s) > latest_s:
+        return None
+    constrained = after_s > start_s
+    if constrained:
+        start_s = gantt.boundary(after_s)
+    place = gantt.earliest(demand, length_s, start_s, latest_s)
+    found_s = place.start_s if place is not None else latest_s + 1
+    if not constrained and found_s > start_s:
+        bounds.learn(demand, length_s, found_s)
+    return place
+
+
+def _killed(victims: Sequence[JobId]) -> dict[str, object]:
+    return {"victims": len(victims), "first": victims[0]}

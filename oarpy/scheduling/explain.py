@@ -1,0 +1,89 @@
+"""The reasons for which a job does not start, each with its sentence.
+
+A reason travels as a code and numbers (`Why`), so that it can be stored, compared
+and counted; the sentence is made where somebody reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from oarpy.scheduling.plan import Why
+
+# It has a planned start.
+BUSY = "BUSY"
+WAKING = "WAKING"
+KILLING = "KILLING"
+NOT_BEFORE = "NOT_BEFORE"
+AFTER_JOB = "AFTER_JOB"
+
+# Something else must change first.
+REQUIRED_PENDING = "REQUIRED_PENDING"
+WINDOW_MISSED = "WINDOW_MISSED"
+QUEUE_STOPPED = "QUEUE_STOPPED"
+QUEUE_UNKNOWN = "QUEUE_UNKNOWN"
+BEYOND_DEPTH = "BEYOND_DEPTH"
+TOO_LONG = "TOO_LONG"
+PROPERTY_UNKNOWN = "PROPERTY_UNKNOWN"
+FILTER_MATCHES_NONE = "FILTER_MATCHES_NONE"
+NEEDS_MORE = "NEEDS_MORE"
+EXCLUDE_EACH_OTHER = "EXCLUDE_EACH_OTHER"
+NOT_USABLE = "NOT_USABLE"
+SET_ASIDE = "SET_ASIDE"
+
+# It can never start.
+REQUIRED_FAILED = "REQUIRED_FAILED"
+REQUIRED_SUCCEEDED = "REQUIRED_SUCCEEDED"
+REQUIRED_NEVER_STARTED = "REQUIRED_NEVER_STARTED"
+REQUIRED_UNKNOWN = "REQUIRED_UNKNOWN"
+WINDOW_PASSED = "WINDOW_PASSED"
+
+_SENTENCES: Mapping[str, str] = {
+    BUSY: "{free} of the {matching} resources that it may use are free now; waiting jobs before it: {ahead}",
+    WAKING: "{asleep} of its resources are asleep and must be woken first",
+    KILLING: "its resources are being freed of best-effort jobs ({victims} of them, job {first} first)",
+    NOT_BEFORE: "it must not start before {not_before_s}",
+    AFTER_JOB: "it waits for job {required}, expected to be ready for it at {expected_s}",
+    REQUIRED_PENDING: "it waits for job {required}, of which no start is planned (it is {state})",
+    WINDOW_MISSED: "it must start by {latest_s} and nothing suitable is free before",
+    QUEUE_STOPPED: "its queue {queue} is not active",
+    QUEUE_UNKNOWN: "its queue {queue} does not exist",
+    BEYOND_DEPTH: "it is behind the {planned} jobs that get a planned start, and what it needs is not free now",
+    TOO_LONG: "the resources that it may use are nowhere free for {length_s} seconds on end",
+    PROPERTY_UNKNOWN: "resources have no property {property}",
+    FILTER_MATCHES_NONE: "its filter matches none of the {total} resources",
+    NEEDS_MORE: (
+        "{request} needs {needed} of {property}; "
+        "among the {matched} of {total} resources that its filter matches, {found} would do"
+    ),
+    EXCLUDE_EACH_OTHER: "its {groups} groups fit one by one into {total} resources, but not together",
+    NOT_USABLE: "too many resources are out of service: {reason}",
+    SET_ASIDE: "deciding on it failed, which is a fault of the server; it is tried again every {every_s} seconds",
+    REQUIRED_FAILED: "job {required}, which had to succeed, did not",
+    REQUIRED_SUCCEEDED: "job {required}, which had to fail, succeeded",
+    REQUIRED_NEVER_STARTED: "job {required}, which had to start, ended without having started",
+    REQUIRED_UNKNOWN: "how job {required} ended is no longer known",
+    WINDOW_PASSED: "it had to start by {latest_s} to follow job {required} in time",
+}
+_DURATIONS = frozenset({"length_s", "every_s"})
+_COUNTS: Mapping[object, str] = {-1: "ALL", -2: "BEST", -3: "BESTHALF"}
+
+
+def sentence(why: Why) -> str:
+    """The reason in English, one sentence without its full stop; instants are UTC."""
+    if why.code == FILTER_MATCHES_NONE and why.numbers["total"] == 0:
+        return "no resource takes jobs"
+    return _SENTENCES[why.code].format_map({name: _shown(name, value) for name, value in why.numbers.items()})
+
+
+def _shown(name: str, value: object) -> object:
+    if name in _DURATIONS:
+        return value
+    if name.endswith("_s") and isinstance(value, int):
+        return datetime.fromtimestamp(value, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    if name == "needed":
+        return _COUNTS.get(value, value)
+    if name == "found":
+        return value or "none"
+    return value

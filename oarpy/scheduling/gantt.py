@@ -1,0 +1,201 @@
+"""Which resources are free when: the plan while it is being made.
+
+Time is cut into slots; in each slot a set of resources is free: its row.  Sets are
+integers and never change, so slots share them and a copy copies lists.  For demands
+that take whole blocks there are rows of free blocks besides, of each grain asked for.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable
+from functools import reduce
+from itertools import accumulate
+from operator import and_
+from typing import NamedTuple
+
+from oarpy.scheduling.bits import Bits
+from oarpy.scheduling.demand import Demand, GroupDemand
+from oarpy.scheduling.grain import Grain
+
+#: Later than everything.
+NEVER_S = 1 << 62
+#: How many slots of a window are read before the first test; each further step reads twice as many.
+_FIRST_STEP = 8
+
+
+class Place(NamedTuple):
+    """What a demand takes from ``start_s`` on."""
+
+    start_s: int
+    taken: Bits
+
+
+class Gantt:
+    """Free resources from ``now_s`` on; the last slot never ends.
+
+    All boundaries but ``now_s`` lie on multiples of ``grid_s``, so their number
+    is bounded by the horizon and not by the number of jobs.
+    """
+
+    def __init__(self, now_s: int, free: Bits, grid_s: int) -> None:
+        self._grid_s = grid_s
+        self._starts = [now_s]
+        self._free = [free]
+        self._whole: dict[Grain, list[Bits]] = {}
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    @property
+    def now_s(self) -> int:
+        return self._starts[0]
+
+    @property
+    def free_now(self) -> Bits:
+        """What is free in the slot that begins now."""
+        return self._free[0]
+
+    def copy(self) -> Gantt:
+        """A gantt of the same content that changes on its own."""
+        twin = Gantt(self._starts[0], 0, self._grid_s)
+        twin._starts = self._starts[:]
+        twin._free = self._free[:]
+        twin._whole = {grain: rows[:] for grain, rows in self._whole.items()}
+        return twin
+
+    def on_grid(self, instant_s: int) -> int:
+        """The first instant of the grid that is not before this one."""
+        return -(-instant_s // self._grid_s) * self._grid_s
+
+    def after_now(self) -> int:
+        """The first instant of the grid that is later than now."""
+        return self.on_grid(self._starts[0] + 1)
+
+    def hold(self, ends: Iterable[tuple[int, Bits]]) -> None:
+        """Take resources from now to their ends, which lie on the grid.
+
+        One sweep from the last end back: linear where `occupy` for each of them
+        would be quadratic.
+        """
+        self._whole.clear()
+        waiting = sorted(ends)
+        for end_s in dict(waiting):
+            self._boundary(end_s)
+        held = 0
+        for i in reversed(range(len(self._starts))):
+            while waiting and waiting[-1][0] > self._starts[i]:
+                held |= waiting.pop()[1]
+            self._free[i] &= ~held
+
+    def occupy(self, start_s: int, end_s: int, taken: Bits) -> None:
+        """Take resources for ``[start_s, end_s)``, rounded up to the grid where they are later than now."""
+        first = self._boundary(start_s)
+        stop = self._boundary(end_s) if end_s < NEVER_S else len(self._starts)
+        _take_from(self._free, first, stop, taken)
+        for grain, rows in self._whole.items():
+            _take_from(rows, first, stop, grain.touched(taken))
+
+    def earliest(self, demand: Demand, length_s: int, after_s: int, latest_s: int = NEVER_S) -> Place | None:
+        """The first place for ``length_s`` that starts within ``[after_s, latest_s]``.
+
+        A job starts where a slot starts: later in a slot it would only lose room on
+        its right.
+        """
+        wanted = demand.coarse or demand
+        rows = self._rows(wanted.grain)
+        first = bisect_left(self._starts, after_s)
+        while True:
+            window = self._window(wanted, rows, length_s, first, latest_s)
+            if window is None:
+                return None
+            first, room = window
+            taken = wanted.take(room)
+            if taken is not None:
+                return Place(self._starts[first], taken if wanted.grain is None else wanted.grain.resources(taken))
+            first += 1
+
+    def room(self, start_s: int, length_s: int) -> Bits:
+        """What is free for ``length_s`` from the start of a slot on."""
+        first = bisect_left(self._starts, start_s)
+        return reduce(and_, self._free[first : bisect_left(self._starts, start_s + length_s, first + 1)])
+
+    def boundary(self, instant_s: int) -> int:
+        """Let a slot start at the first instant of the grid not before this one; return that instant."""
+        return self._starts[self._boundary(instant_s)]
+
+    def _boundary(self, instant_s: int) -> int:
+        """The index of the slot that starts there, made if need be."""
+        if instant_s <= self._starts[0]:
+            return 0
+        instant_s = self.on_grid(instant_s)
+        i = bisect_left(self._starts, instant_s)
+        if i == len(self._starts) or self._starts[i] != instant_s:
+            self._starts.insert(i, instant_s)
+            for rows in (self._free, *self._whole.values()):
+                rows.insert(i, rows[i - 1])
+        return i
+
+    def _rows(self, grain: Grain | None) -> list[Bits]:
+        if grain is None:
+            return self._free
+        rows = self._whole.get(grain)
+        if rows is None:
+            rows = self._whole[grain] = [grain.whole(free) for free in self._free]
+        return rows
+
+    def _window(
+        self, wanted: Demand | GroupDemand, rows: list[Bits], length_s: int, first: int, latest_s: int
+    ) -> tuple[int, Bits] | None:
+        """The first slot from ``first`` on at which the demand fits all along, and what is free all along.
+
+        A window of slots is read from its end.  As soon as a suffix of it does not
+        fit, neither does any other window that holds this suffix: the search goes on
+        behind its first slot (Boyer and Moore jump through texts in this way).  The
+        suffixes that were read serve the next windows too, each joined with the slots
+        that these have gained on the right; so a slot is read at most twice (a queue's
+        minimum kept on two stacks).
+        """
+        starts, fits = self._starts, wanted.fits
+        size = len(starts)
+        while first < size and starts[first] <= latest_s:
+            # The first slot that a job does not meet which starts with slot ``first``.
+            joint = stop = bisect_left(starts, starts[first] + length_s, first + 1)
+            # suffixes[n] is what is free in all of the last n slots before ``joint``.
+            suffixes, low, step = [wanted.mask], joint, _FIRST_STEP
+            while low > first:
+                high, low, step = low, max(first, low - step), step * 2
+                read = rows[low:high]
+                read.reverse()
+                suffixes.extend(accumulate(read, and_, initial=suffixes.pop()))
+                if not fits(suffixes[-1]):
+                    break
+            else:
+                return first, suffixes[-1]
+            fitting, failing, right = joint - high, joint - low, wanted.mask
+            while True:
+                while failing - fitting > 1:
+                    middle = (fitting + failing) // 2
+                    if fits(suffixes[middle] & right):
+                        fitting = middle
+                    else:
+                        failing = middle
+                first = joint - failing + 1
+                if first == joint or starts[first] > latest_s:
+                    break
+                gained = bisect_left(starts, starts[first] + length_s, stop)
+                right = reduce(and_, rows[stop:gained], right)
+                stop = gained
+                room = suffixes[joint - first] & right
+                if fits(room):
+                    return first, room
+                if not fits(right):
+                    first = joint
+                    break
+                fitting, failing = 0, joint - first
+        return None
+
+
+def _take_from(rows: list[Bits], first: int, stop: int, taken: Bits) -> None:
+    keep = ~taken
+    rows[first:stop] = [free & keep for free in rows[first:stop]]

@@ -1,0 +1,90 @@
+"""What a pass decides: at most one decision for each waiting job, in order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from oarpy.model.states import JobId
+
+#: Half-open ranges of resource ids, ascending, not touching.
+Ranges: TypeAlias = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """Why a job does not start now, as data.
+
+    ``code`` is one of the constants of ``oarpy.scheduling.explain``; ``numbers``
+    what its sentence is filled with.
+    """
+
+    code: str
+    numbers: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Give the job these resources now."""
+
+    job_id: JobId
+    alternative: int
+    walltime_s: int
+    resources: Ranges
+
+
+@dataclass(frozen=True, slots=True)
+class Predict:
+    """The job is planned to start later, on these resources."""
+
+    job_id: JobId
+    alternative: int
+    start_s: int
+    walltime_s: int
+    resources: Ranges
+    why: Why
+
+
+@dataclass(frozen=True, slots=True)
+class Postpone:
+    """The job has no planned start: something else must change first."""
+
+    job_id: JobId
+    why: Why
+
+
+@dataclass(frozen=True, slots=True)
+class Doom:
+    """The job can never start (its dependency can no longer be satisfied, …)."""
+
+    job_id: JobId
+    why: Why
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """Deciding on this job raised; ``error`` is the traceback."""
+
+    job_id: JobId
+    error: str
+
+
+Decision: TypeAlias = Start | Predict | Postpone | Doom | SetAside
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """A besteffort job that must go so that ``for_job`` can start."""
+
+    job_id: JobId
+    for_job: JobId
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """``examined`` counts the jobs that were looked at, ``slots`` the gantt's slots."""
+
+    decisions: tuple[Decision, ...]
+    kills: tuple[Kill, ...] = ()
+    examined: int = 0
+    slots: int = 0

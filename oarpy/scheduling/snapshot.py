@@ -1,0 +1,148 @@
+"""Everything a pass may know, as immutable data.
+
+``oarpy.database.snapshot`` reads it from the tables, the simulator and the tests
+build it by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from oarpy.model.request import ResourceRequest
+from oarpy.model.states import DependencyKind, JobId, JobState, ResourceState
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """The resources, one column per property, in the site's order of preference.
+
+    ``ids[i]``, ``states[i]``, ``available_upto_s[i]`` and every
+    ``properties[name][i]`` speak of the same resource.  ``version`` changes when
+    anything here does, so whatever is derived from a topology (blocks, filters'
+    bitsets) may be kept for as long as the version stays.
+
+    ``properties`` holds every column that a filter or a level may name,
+    ``resource_id``, ``type``, ``network_address`` and ``state`` among them; a
+    value is an int, float, str, bool or None (unknown).
+
+    Alive resources can be used now, unless ``drain`` is set.  Absent ones can be
+    planned on only with an ``available_upto_s`` in the future (they can be
+    woken, none of them now).  Suspected and Dead ones are never used.
+    """
+
+    version: int
+    ids: Sequence[int]
+    states: Sequence[ResourceState]
+    available_upto_s: Sequence[int | None]
+    drain: Sequence[bool]
+    properties: Mapping[str, Sequence[object]]
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """``depth``: how many jobs get a reservation; None is all (conservative), 1 is EASY."""
+
+    name: str
+    priority: int
+    active: bool = True
+    depth: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Dependency:
+    """``job_id`` waits for ``required``, whose state is given as it is now.
+
+    ``state`` is None when no such job exists any more; ``succeeded`` is whether
+    a finished job ended with status 0; ``planned_end_s`` is that of a job that
+    holds resources.  The window bounds the start relative to the required
+    job's start (after) or end (the others).
+    """
+
+    required: JobId
+    kind: DependencyKind
+    state: JobState | None
+    succeeded: bool = False
+    started_s: int | None = None
+    ended_s: int | None = None
+    planned_end_s: int | None = None
+    window_s: tuple[int | None, int | None] = (None, None)
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingJob:
+    """A job in state Waiting.
+
+    ``request_id`` is the same for all jobs that share one ``request`` object
+    (the elements of an array), so work on requests can be shared.
+    """
+
+    job_id: JobId
+    queue: str
+    request_id: int
+    request: ResourceRequest
+    submitted_s: int
+    user: str = ""
+    project: str = ""
+    name: str = ""
+    types: tuple[str, ...] = ()
+    besteffort: bool = False
+    not_before_s: int | None = None
+    dependencies: tuple[Dependency, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HeldJob:
+    """A job that holds resources: toLaunch to Finishing.
+
+    ``end_s`` is its planned end; one that lies in the past means that the job
+    overruns: it is assumed to hold its resources a little longer, and nobody
+    gets them before they are free.  ``killing_until_s`` is the kill deadline of
+    a job that is being killed, ``killed_for`` the job it dies for.
+    ``resources`` are half-open ranges of resource ids, ascending.
+    """
+
+    job_id: JobId
+    queue: str
+    resources: tuple[tuple[int, int], ...]
+    end_s: int
+    started_s: int | None = None
+    user: str = ""
+    project: str = ""
+    name: str = ""
+    types: tuple[str, ...] = ()
+    besteffort: bool = False
+    killing_until_s: int | None = None
+    killed_for: JobId | None = None
+    suspended: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the site configured for a pass.
+
+    ``grid_s``: planned lengths are rounded up to it.  ``plan_first``: how many
+    jobs are fully planned; those behind are only tested for now (None: all are
+    planned).  ``security_s`` is what a job may need beyond its walltime to be gone,
+    ``kill_grace_s`` what one that is being killed may need.  A besteffort job starts
+    where its resources are free for ``besteffort_s``, even if that is less than its
+    walltime: it may be killed at any time.
+    """
+
+    grid_s: int = 60
+    security_s: int = 60
+    kill_grace_s: int = 20
+    besteffort_s: int = 300
+    plan_first: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One consistent view: queues in any order, jobs of a queue in submission order."""
+
+    now_s: int
+    topology: Topology
+    queues: tuple[Queue, ...]
+    waiting: tuple[WaitingJob, ...]
+    held: tuple[HeldJob, ...] = ()
+    limits: Limits = Limits()

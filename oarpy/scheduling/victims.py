@@ -1,0 +1,69 @@
+"""Which besteffort jobs must go so that a normal job can start."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from operator import or_
+
+from oarpy.model.states import JobId
+from oarpy.scheduling.bits import Bits
+from oarpy.scheduling.demand import Demand
+
+
+@dataclass(slots=True)
+class Victim:
+    """A running besteffort job; ``lost_s`` is the work that dies with it, ``chosen`` whether it must die anyway."""
+
+    job_id: JobId
+    bits: Bits
+    lost_s: int
+    end_s: int
+    chosen: bool = False
+
+
+def spare(demand: Demand, room: Bits, running: Iterable[Victim]) -> tuple[Bits, list[Victim]]:
+    """A place for the demand in ``room``, and those who hold resources of it.
+
+    Nobody is displaced where that can be avoided; then those go who die anyway,
+    then the ones with the least work to lose, and none that is not needed.
+    ``room`` is large enough when all go.
+    """
+    in_the_way = [victim for victim in running if victim.bits & room]
+    in_the_way.sort(key=lambda victim: (not victim.chosen, victim.lost_s, -victim.job_id))
+    occupied = 0
+    for victim in in_the_way:
+        occupied |= victim.bits
+    untouched = room & ~occupied
+    going = in_the_way[: _needed(demand, untouched, room, in_the_way)]
+    # The last of them is needed, those before it may turn out not to be.
+    kept = going[::-1]
+    for victim in [victim for victim in kept[1:] if not victim.chosen]:
+        fewer = [other for other in kept if other is not victim]
+        if demand.take(_freed(untouched, room, fewer)) is not None:
+            kept = fewer
+    taken = demand.take(_freed(untouched, room, kept))
+    if taken is None:
+        raise ValueError("the room is too small even when everybody goes")
+    return taken, [victim for victim in reversed(kept) if victim.bits & taken]
+
+
+def _needed(demand: Demand, untouched: Bits, room: Bits, in_the_way: Sequence[Victim]) -> int:
+    """How many from the front must go for the demand to fit; found by bisection, as fitting is monotone."""
+    freed = list(accumulate((victim.bits & room for victim in in_the_way), or_, initial=untouched))
+    low, high = 0, len(in_the_way)
+    while low < high:
+        middle = (low + high) // 2
+        if demand.take(freed[middle]) is not None:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+def _freed(untouched: Bits, room: Bits, going: Iterable[Victim]) -> Bits:
+    freed = untouched
+    for victim in going:
+        freed |= victim.bits & room
+    return freed

@@ -1,0 +1,219 @@
+"""The settings of an instance, typed, each with its default.
+
+``conf/oarpy.toml`` documents every one of them; a test proves that it agrees with
+the classes here.  A duration is written as text with its unit ("20 s", "5 min",
+"2 h", "7 d"), so that nobody has to know in which unit a number is meant.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from types import NoneType, UnionType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from oarpy.errors import ConfigurationError
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    url: str | None = None
+    max_connections: int = 200
+    shared_buffers_mib: int = 64
+    user_connections: int = 150
+    user_temp_file_mib: int = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    lease: timedelta = timedelta(seconds=10)
+    turn_period: timedelta = timedelta(seconds=5)
+    sarko_period: timedelta = timedelta(seconds=2)
+    restart_delay: timedelta = timedelta(milliseconds=200)
+    restart_delay_max: timedelta = timedelta(seconds=30)
+
+
+@dataclass(frozen=True, slots=True)
+class Scheduler:
+    grid: timedelta = timedelta(seconds=60)
+    security: timedelta = timedelta(seconds=60)
+    period: timedelta = timedelta(seconds=60)
+    min_interval: timedelta = timedelta(milliseconds=50)
+    plan_first: int | None = 2000
+    predictions_interval: timedelta = timedelta(seconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    soft: timedelta = timedelta(seconds=20)
+    hard: timedelta = timedelta(seconds=300)
+    grace: timedelta = timedelta(seconds=60)
+
+
+@dataclass(frozen=True, slots=True)
+class Nodes:
+    suspected_to_dead: timedelta | None = None
+    spool_dir: str | None = None
+    min_uid: int | None = None
+    memory_share: bool = False
+    order_timeout: timedelta = timedelta(seconds=60)
+
+
+@dataclass(frozen=True, slots=True)
+class Jobs:
+    default_queue: str = "default"
+    default_resources: str = "/resource_id=1"
+    default_walltime: timedelta = timedelta(hours=2)
+    nodes_level: str = "network_address"
+    max_array: int = 100_000
+    max_resubmissions: int = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Requests:
+    lifetime: timedelta = timedelta(seconds=60)
+    max_bytes: int = 2_097_152
+    max_pending_per_user: int = 1000
+    batch: int = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    host: str | None = None
+    port: int = 25
+    starttls: bool = False
+    username: str | None = None
+    password_file: str | None = None
+    sender: str | None = None
+    admin: str | None = None
+    timeout: timedelta = timedelta(seconds=30)
+
+
+@dataclass(frozen=True, slots=True)
+class Notify:
+    exec_timeout: timedelta = timedelta(seconds=120)
+    attempts: int = 5
+    retry_delay: timedelta = timedelta(seconds=60)
+
+
+@dataclass(frozen=True, slots=True)
+class Prologue:
+    server_prologue: str | None = None
+    server_epilogue: str | None = None
+    timeout: timedelta = timedelta(seconds=60)
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    requests: timedelta = timedelta(days=7)
+    notifications: timedelta = timedelta(days=30)
+    events: timedelta | None = timedelta(days=365)
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One field per section of the file."""
+
+    database: Database = field(default_factory=Database)
+    server: Server = field(default_factory=Server)
+    scheduler: Scheduler = field(default_factory=Scheduler)
+    kill: Kill = field(default_factory=Kill)
+    nodes: Nodes = field(default_factory=Nodes)
+    jobs: Jobs = field(default_factory=Jobs)
+    requests: Requests = field(default_factory=Requests)
+    mail: Mail = field(default_factory=Mail)
+    notify: Notify = field(default_factory=Notify)
+    prologue: Prologue = field(default_factory=Prologue)
+    retention: Retention = field(default_factory=Retention)
+    log: Log = field(default_factory=Log)
+
+
+def load(path: str) -> Settings:
+    """The settings that the file at ``path`` makes; without a file, the defaults.
+
+    Raises ``ConfigurationError`` naming the section and the key that is wrong.
+    """
+    if not os.path.exists(path):
+        return Settings()
+    try:
+        with open(path, "rb") as file:
+            document = tomllib.load(file)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise ConfigurationError(f"{path}: {error}") from error
+    try:
+        return parse(document)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{path}: {error}") from error
+
+
+def parse(document: Mapping[str, Any]) -> Settings:
+    """The settings that a parsed TOML document makes."""
+    sections = get_type_hints(Settings)
+    for name, value in document.items():
+        _check_known(name, sections, "section")
+        if not isinstance(value, dict):
+            raise ConfigurationError(f"{name} is a section; write [{name}] above its settings")
+    return Settings(**{name: _section(kind, name, document.get(name, {})) for name, kind in sections.items()})
+
+
+_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|min|h|d)\s*")
+_SECONDS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def parse_duration(text: str) -> timedelta | None:
+    """What "20 s", "1.5 h" or "7 d" says, or None."""
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        return None
+    try:
+        return timedelta(seconds=float(match[1]) * _SECONDS[match[2]])
+    except OverflowError:
+        return None
+
+
+def _section(kind: type, section: str, values: Mapping[str, Any]) -> Any:
+    types = get_type_hints(kind)
+    for key in values:
+        _check_known(key, types, f"setting in [{section}]")
+    return kind(**{key: _value(f"{section}.{key}", types[key], value) for key, value in values.items()})
+
+
+def _check_known(name: str, known: Collection[str], what: str) -> None:
+    if name in known:
+        return
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"known are: {', '.join(sorted(known))}"
+    raise ConfigurationError(f"{name} is not a {what}; {hint}")
+
+
+_WANTED = {bool: "true or false", int: "a whole number, 0 or more", str: "text in quotes"}
+
+
+def _value(name: str, kind: Any, value: object) -> object:
+    if isinstance(kind, UnionType):
+        kind = next(member for member in get_args(kind) if member is not NoneType)
+    if kind is timedelta:
+        duration = parse_duration(value) if isinstance(value, str) else None
+        if duration is None:
+            raise ConfigurationError(
+                f'{name} must be a duration such as "20 s", "5 min", "2 h" or "7 d", not {value!r}'
+            )
+        return duration
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            raise ConfigurationError(f"{name} must be one of {', '.join(get_args(kind))}, not {value!r}")
+        return value
+    # type() and not isinstance(): true is an int to Python, and to nobody else.
+    if type(value) is not kind or (kind is int and isinstance(value, int) and value < 0):
+        raise ConfigurationError(f"{name} must be {_WANTED[kind]}, not {value!r}")
+    return value

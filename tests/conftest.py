@@ -1,0 +1,39 @@
+"""Fixtures that every kind of test may use; nothing starts before a test asks for it."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support import invariants
+from tests.support.instance import System, running_system
+from tests.support.postgres import TestDatabase, TestServer, throwaway_server
+
+
+def pytest_configure() -> None:
+    # What a script leaves in the background ignores interrupts, and so would the commands under test.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[TestServer]:
+    """The PostgreSQL of this run."""
+    with throwaway_server() as server:
+        yield server
+
+
+@pytest.fixture
+def database(postgres: TestServer) -> Iterator[TestDatabase]:
+    """A migrated database for this test alone."""
+    with postgres.database() as database:
+        yield database
+
+
+@pytest.fixture
+def system(database: TestDatabase) -> Iterator[System]:
+    """A running instance for this test alone; at its end the tables must not say anything impossible."""
+    with running_system(database) as system:
+        yield system
+        assert invariants.broken(database.engine) == []

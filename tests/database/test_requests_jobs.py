@@ -1,0 +1,239 @@
+"""Delete, hold, resume and signal: an outcome for each job, whatever becomes of the others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.support import invariants
+from tests.support.postgres import TestDatabase
+from tests.support.requests import ENDED, RUNNING, answered, bring, submitted, with_hosts
+
+
+def outcomes(answer: Any) -> list[tuple[int, str, int]]:
+    return [(job_id, outcome, status) for job_id, outcome, status, _ in answer["jobs"]]
+
+
+def state_of(database: TestDatabase, job_id: int) -> object:
+    return database.execute("SELECT state FROM jobs WHERE job_id = %s", (job_id,))[0][0]
+
+
+def events_of(database: TestDatabase, job_id: int) -> list[object]:
+    return [row[0] for row in database.execute("SELECT type FROM events WHERE job_id = %s ORDER BY 1", (job_id,))]
+
+
+@pytest.mark.parametrize("states", [(), ("Hold",), ("toLaunch",)])
+def test_a_job_that_was_not_launched_is_deleted_at_once(database: TestDatabase, states: tuple[str, ...]) -> None:
+    with_hosts(database)
+    job_id = bring(database, submitted(database), *states)
+    database.execute("INSERT INTO predictions (job_id, code, reason) VALUES (%s, 'X', 'x')", (job_id,))
+
+    answer = answered(database, "delete", {"job_ids": [job_id]})
+
+    assert outcomes(answer) == [(job_id, "REGISTERED", 0)]
+    assert database.execute("SELECT state, end_cause, stopped_at IS NOT NULL FROM jobs") == [("Error", "killed", True)]
+    assert database.execute("SELECT count(*) FROM allocations") == [(0,)]
+    assert database.execute("SELECT count(*) FROM predictions") == [(0,)]
+    assert events_of(database, job_id) == ["FRAG_JOB_REQUEST"]
+    assert invariants.broken(database.engine) == []
+
+
+@pytest.mark.parametrize("states", [RUNNING[:2], RUNNING])
+def test_a_job_on_its_nodes_is_deleted_by_a_wish(database: TestDatabase, states: tuple[str, ...]) -> None:
+    with_hosts(database)
+    job_id = bring(database, submitted(database), *states)
+
+    answer = answered(database, "delete", {"job_ids": [job_id]})
+
+    assert outcomes(answer) == [(job_id, "REGISTERED", 0)]
+    assert state_of(database, job_id) == states[-1]
+    assert database.execute("SELECT job_id, state, cause, asked_by FROM frag_jobs") == [
+        (job_id, "LEON", "killed", "alice")
+    ]
+    assert database.execute("SELECT count(*) FROM allocations WHERE upper_inf(held)") == [(1,)]
+
+
+def test_a_kill_is_asked_for_once(database: TestDatabase) -> None:
+    with_hosts(database)
+    job_id = bring(database, submitted(database), *RUNNING)
+    answered(database, "delete", {"job_ids": [job_id]})
+
+    answer = answered(database, "delete", {"job_ids": [job_id]})
+
+    assert answer["jobs"] == [[job_id, "ALREADY", 6, f"job {job_id} is being deleted already"]]
+    assert events_of(database, job_id) == ["FRAG_JOB_REQUEST"]
+
+
+def test_deleting_a_job_that_is_over_succeeds(database: TestDatabase) -> None:
+    with_hosts(database)
+    job_id = bring(database, submitted(database), *ENDED)
+
+    answer = answered(database, "delete", {"job_ids": [job_id]})
+
+    assert answer["jobs"] == [[job_id, "REGISTERED", 0, f"job {job_id} is over"]]
+    assert events_of(database, job_id) == []
+
+
+def test_every_job_that_was_named_is_tried(database: TestDatabase) -> None:
+    with_hosts(database)
+    mine = submitted(database)
+    others = submitted(database, login="bob")
+
+    answer = answered(database, "delete", {"job_ids": [99, others, mine, mine]})
+
+    assert answer["jobs"] == [
+        [99, "REFUSED", 1, "job 99 does not exist"],
+        [others, "REFUSED", 1, f"job {others} belongs to bob"],
+        [mine, "REGISTERED", 0, ""],
+    ]
+    assert state_of(database, others) == "Waiting"
+
+
+@pytest.mark.parametrize("login", ["root", "oar"])
+def test_administrators_delete_everybody_s_jobs(database: TestDatabase, login: str) -> None:
+    with_hosts(database)
+    job_id = submitted(database, login="bob")
+
+    answer = answered(database, "delete", {"job_ids": [job_id]}, login=login)
+
+    assert outcomes(answer) == [(job_id, "REGISTERED", 0)]
+
+
+def test_of_an_array_what_is_not_over_is_deleted(database: TestDatabase) -> None:
+    with_hosts(database)
+    first = submitted(database, array_count=3)
+    bring(database, first, *ENDED)
+    bring(database, first + 1, *RUNNING)
+
+    answer = answered(database, "delete", {"array_ids": [first]})
+
+    assert outcomes(answer) == [(first + 1, "REGISTERED", 0), (first + 2, "REGISTERED", 0)]
+
+
+def test_an_array_that_is_over_has_one_line(database: TestDatabase) -> None:
+    with_hosts(database)
+    first = submitted(database, array_count=2)
+    answered(database, "delete", {"array_ids": [first]})
+
+    answer = answered(database, "delete", {"array_ids": [first, 999]})
+
+    assert outcomes(answer) == [(first, "REGISTERED", 0), (999, "REFUSED", 1)]
+
+
+def test_the_owner_is_told_that_a_waiting_job_was_deleted(database: TestDatabase) -> None:
+    with_hosts(database)
+    job_id = submitted(database, notify={"method": "mail", "target": "a@b.org", "tags": []})
+
+    answered(database, "delete", {"job_ids": [job_id]})
+
+    assert database.execute("SELECT job_id, tag, method, target, login FROM notifications") == [
+        (job_id, "ERROR", "mail", "a@b.org", "alice")
+    ]
+
+
+def test_a_held_job_waits_again_when_it_is_resumed(database: TestDatabase) -> None:
+    with_hosts(database)
+    job_id = submitted(database)
+
+    held = answered(database, "hold", {"job_ids": [job_id]})
+    state_then = state_of(database, job_id)
+    resumed = answered(database, "resume", {"job_ids": [job_id]})
+
+    assert outcomes(held) == outcomes(resumed) == [(job_id, "REGISTERED", 0)]
+    assert (state_then, state_of(database, job_id)) == ("Hold", "Waiting")
+    assert events_of(database, job_id) == ["HOLD_WAITING_JOB", "RESUME_JOB"]
+
+
+def test_holding_a_held_job_changes_nothing_and_succeeds(database: TestDatabase) -> None:
+    with_hosts(database)
+    job_id = submitted(database, hold=True)
+
+    answer = answered(database, "hold", {"job_ids": [job_id]})
+
+    assert outcomes(answer) == [(job_id, "REGISTERED", 0)]
+    assert events_of(database, job_id) == []
+
+
+@pytest.mark.parametrize(("verb", "sentence"), [("hold", "is Running"), ("resume", "is Running")])
+def test_a_running_job_is_neither_held_nor_resumed(database: TestDatabase, verb: str, sentence: str) -> None:
+    with_hosts(database)
+    job_id = bring(database, submitted(database), *RUNNING)
+
+    answer = answered(database, verb, {"job_ids": [job_id]})
+
+    assert answer["jobs"] == [[job_id, "REFUSED", 1, f"job {job_id} {sentence}"]]
+
+
+def test_other_people_s_jobs_are_not_held(database: TestDatabase) -> None:
+    with_hosts(database)
+    job_id = submitted(database, login="bob")
+
+    answer = answered(database, "hold", {"job_ids": [job_id]}, login="alice")
+
+    assert outcomes(answer) == [(job_id, "REFUSED", 1)]
+    assert state_of(database, job_id) == "Waiting"
+
+
+def test_a_signal_is_an_order_to_the_job_s_nodes(database: TestDatabase) -> None:
+    with_hosts(database)
+    job_id = bring(database, submitted(database), *RUNNING)
+
+    answer = answered(database, "signal", {"job_ids": [job_id], "signal": 10})
+
+    assert outcomes(answer) == [(job_id, "REGISTERED", 0)]
+    assert database.execute("SELECT kind, job_id, attempt, signal, (deadline - asked_at)::text FROM orders") == [
+        ("signal", job_id, 1, 10, "00:01:00")
+    ]
+    assert events_of(database, job_id) == ["SIGNAL_10"]
+
+
+def test_a_checkpoint_sends_the_signal_that_the_job_chose(database: TestDatabase) -> None:
+    with_hosts(database)
+    job_id = bring(database, submitted(database, signal=30), *RUNNING)
+
+    answered(database, "checkpoint", {"job_ids": [job_id]})
+
+    assert database.execute("SELECT kind, job_id, signal FROM orders") == [("checkpoint", job_id, 30)]
+
+
+def test_a_second_signal_waits_for_the_first(database: TestDatabase) -> None:
+    with_hosts(database)
+    job_id = bring(database, submitted(database), *RUNNING)
+    answered(database, "signal", {"job_ids": [job_id], "signal": 10})
+
+    answer = answered(database, "signal", {"job_ids": [job_id], "signal": 12})
+
+    assert outcomes(answer) == [(job_id, "ALREADY", 1)]
+    assert database.execute("SELECT signal FROM orders") == [(10,)]
+
+
+@pytest.mark.parametrize("states", [(), ENDED])
+def test_a_job_that_does_not_run_gets_no_signal(database: TestDatabase, states: tuple[str, ...]) -> None:
+    with_hosts(database)
+    job_id = bring(database, submitted(database), *states)
+
+    answer = answered(database, "signal", {"job_ids": [job_id], "signal": 10})
+
+    assert outcomes(answer) == [(job_id, "REFUSED", 5)]
+    assert database.execute("SELECT count(*) FROM orders") == [(0,)]
+
+
+def test_a_signal_without_a_number_is_refused(database: TestDatabase) -> None:
+    answer = answered(database, "signal", {"job_ids": [1]})
+
+    assert answer == {"ok": False, "exit_status": 1, "message": "no signal was named"}
+
+
+def test_the_runner_alone_is_woken_by_a_signal(database: TestDatabase) -> None:
+    with_hosts(database)
+    job_id = bring(database, submitted(database), *RUNNING)
+    client = database.connect()
+    client.autocommit = True
+    client.cursor().execute("LISTEN oar_runner; LISTEN oar_almighty")
+
+    answered(database, "signal", {"job_ids": [job_id], "signal": 10})
+
+    client.cursor().execute("SELECT 1")
+    assert [notify.channel for notify in client.notifies] == ["oar_runner"]
+    client.close()

@@ -1,0 +1,346 @@
+"""The scheduler on real tables: what it writes, and what it leaves alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from oarpy.automata.almighty import Event as Outcome
+from oarpy.database import snapshot as snapshots
+from oarpy.model.request import Alternative, ResourceRequest
+from oarpy.model.resource_grammar import request_to_json
+from oarpy.model.states import JobId, JobState
+from oarpy.modules import scheduler
+from oarpy.modules.context import Context
+from oarpy.modules.scheduler import Scheduler
+from oarpy.scheduling.demand import GroupDemand
+from oarpy.scheduling.snapshot import Limits
+from oarpy.settings import Scheduler as SchedulerSettings
+from oarpy.settings import Settings
+from tests.support import invariants, rows
+from tests.support.postgres import TestDatabase
+from tests.unit.clusters import asks
+
+
+@pytest.fixture
+def ctx(database: TestDatabase) -> Iterator[Context]:
+    yield Context(database.engine, Settings())
+    assert invariants.broken(database.engine) == []
+
+
+def with_hosts(ctx: Context, hosts: int, cores: int) -> list[int]:
+    with ctx.transaction() as conn:
+        return [i for host in range(1, hosts + 1) for i in rows.resources(conn, f"h{host}", cores)]
+
+
+def submit(
+    ctx: Context,
+    request: str | Sequence[Alternative] = "resource_id=1",
+    count: int = 1,
+    walltime_s: int = 3600,
+    **others: Any,
+) -> list[JobId]:
+    alternatives = (asks(request, walltime_s),) if isinstance(request, str) else tuple(request)
+    document = request_to_json(ResourceRequest(alternatives))
+    with ctx.transaction() as conn:
+        ids = rows.submitted(conn, count, **others)
+        conn.execute(
+            text(
+                "UPDATE job_requests SET request = CAST(:request AS jsonb) "
+                "WHERE job_request_id = (SELECT job_request_id FROM jobs WHERE job_id = :job)"
+            ),
+            {"request": json.dumps(document), "job": ids[0]},
+        )
+    return ids
+
+
+def state(database: TestDatabase, job_id: JobId) -> str:
+    return str(database.execute("SELECT state FROM jobs WHERE job_id = %s", [job_id])[0][0])
+
+
+def predictions(database: TestDatabase) -> dict[object, tuple[object, ...]]:
+    found = database.execute("SELECT job_id, code, start_at IS NOT NULL, reason FROM predictions ORDER BY job_id")
+    return {job_id: columns for job_id, *columns in map(tuple, found)}  # type: ignore[misc]
+
+
+def test_a_job_gets_its_resources_and_the_runner_is_told(ctx: Context, database: TestDatabase) -> None:
+    with_hosts(ctx, 1, 4)
+    (job,) = submit(ctx, "network_address=1/resource_id=2", walltime_s=600)
+
+    outcome = scheduler.turn(ctx)
+
+    assert outcome is Outcome.NOTHING
+    held = database.execute(
+        "SELECT state::text, walltime, planned_end_at - lower(held), alternative, resources::text, upper_inf(held), "
+        "share FROM jobs JOIN allocations USING (job_id, attempt)"
+    )
+    assert held == [("toLaunch", timedelta(minutes=10), timedelta(minutes=10), 0, "{[1,3)}", True, job)]
+
+
+def test_a_job_that_waits_is_told_when_and_why(ctx: Context, database: TestDatabase) -> None:
+    with_hosts(ctx, 1, 1)
+    _, second = submit(ctx, count=2)
+
+    scheduler.turn(ctx)
+
+    assert predictions(database)[second] == [
+        "BUSY",
+        True,
+        "0 of the 1 resources that it may use are free now; waiting jobs before it: 0",
+    ]
+
+
+def logged(database: TestDatabase) -> list[tuple[object, ...]]:
+    return database.execute("SELECT job_id, kind::text FROM prediction_log ORDER BY said_at, job_id")
+
+
+def test_the_first_prediction_of_a_job_is_told_when_it_is_there_at_the_submission(
+    ctx: Context, database: TestDatabase
+) -> None:
+    with_hosts(ctx, 1, 1)
+    running, late, prompt = submit(ctx, count=3)
+    database.execute(
+        "UPDATE jobs SET submitted_at = now() - interval '1 min' WHERE job_id = ANY(%s)", [[running, late]]
+    )
+
+    scheduler.turn(ctx)
+
+    assert logged(database) == [(late, "first"), (prompt, "told")]
+
+
+def test_a_prediction_that_does_not_change_is_logged_once_an_hour(ctx: Context, database: TestDatabase) -> None:
+    with_hosts(ctx, 1, 1)
+    _, waiting = submit(ctx, count=2)
+    scheduler.turn(ctx)
+    database.execute("UPDATE prediction_log SET said_at = now() - interval '61 min'")
+
+    for _ in range(2):
+        scheduler.turn(ctx)
+
+    assert logged(database) == [(waiting, "told"), (waiting, "hourly")]
+
+
+def test_a_turn_that_finds_nothing_new_writes_nothing(ctx: Context, database: TestDatabase) -> None:
+    # On a fine grid the plan moves once when the job that started is seen a moment later.
+    settings = Settings(scheduler=SchedulerSettings(grid=timedelta(hours=12)))
+    with_hosts(ctx, 1, 1)
+    submit(ctx, count=3)
+    running = Scheduler(replace(ctx, settings=settings))
+    running.turn()
+    before = database.execute("SELECT ctid::text, xmin::text FROM predictions ORDER BY job_id")
+
+    running.turn()
+
+    assert database.execute("SELECT ctid::text, xmin::text FROM predictions ORDER BY job_id") == before
+
+
+def test_the_prediction_of_a_started_job_goes(ctx: Context, database: TestDatabase) -> None:
+    with_hosts(ctx, 1, 1)
+    first, second = submit(ctx, count=2)
+    running = Scheduler(ctx)
+    running.turn()
+    with ctx.transaction() as conn:
+        conn.execute(text("UPDATE jobs SET state = 'Error', stopped_at = now() WHERE job_id = :job"), {"job": first})
+        conn.execute(text("UPDATE allocations SET held = tstzrange(lower(held), now(), '[]')"))
+
+    running.turn()
+
+    assert state(database, second) == "toLaunch"
+    assert predictions(database) == {}
+
+
+def test_what_the_database_refuses_goes_on_waiting_and_harms_no_other(
+    ctx: Context, database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_hosts(ctx, 1, 3)
+    (blocker,) = submit(ctx, types=["noop"])
+    first, second = submit(ctx, count=2)
+    read = snapshots.SnapshotReader.read
+
+    def outdated(self: snapshots.SnapshotReader, conn: Any, limits: Limits) -> snapshots.Reading:
+        reading = read(self, conn, limits)
+        with ctx.transaction() as other:
+            rows.brought(other, [blocker], JobState.TO_LAUNCH, holds="{[1,2)}")
+        waiting = tuple(job for job in reading.snapshot.waiting if job.job_id != blocker)
+        return reading._replace(snapshot=replace(reading.snapshot, waiting=waiting))
+
+    monkeypatch.setattr(snapshots.SnapshotReader, "read", outdated)
+    running = Scheduler(ctx)
+
+    running.turn()
+
+    assert (state(database, first), state(database, second)) == ("Waiting", "toLaunch")
+    assert running.due_in_s == scheduler.REFUSED_S
+
+
+def test_a_job_that_waits_no_longer_is_left_alone(
+    ctx: Context, database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_hosts(ctx, 1, 2)
+    held, other = submit(ctx, count=2)
+    read = snapshots.SnapshotReader.read
+
+    def outdated(self: snapshots.SnapshotReader, conn: Any, limits: Limits) -> snapshots.Reading:
+        reading = read(self, conn, limits)
+        with ctx.transaction() as another:
+            rows.brought(another, [held], JobState.HOLD)
+        return reading
+
+    monkeypatch.setattr(snapshots.SnapshotReader, "read", outdated)
+
+    scheduler.turn(ctx)
+
+    assert (state(database, held), state(database, other)) == ("Hold", "toLaunch")
+
+
+def test_a_plan_on_resources_that_have_changed_is_made_again(
+    ctx: Context, database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_hosts(ctx, 2, 1)
+    (job,) = submit(ctx)
+    read = snapshots.SnapshotReader.read
+    changes = ["UPDATE resources SET state = 'Absent' WHERE resource_id = 1"]
+
+    def outdated(self: snapshots.SnapshotReader, conn: Any, limits: Limits) -> snapshots.Reading:
+        reading = read(self, conn, limits)
+        while changes:
+            database.execute(changes.pop())
+        return reading
+
+    monkeypatch.setattr(snapshots.SnapshotReader, "read", outdated)
+
+    scheduler.turn(ctx)
+
+    assert database.execute("SELECT job_id, resources::text FROM allocations") == [(job, "{[2,3)}")]
+
+
+def test_a_besteffort_job_is_told_to_go_once(ctx: Context, database: TestDatabase) -> None:
+    with_hosts(ctx, 1, 1)
+    (modest,) = submit(ctx, queue="besteffort", types=["besteffort"])
+    with ctx.transaction() as conn:
+        rows.brought(conn, [modest], JobState.RUNNING)
+    (normal,) = submit(ctx)
+    running = Scheduler(ctx)
+
+    outcomes = [running.turn(), running.turn()]
+
+    assert outcomes == [Outcome.JOBS_TO_KILL, Outcome.NOTHING]
+    assert database.execute("SELECT job_id, cause::text, for_job FROM frag_jobs") == [(modest, "besteffort", normal)]
+    assert database.execute("SELECT type, job_id FROM events") == [("BESTEFFORT_KILL", modest)]
+    assert state(database, normal) == "Waiting"
+    assert predictions(database)[normal][0] == "KILLING"
+
+
+def test_a_job_whose_dependency_failed_ends_with_its_reason(ctx: Context, database: TestDatabase) -> None:
+    with_hosts(ctx, 1, 2)
+    (required,) = submit(ctx)
+    with ctx.transaction() as conn:
+        rows.brought(conn, [required], JobState.ERROR, exit_code=256)
+    (follower,) = submit(ctx)
+    database.execute("INSERT INTO job_dependencies VALUES (%s, %s, 'afterok')", [follower, required])
+
+    outcome = scheduler.turn(ctx)
+
+    assert outcome is Outcome.JOBS_CHANGED
+    assert database.execute("SELECT state::text, end_cause::text, message FROM jobs WHERE job_id = %s", [follower]) == [
+        ("Error", "dependency", f"job {required}, which had to succeed, did not")
+    ]
+
+
+def test_a_job_after_a_running_one_is_planned_for_its_end(ctx: Context, database: TestDatabase) -> None:
+    with_hosts(ctx, 1, 2)
+    (required,) = submit(ctx)
+    with ctx.transaction() as conn:
+        rows.brought(conn, [required], JobState.RUNNING)
+    (follower,) = submit(ctx)
+    database.execute("INSERT INTO job_dependencies VALUES (%s, %s, 'afterany')", [follower, required])
+
+    scheduler.turn(ctx)
+
+    assert predictions(database)[follower][:2] == ["AFTER_JOB", True]
+
+
+def test_a_request_that_cannot_be_read_is_set_aside_and_harms_no_other(ctx: Context, database: TestDatabase) -> None:
+    with_hosts(ctx, 1, 2)
+    (broken,) = submit(ctx)
+    (whole,) = submit(ctx)
+    database.execute(
+        "UPDATE job_requests SET request = '{}' "
+        "WHERE job_request_id = (SELECT job_request_id FROM jobs WHERE job_id = %s)",
+        [broken],
+    )
+    running = Scheduler(ctx)
+
+    running.turn()
+    running.turn()
+
+    assert (state(database, broken), state(database, whole)) == ("Waiting", "toLaunch")
+    assert database.execute("SELECT type, job_id FROM events") == [("SCHEDULER_JOB_SET_ASIDE", broken)]
+    assert predictions(database)[broken][0] == "SET_ASIDE"
+
+
+def test_a_job_on_which_deciding_fails_is_reported_with_the_traceback(
+    ctx: Context, database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_hosts(ctx, 1, 4)
+    (bad,) = submit(ctx, "resource_id=2")
+    (good,) = submit(ctx, "resource_id=1")
+    take = GroupDemand.take
+
+    def failing(self: GroupDemand, bits: int) -> int | None:
+        if self.levels[0].count == 2:
+            raise RuntimeError("no idea")
+        return take(self, bits)
+
+    monkeypatch.setattr(GroupDemand, "take", failing)
+
+    scheduler.turn(ctx)
+
+    assert (state(database, bad), state(database, good)) == ("Waiting", "toLaunch")
+    ((description,),) = database.execute("SELECT description FROM events WHERE job_id = %s", [bad])
+    assert "RuntimeError: no idea" in str(description)
+
+
+def test_a_stopped_queue_starts_nothing(ctx: Context, database: TestDatabase) -> None:
+    with_hosts(ctx, 1, 1)
+    (job,) = submit(ctx)
+    database.execute("UPDATE queues SET state = 'notActive' WHERE queue_name = 'default'")
+
+    scheduler.turn(ctx)
+
+    assert predictions(database) == {job: ["QUEUE_STOPPED", False, "its queue default is not active"]}
+
+
+def test_a_crowd_is_predicted_for_only_now_and_then(ctx: Context, database: TestDatabase) -> None:
+    with_hosts(ctx, 1, 2)
+    submit(ctx, count=scheduler.CROWD + 3)
+    running = Scheduler(ctx)
+    running.turn()
+    database.execute("DELETE FROM predictions")
+    (late,) = submit(ctx)
+
+    running.turn()
+
+    assert predictions(database) == {}
+    assert running.due_in_s is not None
+    assert late
+
+
+def test_under_overload_a_job_keeps_what_was_said_of_it(ctx: Context, database: TestDatabase) -> None:
+    settings = Settings(scheduler=SchedulerSettings(plan_first=1, predictions_interval=timedelta(0)))
+    with_hosts(ctx, 1, 1)
+    submit(ctx, count=4)
+    running = Scheduler(replace(ctx, settings=settings))
+    running.turn()
+    before = predictions(database)
+
+    running.turn()
+
+    assert predictions(database) == before
+    assert {code for code, *_ in before.values()} == {"BUSY"}

@@ -1,0 +1,88 @@
+"""The runner, oarexec's session and its guard die at the worst moments, and no job is lost or run twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from oarpy.modules.context import DIES_AT
+from tests.support.instance import System
+from tests.support.waiting import wait_until
+
+
+def restarts(system: System) -> int:
+    """How often the runner has been started again."""
+    found = system.database.execute("SELECT restarts FROM processes WHERE name = 'runner'")
+    return int(str(found[0][0])) if found else 0
+
+
+def pids(system: System, life: str) -> list[int]:
+    """The processes of oarexec that belong to the instance."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0") if entry.exists() else []
+            if life in words and any(word.startswith(str(system.root)) for word in words):
+                found.append(int(entry.name))
+    return found
+
+
+@pytest.mark.parametrize("point", ["runner: launches written", "runner: launches sent", "runner: turn written"])
+def test_a_job_survives_the_death_of_the_runner(system, point):
+    system.stop()
+    system.environment[DIES_AT] = point
+    system.start()
+    jobs = [system.oarsub(f"echo {number} >> ran; exit {number}") for number in range(1, 4)]
+    wait_until(lambda: restarts(system) > 0, timeout_s=20, what="the runner has died")
+    system.kill()
+
+    del system.environment[DIES_AT]
+    system.start()
+
+    ends = [system.wait_until_final(job) for job in jobs]
+    assert [(end.state, end.exit_code) for end in ends] == [("Terminated", number << 8) for number in range(1, 4)]
+    assert sorted(system.read("ran").split()) == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize("life", ["session", "guard"])
+def test_a_killed_oarexec_is_replaced_within_seconds(system, life):
+    long = system.oarsub("echo ready > ready; until [ -e go ]; do sleep 0.05; done; exit 3")
+    wait_until(lambda: (system.work / "ready").exists(), what="the job runs")
+
+    for pid in pids(system, life):
+        os.kill(pid, signal.SIGKILL)
+    after = system.oarsub("echo ran > ran")
+
+    assert system.wait_until_final(after, timeout_s=10).state == "Terminated"
+    (system.work / "go").touch()
+    end = system.wait_until_final(long)
+    assert (end.state, end.exit_code, end.attempt) == ("Terminated", 3 << 8, 1)
+
+
+def test_a_job_whose_wrapper_was_killed_is_over_within_ten_seconds(system):
+    job = system.oarsub("echo ready > ready; sleep 1000")
+    wait_until(lambda: (system.work / "ready").exists(), what="the job runs")
+
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and entry.exists():
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+            if words[:2] == [b"/bin/sh", b"-c"] and words[3:4] == [b"oarexec"] and bytes(system.work) in words:
+                os.kill(int(entry.name), signal.SIGKILL)
+
+    end = system.wait_until_final(job, timeout_s=10)
+    assert (end.state, end.end_cause, end.exit_code) == ("Error", "vanished", None)
+
+
+def test_a_restart_of_almighty_leaves_jobs_running(system):
+    job = system.oarsub("echo ready > ready; until [ -e go ]; do sleep 0.05; done; exit 3")
+    wait_until(lambda: (system.work / "ready").exists(), what="the job runs")
+
+    system.kill()
+    (system.work / "go").touch()
+    system.start()
+
+    end = system.wait_until_final(job)
+    assert (end.state, end.exit_code, end.attempt) == ("Terminated", 3 << 8, 1)

@@ -1,0 +1,249 @@
+"""A host as the runner sees it, for tests: a session that is asked and listened to step by step."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pwd
+import signal
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+from oarpy.drivers.local import LocalExecutor
+from oarpy.drivers.oarexec_link import OarexecSession
+from oarpy.model.states import EndCause, JobId
+from oarpy.ports.executor import (
+    Answer,
+    Attempt,
+    Began,
+    Ended,
+    Launch,
+    Order,
+    OrderWord,
+    Refused,
+    Report,
+    SessionNumber,
+)
+from tests.support import accounts
+from tests.support.place import a_place
+from tests.support.waiting import wait_until
+
+R = TypeVar("R", bound=Report)
+DEADLINE_S = 20.0
+
+
+class Node:
+    """One host and its spool; ``user`` is who runs jobs, ``runs_as`` who runs oarexec."""
+
+    def __init__(self, root: Path, user: pwd.struct_passwd, runs_as: pwd.struct_passwd) -> None:
+        self.instance = uuid.uuid4()
+        self.user = user
+        self.runs_as = runs_as
+        self.work = root / "work"
+        self.spool = root / "node" / "spool"
+        self.executor = LocalExecutor(str(self.spool), carrier=accounts.switched(runs_as, ()))
+        self.session: OarexecSession | None = None
+        self.number = SessionNumber(1, 0)
+        #: The latest report of each attempt, and every answer.
+        self.reports: dict[Attempt, Report] = {}
+        self.answers: dict[int, Answer] = {}
+        self._runner = asyncio.Runner()
+        self._heard: Any = None
+        self._orders = 0
+
+    @property
+    def directory(self) -> Path:
+        return self.spool / str(self.instance)
+
+    def connect(self, number: SessionNumber | None = None) -> None:
+        """Open a session, by default with the next number; its inventory counts as reports."""
+        self.number = number or self.number._replace(sequence=self.number.sequence + 1)
+        self.session = self._run(self.executor.open("localhost", self.instance, self.number))
+        self._heard = self.session.heard()
+        self.reports.update((report.attempt, report) for report in self.session.greeting.inventory)
+
+    def disconnect(self) -> None:
+        if self.session is not None:
+            self._run(self._heard.aclose())
+            self._run(self.session.close())
+            self.session = None
+
+    def renew(self) -> None:
+        """Take a higher number on the same link."""
+        self.number = self.number._replace(sequence=self.number.sequence + 1)
+        assert self.session is not None
+        self._run(self.session.renew(self.number))
+
+    def launch(self, command: str, job_id: int = 1, attempt: int = 1, **other: Any) -> Attempt:
+        """Send one launch; returns at once."""
+        launch = self.a_launch(command, job_id, attempt, **other)
+        self.send(launch)
+        return launch.attempt
+
+    def a_launch(self, command: str, job_id: int = 1, attempt: int = 1, **other: Any) -> Launch:
+        fields: dict[str, Any] = {
+            "attempt": Attempt(JobId(job_id), attempt),
+            "user": self.user.pw_name,
+            "command": command,
+            "directory": str(self.work),
+            "stdout": f"{job_id}.out",
+            "stderr": f"{job_id}.err",
+            "environment": {"OAR_JOB_ID": str(job_id)},
+            "nodes": "localhost\n",
+            "resources": "resource_id = '1'\n",
+            "walltime": timedelta(hours=1),
+            "grace": timedelta(seconds=60),
+            "kill_after": timedelta(seconds=5),
+        }
+        return Launch(**(fields | other))
+
+    def send(self, *launches: Launch) -> None:
+        assert self.session is not None
+        self._run(self.session.launch(launches))
+
+    def order(self, word: OrderWord, attempt: Attempt | None = None, **other: Any) -> Answer:
+        """Give an order and wait for its answer."""
+        assert self.session is not None
+        self._orders += 1
+        number = self._orders
+        self._run(self.session.order([Order(number, word, attempt, **other)]))
+        self._listen(lambda: number in self.answers, f"an answer to {word}")
+        return self.answers[number]
+
+    def kill(self, attempt: Attempt, after_s: float = 5.0) -> Answer:
+        return self.order(OrderWord.KILL, attempt, kill_after=timedelta(seconds=after_s), cause=EndCause.KILLED)
+
+    def wait_for(self, attempt: Attempt, kind: type[R]) -> R:
+        """The first report of ``kind`` about ``attempt``."""
+        self._listen(lambda: isinstance(self.reports.get(attempt), kind), f"{kind.__name__} of {attempt}")
+        found = self.reports[attempt]
+        assert isinstance(found, kind)
+        return found
+
+    def began(self, attempt: Attempt) -> Began:
+        return self.wait_for(attempt, Began)
+
+    def ended(self, attempt: Attempt) -> Ended:
+        return self.wait_for(attempt, Ended)
+
+    def refused(self, attempt: Attempt) -> Refused:
+        return self.wait_for(attempt, Refused)
+
+    def run(self, command: str, job_id: int = 1, **other: Any) -> Ended:
+        """Run a job to its end."""
+        return self.ended(self.launch(command, job_id, **other))
+
+    def listen_until(self, condition: Callable[[], bool], what: str) -> None:
+        """Listen to the host until ``condition`` holds."""
+        self._listen(condition, what)
+
+    def hang_up(self) -> None:
+        """Listen until the link ends."""
+        self._listen(lambda: self.session is None, "the end of the link")
+
+    def read(self, name: str) -> str:
+        """A file of the job's directory, empty while it does not exist."""
+        with suppress(FileNotFoundError):
+            return (self.work / name).read_text()
+        return ""
+
+    def wait_for_text(self, name: str, text: str) -> None:
+        wait_until(lambda: text in self.read(name), what=f"{text!r} in {name}")
+
+    def guard(self) -> int | None:
+        """The pid of the guard, None when there is none."""
+        return next(iter(self._processes("guard")), None)
+
+    def sessions(self) -> list[int]:
+        return self._processes("session")
+
+    def wrapper(self, attempt: Attempt) -> int:
+        """The pid of the wrapper of a job."""
+        name = f"{attempt.job_id}.{attempt.number}"
+        for pid, words in _command_lines():
+            if words[:2] == ["/bin/sh", "-c"] and words[3:5] == ["oarexec", name]:
+                return pid
+        raise AssertionError(f"{name} has no wrapper")
+
+    def processes(self) -> list[int]:
+        """All living processes of this host's jobs: those that carry its mark."""
+        mark = f"OARPY_JOB={self.instance}:".encode()
+        found = []
+        for pid, _ in _command_lines():
+            with suppress(OSError):
+                if mark in Path(f"/proc/{pid}/environ").read_bytes():
+                    found.append(pid)
+        return found
+
+    def kill_guard(self) -> None:
+        guard = self.guard()
+        assert guard is not None
+        os.kill(guard, signal.SIGKILL)
+        wait_until(lambda: not os.path.exists(f"/proc/{guard}") or _is_zombie(guard), what="the guard is dead")
+
+    def close(self) -> None:
+        """Leave the host alone; what it runs goes on."""
+        with suppress(Exception):
+            self.disconnect()
+        self._runner.close()
+
+    def _listen(self, condition: Callable[[], bool], what: str) -> None:
+        async def until() -> None:
+            while not condition():
+                try:
+                    said = await anext(self._heard)
+                except StopAsyncIteration:
+                    raise AssertionError("the session has ended") from None
+                for one in said:
+                    if isinstance(one, Answer):
+                        self.answers[one.number] = one
+                    else:
+                        self.reports[one.attempt] = one
+
+        try:
+            self._run(asyncio.wait_for(until(), DEADLINE_S))
+        except TimeoutError:
+            raise AssertionError(f"not within {DEADLINE_S} s: {what}; reports: {self.reports}") from None
+
+    def _run(self, coroutine: Any) -> Any:
+        return self._runner.run(coroutine)
+
+    def _processes(self, life: str) -> list[int]:
+        instance = str(self.instance)
+        return [pid for pid, words in _command_lines() if life in words and instance in words]
+
+
+def _command_lines() -> Iterator[tuple[int, list[str]]]:
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with suppress(OSError):
+                words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+                if words != [""]:
+                    yield int(entry.name), words
+
+
+def _is_zombie(pid: int) -> bool:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    return True
+
+
+@contextmanager
+def a_node(kind: str) -> Iterator[Node]:
+    """A host of its own: ``as root`` (skips without root) or ``as its user``."""
+    user = accounts.submitter()
+    runs_as = accounts.root() if kind == "as root" else user
+    with a_place() as root:
+        node = Node(root, user, runs_as)
+        for path, owner in ((node.work, user), (node.spool.parent, runs_as)):
+            path.mkdir()
+            os.chown(path, owner.pw_uid, owner.pw_gid)
+        try:
+            node.connect()
+            yield node
+        finally:
+            node.close()

@@ -1,0 +1,273 @@
+"""Whatever is typed at a command: one sentence, a documented status, and nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from collections.abc import Iterator
+
+import pytest
+
+from oarpy.model.exit_statuses import ExitStatus
+from tests.support import accounts, invariants
+from tests.support.instance import System, running_system
+from tests.support.postgres import TestServer
+
+ROWS = """
+    SELECT (SELECT count(*) FROM jobs), (SELECT count(*) FROM job_requests), (SELECT count(*) FROM resources),
+        (SELECT count(*) FROM queues), (SELECT count(*) FROM properties), (SELECT count(*) FROM frag_jobs),
+        (SELECT count(*) FROM orders), (SELECT count(*) FROM requests WHERE state = 'pending'),
+        (SELECT md5(string_agg(r::text, ' ' ORDER BY resource_id)) FROM resources r),
+        (SELECT md5(string_agg(q::text, ' ' ORDER BY queue_name)) FROM queues q)
+"""
+LONG = "x" * 100_000
+SCRIPTS = {
+    "latin.sh": b"#!/bin/sh\n#OAR -n caf\xe9\n",
+    "unknown.sh": b"#!/bin/sh\n#OAR --frobnicate\n",
+    "quote.sh": b'#!/bin/sh\n#OAR -n "open\n',
+    "request.sh": b"#!/bin/sh\n#OAR -l core=abc\n",
+    "empty.txt": b"# nothing\n\n",
+    "zero.txt": b"a\0b\n",
+    "long.txt": b"y" * 140_000 + b"\n",
+}
+
+SUBMISSIONS: list[tuple[int, tuple[str, ...]]] = [
+    (5, ()),
+    (5, ("   ",)),
+    (18, ("-l", "nodes=0", "true")),
+    (18, ("-l", "nodes=-1", "true")),
+    (18, ("-l", "core=99999999999999999999", "true")),
+    (8, ("-l", "core=5", "true")),
+    (8, ("-l", "shelf=1", "true")),
+    (18, ("-l", "", "true")),
+    (18, ("-l", "core=1+", "true")),
+    (18, ("-l", "/core=1/host=1/core=1", "true")),
+    (18, ("-l", "(" * 5000, "true")),
+    (18, ("-l", "+".join(["core=1"] * 3000), "true")),
+    (18, ("-l", "{core>1/core=1", "true")),
+    (18, ("-l", "core=1,walltime=abc", "true")),
+    (18, ("-l", "core=1,walltime=0", "true")),
+    (18, ("-l", "core=1,walltime=-1:00", "true")),
+    (18, ("-l", "core=1,walltime=99999999999:0:0", "true")),
+    (18, ("-p", "nonsense", "true")),
+    (18, ("-p", "host = 'open", "true")),
+    (18, ("-p", "1=1; DROP TABLE jobs", "true")),
+    (18, ("-p", "host LIKE '%' || (SELECT 1)", "true")),
+    (18, ("-p", "host='a' OR pg_sleep(10) IS NULL", "true")),
+    (18, ("-p", "(" * 5000 + "core=1" + ")" * 5000, "true")),
+    (18, ("-p", "core = 1e400", "true")),
+    (8, ("-p", "shelf = 1", "true")),
+    (8, ("-p", "core = 'abc'", "true")),
+    (8, ("-p", "core = 77", "true")),
+    (8, ("-q", "nosuch", "true")),
+    (18, ("-q", "a\nb", "true")),
+    (8, ("-q", "x'; DROP TABLE jobs", "true")),
+    (254, ("-q", "admin", "true")),
+    (18, ("-q", LONG, "true")),
+    (18, ("-t", "", "true")),
+    (18, ("-t", "best effort\n", "true")),
+    (18, ("-n", "", "true")),
+    (18, ("-n", "a\nb", "true")),
+    (18, ("-n", "x" * 256, "true")),
+    (18, ("-n", os.fsdecode(b"\xff"), "true")),
+    (18, ("--project", "a\tb", "true")),
+    (18, ("-d", "x" * 5000, "true")),
+    (18, ("-O", "a\nb", "true")),
+    (18, ("-E", "", "true")),
+    (4, ("-a", "abc", "true")),
+    (4, ("-a", "9" * 30, "true")),
+    (8, ("-a", "99999", "true")),
+    (18, ("-a", "never:1", "true")),
+    (6, ("--array", "0", "true")),
+    (6, ("--array", "1000000", "true")),
+    (1, ("--array", "many", "true")),
+    (9, ("--array-param-file", "missing", "true")),
+    (9, ("--array-param-file", "/", "true")),
+    (9, ("--array-param-file", "empty.txt", "true")),
+    (9, ("--array-param-file", "zero.txt", "true")),
+    (8, ("--array-param-file", "long.txt", "true")),
+    (1, ("--checkpoint", "soon", "true")),
+    (18, ("--checkpoint", "99999999999999999999", "true")),
+    (1, ("--signal", "FOO", "true")),
+    (16, ("--notify", "shout", "true")),
+    (16, ("--notify", "exec:rm", "true")),
+    (16, ("--notify", 'exec:/bin/sh -c "id"', "true")),
+    (16, ("--notify", "exec:/bin/x;id", "true")),
+    (16, ("--notify", "exec:/bin/$(id)", "true")),
+    (16, ("--notify", "exec:/bin/x\nid", "true")),
+    (16, ("--notify", "mail:a@b\nBcc: c@d", "true")),
+    (16, ("--notify", "mail:-oQ/tmp", "true")),
+    (12, ("-S", "missing.sh")),
+    (12, ("-S", "/")),
+    (12, ("-S", "latin.sh")),
+    (12, ("-S", "unknown.sh")),
+    (12, ("-S", "quote.sh")),
+    (18, ("-S", "request.sh")),
+    (1, ("--frobnicate", "true")),
+    (69, ("-I",)),
+    (1, ("--key", "short", "true")),
+    (75, ("--key", "0" * 32)),
+    (8, ("x" * 131_000, "y" * 100)),
+]
+OTHERS: list[tuple[int, tuple[str, ...]]] = [
+    (4, ("oardel",)),
+    (4, ("oardel", "abc")),
+    (4, ("oardel", "9" * 40)),
+    (4, ("oardel", "1; DROP TABLE jobs")),
+    (1, ("oardel", "99999")),
+    (1, ("oardel", "-s", "FOO", "1")),
+    (5, ("oardel", "-s", "USR1", "1")),
+    (5, ("oardel", "-c", "1")),
+    (69, ("oardel", "--sql", "true")),
+    (4, ("oarhold",)),
+    (4, ("oarhold", "1.5")),
+    (1, ("oarhold", "99999")),
+    (4, ("oarresume", "")),
+    (1, ("oarresume", "99999")),
+    (4, ("oarstat", "-j", "abc")),
+    (4, ("oarstat", "-j", "9" * 40)),
+    (18, ("oarstat", "--sql", "1=1; DROP TABLE jobs")),
+    (1, ("oarstat", "--sql", "shelf = 1")),
+    (8, ("oarstat", "--sql", "state = 'nosuch'")),
+    (18, ("oarstat", "--sql", "job_id = 99999999999999999999999")),
+    (1, ("oarnodes", "c[1-")),
+    (1, ("oarnodes", "c[1-999999999]")),
+    (1, ("oarnodes", "c[1-9999]d[1-9999]")),
+    (18, ("oarnodes", "--sql", "x;y")),
+    (1, ("oarnodes", "--sql", "shelf = 1")),
+    (8, ("oarnodes", "--sql", "core = 'a'")),
+    (8, ("oarnodesetting", "-r", "1", "-s", "Dead")),
+    (8, ("oarproperty", "-a", "shelf")),
+    (8, ("oarqueue", "-d", "default")),
+    (8, ("oarpy", "down")),
+    (8, ("oarpy", "db", "upgrade")),
+    (8, ("oarpy", "module", "sarko")),
+]
+ADMINISTRATION: list[tuple[int, tuple[str, ...]]] = [
+    (1, ("oarnodesetting",)),
+    (1, ("oarnodesetting", "-r", "abc", "-s", "Dead")),
+    (1, ("oarnodesetting", "-r", ",", "-d", "on")),
+    (1, ("oarnodesetting", "-r", "9999", "-s", "Dead")),
+    (1, ("oarnodesetting", "-h", "nosuch", "-s", "Dead")),
+    (1, ("oarnodesetting", "-r", "1", "-s", "Tired")),
+    (8, ("oarnodesetting", "-r", "1", "-p", "core=abc")),
+    (1, ("oarnodesetting", "-r", "1", "-p", "shelf=1")),
+    (18, ("oarnodesetting", "-r", "1", "-p", '"x"=1')),
+    (1, ("oarnodesetting", "-r", "1", "-p", "resource_id=7")),
+    (8, ("oarnodesetting", "-r", "1", "-p", "network_address=a b")),
+    (8, ("oarnodesetting", "-a", "-h", "")),
+    (8, ("oarnodesetting", "-a", "-h", "a\nb")),
+    (8, ("oarnodesetting", "-a", "-h", "-oProxyCommand=id")),
+    (8, ("oarnodesetting", "-a", "-h", "n" * 300)),
+    (1, ("oarnodesetting", "-a", "-h", "n[1-99999999]")),
+    (18, ("oarproperty", "-a", "a b")),
+    (18, ("oarproperty", "-a", 'x"; DROP TABLE jobs')),
+    (8, ("oarproperty", "-a", "core")),
+    (8, ("oarproperty", "-a", "xmin")),
+    (8, ("oarproperty", "-a", "walltime")),
+    (8, ("oarproperty", "-a", "nodes")),
+    (1, ("oarproperty", "-d", "nosuch")),
+    (1, ("oarproperty", "-d", "state")),
+    (1, ("oarproperty", "-r", "core")),
+    (1, ("oarqueue", "--add", "x")),
+    (1, ("oarqueue", "--add", "x,high")),
+    (8, ("oarqueue", "--add", "default,5")),
+    (8, ("oarqueue", "--add", "a\nb,1")),
+    (8, ("oarqueue", "--add", "x,99999999999999999999")),
+    (8, ("oarqueue", "--add", "x,1,guess")),
+    (8, ("oarqueue", "--add", "x,1,first:-1")),
+    (1, ("oarqueue", "--change", "nosuch,1")),
+    (1, ("oarqueue", "--remove", "nosuch")),
+    (8, ("oarqueue", "--remove", "default")),
+    (78, ("oarpy", "module", "nosuch")),
+]
+
+
+@pytest.fixture(scope="module")
+def busy(postgres: TestServer) -> Iterator[System]:
+    """A running instance with one job, which is held."""
+    with postgres.database() as database, running_system(database) as system:
+        for name, content in SCRIPTS.items():
+            path = system.work / name
+            path.write_bytes(content)
+            path.chmod(0o755)
+        assert system.oarsub("--hold", "true") == 1
+        yield system
+        assert invariants.broken(database.engine) == []
+
+
+def name_of(words: tuple[str, ...]) -> str:
+    return " ".join(words)[:50].encode("unicode_escape").decode()
+
+
+def check_refused(system: System, status: int, words: tuple[str, ...], user: pwd.struct_passwd | None = None) -> None:
+    before = system.database.execute(ROWS)
+
+    done = system.run(*words, user=user, check=False)
+
+    sentences = done.stderr.splitlines()
+    assert (done.returncode, len(sentences)) == (status, 1), done.stderr
+    assert ExitStatus(status)
+    assert sentences[0].startswith(f"{words[0]}: ")
+    assert system.database.execute(ROWS) == before
+    assert "Traceback" not in done.stderr + system.log()
+    assert " ERROR " not in system.log()
+
+
+@pytest.mark.parametrize(
+    ("status", "words"), SUBMISSIONS, ids=lambda each: name_of(each) if each and isinstance(each, tuple) else None
+)
+def test_a_bad_submission_is_refused_in_one_sentence(busy: System, status: int, words: tuple[str, ...]) -> None:
+    check_refused(busy, status, ("oarsub", *words))
+
+
+@pytest.mark.parametrize(
+    ("status", "words"), OTHERS, ids=lambda each: name_of(each) if isinstance(each, tuple) else None
+)
+def test_bad_input_of_users_is_refused_in_one_sentence(busy: System, status: int, words: tuple[str, ...]) -> None:
+    if status == ExitStatus.DENIED and words[0] not in ("oarstat", "oarnodes") and os.geteuid() != 0:
+        pytest.skip("who runs the tests is the administrator here")
+    check_refused(busy, status, words)
+
+
+@pytest.mark.parametrize(
+    ("status", "words"), ADMINISTRATION, ids=lambda each: name_of(each) if isinstance(each, tuple) else None
+)
+def test_bad_input_of_administrators_is_refused_in_one_sentence(
+    busy: System, status: int, words: tuple[str, ...]
+) -> None:
+    check_refused(busy, status, words, user=pwd.getpwuid(os.geteuid()))
+
+
+def test_a_command_line_of_two_mebibytes_is_refused_and_leaves_nothing(busy: System) -> None:
+    before = busy.database.execute(ROWS)
+
+    # The kernel takes 128 KiB an argument, so many make it up; the command is their sum.
+    done = busy.run("oarsub", *["x" * 100_000] * 19, check=False)
+
+    assert done.returncode in (ExitStatus.SYNTAX, ExitStatus.DENIED)
+    assert len(done.stderr.splitlines()) == 1
+    assert busy.database.execute(ROWS) == before
+
+
+@pytest.mark.parametrize(
+    "words", [("oardel", "1"), ("oarhold", "1"), ("oarresume", "1"), ("oardel", "--array", "1"), ("oardel", "-c", "1")]
+)
+def test_the_jobs_of_others_are_let_alone(busy: System, words: tuple[str, ...]) -> None:
+    check_refused(busy, ExitStatus.REFUSED, words, user=accounts.account(accounts.BOB))
+
+
+def test_root_has_no_jobs(busy: System) -> None:
+    check_refused(busy, ExitStatus.ADMISSION, ("oarsub", "true"), user=accounts.root())
+
+
+@pytest.mark.parametrize("words", [("oarsub", "true"), ("oarstat",), ("oardel", "1"), ("oarnodes",), ("oarqueue",)])
+def test_commands_without_a_database_say_so_in_one_sentence(busy: System, words: tuple[str, ...]) -> None:
+    kept = busy.environment["OARPY_DATABASE"]
+    busy.environment["OARPY_DATABASE"] = f"host={busy.work} port=5432 dbname=oarpy"
+    try:
+        done = busy.run(*words, check=False)
+    finally:
+        busy.environment["OARPY_DATABASE"] = kept
+
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (ExitStatus.TRY_LATER, "", 1)

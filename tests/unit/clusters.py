@@ -1,0 +1,233 @@
+"""Builders of small clusters and jobs: everything a test does not speak of has a default."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+
+from oarpy.model.filters import Comparison, Filter
+from oarpy.model.request import Alternative, Count, Group, Level, ResourceRequest
+from oarpy.model.states import JobId, ResourceState
+from oarpy.scheduling.snapshot import HeldJob, Limits, Queue, Snapshot, Topology, WaitingJob
+
+NOW_S = 1_700_000_000
+#: Every second counts: starts and ends in tests are the ones that were written down.
+TO_THE_SECOND = Limits(grid_s=1, security_s=0, kill_grace_s=10, besteffort_s=300)
+
+
+def topology(
+    properties: Mapping[str, Sequence[object]],
+    *,
+    version: int = 1,
+    ids: Sequence[int] | None = None,
+    states: Sequence[ResourceState] | None = None,
+    available_upto_s: Sequence[int | None] | None = None,
+    drain: Sequence[bool] | None = None,
+) -> Topology:
+    size = len(next(iter(properties.values())))
+    return Topology(
+        version=version,
+        ids=ids if ids is not None else range(1, size + 1),
+        states=states if states is not None else [ResourceState.ALIVE] * size,
+        available_upto_s=available_upto_s if available_upto_s is not None else [None] * size,
+        drain=drain if drain is not None else [False] * size,
+        properties=properties,
+    )
+
+
+def hosts(count: int, cores: int, **others: Sequence[object]) -> Topology:
+    """``count`` hosts named h1, h2, … of ``cores`` cores each, with ids and core numbers from 1."""
+    total = count * cores
+    columns: dict[str, Sequence[object]] = {
+        "host": [f"h{i // cores + 1}" for i in range(total)],
+        "core": range(1, total + 1),
+    }
+    return topology(columns | others)
+
+
+def group(text: str, condition: Filter | None = None) -> Group:
+    """``group("host=2/core=1")``; counts may be ALL, BEST and BESTHALF."""
+    levels = []
+    for part in text.split("/"):
+        name, _, count = part.partition("=")
+        levels.append(Level(name, Count[count] if count.isalpha() else int(count)))
+    return Group(tuple(levels), condition)
+
+
+def asks(text: str, walltime_s: int = 3600, condition: Filter | None = None) -> Alternative:
+    """``asks("host=1+core=2", 600)``."""
+    return Alternative(tuple(group(part, condition) for part in text.split("+")), walltime_s)
+
+
+def job(
+    job_id: int,
+    request: str | Alternative | Sequence[Alternative] = "core=1",
+    walltime_s: int = 3600,
+    *,
+    queue: str = "default",
+    submitted_s: int = NOW_S,
+    **others: object,
+) -> WaitingJob:
+    if isinstance(request, str):
+        request = asks(request, walltime_s)
+    alternatives = (request,) if isinstance(request, Alternative) else tuple(request)
+    return WaitingJob(
+        JobId(job_id),
+        queue,
+        job_id,
+        ResourceRequest(alternatives),
+        submitted_s,
+        **others,  # type: ignore[arg-type]
+    )
+
+
+def held(
+    job_id: int, resources: tuple[int, int], end_s: int, *, started_s: int = NOW_S - 100, **others: object
+) -> HeldJob:
+    """A job on the half-open range ``resources`` of ids."""
+    return HeldJob(JobId(job_id), "default", (resources,), end_s, started_s, **others)  # type: ignore[arg-type]
+
+
+def snapshot(
+    cluster: Topology,
+    *waiting: WaitingJob,
+    running: Sequence[HeldJob] = (),
+    queues: Sequence[Queue] = (Queue("default", 1),),
+    limits: Limits = TO_THE_SECOND,
+    now_s: int = NOW_S,
+) -> Snapshot:
+    return Snapshot(now_s, cluster, tuple(queues), waiting, tuple(running), limits)
+
+
+def random_snapshot(seed: int, jobs: int = 12) -> Snapshot:
+    """A small cluster with everything that makes passes differ, the same for the same seed."""
+    rng = random.Random(seed)
+    cluster = _random_topology(rng)
+    limits = Limits(
+        grid_s=rng.choice((1, 60)),
+        security_s=rng.choice((0, 60)),
+        kill_grace_s=rng.choice((0, 20)),
+        besteffort_s=rng.choice((60, 300)),
+        plan_first=rng.choice((None, None, None, 4)),
+    )
+    queues = (
+        Queue("default", 1, depth=rng.choice((None, None, 1, 2))),
+        Queue("equal", 1),
+        Queue("high", rng.choice((1, 5)), active=rng.random() < 0.9),
+    )
+    running = _random_held(rng, cluster)
+    waiting = [
+        _random_job(rng, number, rng.choice(("default", "default", "equal", "high"))) for number in range(1, jobs + 1)
+    ]
+    if rng.random() < 0.5:
+        # Competing groups are not monotone, and who must die for them is a matter of search order.
+        waiting = [one for one in waiting if all(len(a.groups) == 1 for a in one.request.alternatives)]
+    else:
+        running = [one for one in running if not one.besteffort]
+    return Snapshot(NOW_S + rng.randrange(60), cluster, queues, tuple(waiting), tuple(running), limits)
+
+
+def _random_topology(rng: random.Random) -> Topology:
+    rows: list[dict[str, object]] = []
+    for host in range(rng.randint(1, 4)):
+        kind = rng.choice(("fat", "thin"))
+        for cpu in range(rng.randint(1, 2)):
+            for _ in range(rng.randint(1, 3)):
+                rows.append(
+                    {
+                        "switch": f"s{host // 2}",
+                        "host": f"h{host}",
+                        "cpu": cpu,  # the same numbers in each host
+                        "core": len(rows),
+                        "kind": kind,
+                        "gpu": rng.choice((None, 0, 1)) if kind == "fat" else None,
+                    }
+                )
+    if rng.random() < 0.3:
+        rng.shuffle(rows)
+    names = ("switch", "host", "cpu", "core", "kind", "gpu")
+    ids = list(range(10, 10 + len(rows)))
+    if rng.random() < 0.3:
+        ids = rng.sample(range(1, 40), len(rows))
+    chances = [ResourceState.ALIVE] * 8 + [ResourceState.ABSENT, ResourceState.SUSPECTED, ResourceState.DEAD]
+    return topology(
+        {name: [row[name] for row in rows] for name in names},
+        ids=ids,
+        states=[rng.choice(chances) for _ in rows],
+        available_upto_s=[rng.choice((None, NOW_S - 5, NOW_S + 1500, NOW_S + 10**6)) for _ in rows],
+        drain=[rng.random() < 0.05 for _ in rows],
+    )
+
+
+def _random_held(rng: random.Random, cluster: Topology) -> list[HeldJob]:
+    free = list(cluster.ids)
+    rng.shuffle(free)
+    running = []
+    for number in range(rng.randint(0, 5)):
+        taken = sorted(free.pop() for _ in range(min(len(free), rng.randint(1, 3))))
+        if not taken:
+            break
+        besteffort = rng.random() < 0.5
+        dying = rng.random() < 0.25
+        running.append(
+            HeldJob(
+                JobId(100 + number),
+                "default",
+                tuple((one, one + 1) for one in taken),
+                NOW_S + rng.choice((-30, 0, 45, 100, 600, 3000)),
+                NOW_S - rng.choice((10, 100, 1000)),
+                besteffort=besteffort,
+                killing_until_s=NOW_S + rng.choice((-5, 30, 70)) if dying else None,
+                killed_for=JobId(rng.randint(1, 12)) if dying and rng.random() < 0.8 else None,
+                suspended=not besteffort and not dying and rng.random() < 0.1,
+            )
+        )
+    return running
+
+
+_SHAPES = (
+    "core={n}",
+    "core={n}",
+    "host={n}",
+    "host={n}/core={m}",
+    "host=1/cpu={n}",
+    "cpu={n}",
+    "cpu={n}/core={m}",
+    "switch=1/host={n}",
+    "switch={n}/host=1/core={m}",
+    "gpu={n}",
+    "host=1/gpu={n}/core=1",
+    "kind=1/core={n}",
+    "host=ALL",
+    "core=BEST",
+    "host=BESTHALF",
+    "host=1/core=ALL",
+    "switch=1/host=BEST/core={n}",
+)
+_FILTERS: tuple[Filter | None, ...] = (
+    None,
+    None,
+    None,
+    Comparison("kind", "=", "fat"),
+    Comparison("kind", "=", "thin"),
+    Comparison("switch", "=", "s0"),
+)
+
+
+def _random_job(rng: random.Random, number: int, queue: str) -> WaitingJob:
+    alternatives = []
+    for _ in range(rng.choice((1, 1, 1, 2))):
+        groups = tuple(
+            group(rng.choice(_SHAPES).format(n=rng.randint(1, 3), m=rng.randint(1, 2)), rng.choice(_FILTERS))
+            for _ in range(rng.choice((1, 1, 1, 2)))
+        )
+        alternatives.append(Alternative(groups, rng.choice((30, 60, 90, 300, 1000, 3000))))
+    return WaitingJob(
+        JobId(number),
+        queue,
+        number,
+        ResourceRequest(tuple(alternatives)),
+        NOW_S - rng.randrange(1000),
+        besteffort=rng.random() < 0.2,
+        not_before_s=NOW_S + rng.choice((-10, 70, 500)) if rng.random() < 0.15 else None,
+    )

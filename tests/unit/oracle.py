@@ -1,0 +1,303 @@
+"""The definition of a pass, by brute force: sets of resource positions, and no data structure.
+
+Slow, and meant to be read: what `oarpy.scheduling.decide` must decide is what this
+module says, for jobs without dependencies.  Filters are equalities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from oarpy.model.filters import Comparison
+from oarpy.model.request import Alternative, Count, Group, Level
+from oarpy.model.states import JobId, ResourceState
+from oarpy.scheduling.snapshot import HeldJob, Snapshot, WaitingJob
+
+FOREVER = 10**12
+Resources = frozenset[int]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Where a job goes; ``start_s`` is None when it has no place."""
+
+    start_s: int | None
+    alternative: int | None = None
+    resources: Resources = frozenset()
+
+
+@dataclass
+class Held:
+    """Somebody's resources during a period; a running besteffort job's count for few."""
+
+    begin_s: int
+    end_s: int
+    resources: Resources
+    besteffort: bool = False
+
+
+@dataclass(frozen=True)
+class Dispensable:
+    job_id: JobId
+    resources: Resources
+    lost_s: int
+    end_s: int
+
+
+@dataclass
+class Oracle:
+    snapshot: Snapshot
+    answers: dict[JobId, Answer] = field(default_factory=dict)
+    kills: set[tuple[JobId, JobId]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        topology, now = self.snapshot.topology, self.snapshot.now_s
+        self.asleep = {
+            i: upto
+            for i, upto in enumerate(topology.available_upto_s)
+            if topology.states[i] is ResourceState.ABSENT and upto is not None and upto > now and not topology.drain[i]
+        }
+        alive = {i for i, state in enumerate(topology.states) if state is ResourceState.ALIVE and not topology.drain[i]}
+        self.usable = frozenset(alive | set(self.asleep))
+        self.held: list[Held] = []
+        self.dispensable: list[Dispensable] = []
+        self.chosen: set[JobId] = set()
+        self.dead_s: dict[JobId, int] = {}
+        self.reserved: dict[str, int] = {}
+        self.placed = 0
+
+    # Time.
+
+    def up(self, instant: int) -> int:
+        grid = self.snapshot.limits.grid_s
+        return instant if instant <= self.snapshot.now_s else -(-instant // grid) * grid
+
+    def length(self, alternative: Alternative) -> int:
+        return alternative.walltime_s + self.snapshot.limits.security_s
+
+    def end_of(self, job: HeldJob) -> int:
+        now, security = self.snapshot.now_s, self.snapshot.limits.security_s
+        end = job.end_s + security
+        if job.killing_until_s is not None:
+            end = min(end, job.killing_until_s)
+        return self.up(end) if end > now else self.up(now + max(security, 1))
+
+    # Resources.
+
+    def positions(self, ranges: Iterable[tuple[int, int]]) -> Resources:
+        ids = self.snapshot.topology.ids
+        return frozenset(i for i, number in enumerate(ids) if any(low <= number < high for low, high in ranges))
+
+    def matching(self, group: Group) -> list[int]:
+        properties = self.snapshot.topology.properties
+        condition = group.filter
+        assert condition is None or isinstance(condition, Comparison)
+        return [
+            i
+            for i in sorted(self.usable)
+            if (condition is None or properties[condition.property][i] == condition.value)
+            and all(properties[level.property][i] is not None for level in group.levels)
+        ]
+
+    def blocks(self, members: Sequence[int], level: Level) -> list[list[int]]:
+        found: dict[object, list[int]] = {}
+        for i in members:
+            found.setdefault(self.snapshot.topology.properties[level.property][i], []).append(i)
+        return list(found.values())
+
+    def take_level(
+        self, members: Sequence[int], levels: Sequence[Level], free: Resources, *, adjacent: bool
+    ) -> Resources | None:
+        """What the levels take among ``members``; None where they do not fit."""
+        blocks = self.blocks(members, levels[0])
+        if len(levels) == 1:
+            suitable = [frozenset(block) for block in blocks if free.issuperset(block)]
+        else:
+            inner = (self.take_level(block, levels[1:], free, adjacent=adjacent) for block in blocks)
+            suitable = [taken for taken in inner if taken is not None]
+        count = levels[0].count
+        needed = len(blocks) if count == Count.ALL else max(count, 1)
+        if not suitable or len(suitable) < needed:
+            return None
+        if count in (Count.ALL, Count.BEST):
+            chosen = suitable
+        else:
+            number = count if count > 0 else -(-len(suitable) // 2)
+            chosen = suitable[:number]
+            if len(levels) == 1 and adjacent:
+                singles = sorted(i for block in suitable for i in block)
+                runs = [singles[k : k + number] for k in range(len(singles) - number + 1)]
+                together = [run for run in runs if run[-1] - run[0] == number - 1]
+                if together:
+                    return frozenset(together[0])
+        return frozenset().union(*chosen)
+
+    def leaves(self, members: Sequence[int], levels: Sequence[Level]) -> list[list[int]]:
+        parts = [list(members)]
+        for level in levels:
+            parts = [block for part in parts for block in self.blocks(part, level)]
+        return parts
+
+    def take(self, alternative: Alternative, free: Resources) -> Resources | None:
+        taken: Resources = frozenset()
+        for group in sorted(alternative.groups, key=lambda group: len(self.matching(group))):
+            members = self.matching(group)
+            adjacent = all(len(leaf) == 1 for leaf in self.leaves(members, group.levels))
+            more = self.take_level(members, group.levels, free - taken, adjacent=adjacent)
+            if more is None:
+                return None
+            taken |= more
+        return taken
+
+    # Places.
+
+    def room(self, begin: int, end: int, *, besteffort_counts: bool) -> Resources:
+        room = self.usable
+        for held in self.held:
+            if held.begin_s < end and begin < held.end_s and (besteffort_counts or not held.besteffort):
+                room -= held.resources
+        return room
+
+    def earliest(
+        self, alternative: Alternative, first: int, latest: int, *, window: int, besteffort_counts: bool
+    ) -> tuple[int, Resources, Resources] | None:
+        """(start, room, taken) of the first place within [first, latest]."""
+        now = self.snapshot.now_s
+        first = self.up(first)
+        moments = {now, first} | {edge for held in self.held for edge in (held.begin_s, held.end_s)}
+        for start in sorted(moment for moment in moments if first <= moment <= latest and moment < FOREVER):
+            room = self.room(start, self.up(start + window), besteffort_counts=besteffort_counts)
+            taken = self.take(alternative, room)
+            if taken is not None:
+                return start, room, taken
+        return None
+
+    def search(
+        self, job: WaitingJob, first: int, latest: int, *, at_most: int = FOREVER, besteffort_counts: bool = False
+    ) -> tuple[int, int, Resources, Resources] | None:
+        """(alternative, start, room, taken) of the alternative that ends first."""
+        best: tuple[int, int, Resources, Resources] | None = None
+        best_end = FOREVER
+        for index, alternative in enumerate(job.request.alternatives):
+            if self.take(alternative, self.usable) is None:
+                continue
+            window = min(self.length(alternative), at_most)
+            found = self.earliest(alternative, first, latest, window=window, besteffort_counts=besteffort_counts)
+            if found is not None and found[0] + alternative.walltime_s < best_end:
+                best = (index, *found)
+                best_end = found[0] + alternative.walltime_s
+        return best
+
+    # The pass.
+
+    def run(self) -> Oracle:
+        snapshot = self.snapshot
+        self.hold()
+        priorities = {queue.name: queue.priority for queue in snapshot.queues}
+        order = sorted(snapshot.waiting, key=lambda job: (-priorities[job.queue], job.submitted_s, job.job_id))
+        for job in order:
+            if job.job_id in self.dead_s and not job.besteffort:
+                self.answer(job)
+        for job in order:
+            if job.job_id not in self.answers and not job.besteffort:
+                self.answer(job)
+        for job in order:
+            if job.besteffort:
+                self.answer(job)
+        return self
+
+    def hold(self) -> None:
+        now, limits = self.snapshot.now_s, self.snapshot.limits
+        for i, upto in self.asleep.items():
+            self.held.append(Held(now, self.up(now + 1), frozenset([i])))
+            self.held.append(Held(upto // limits.grid_s * limits.grid_s, FOREVER, frozenset([i])))
+        for job in self.snapshot.held:
+            if job.suspended:
+                continue
+            resources, end = self.positions(job.resources), self.end_of(job)
+            expendable = job.besteffort and job.killing_until_s is None
+            self.held.append(Held(now, end, resources, expendable))
+            if expendable:
+                lost = (now - job.started_s if job.started_s is not None else 0) * len(resources)
+                self.dispensable.append(Dispensable(job.job_id, resources, lost, end))
+            elif job.killing_until_s is not None and job.killed_for is not None:
+                self.dead_s[job.killed_for] = max(end, self.dead_s.get(job.killed_for, 0))
+
+    def answer(self, job: WaitingJob) -> None:
+        queue = next(queue for queue in self.snapshot.queues if queue.name == job.queue)
+        limits, now = self.snapshot.limits, self.snapshot.now_s
+        beyond = (queue.depth is not None and self.reserved.get(queue.name, 0) >= queue.depth) or (
+            limits.plan_first is not None and self.placed >= limits.plan_first
+        )
+        self.placed += 1
+        if not queue.active:
+            self.answers[job.job_id] = Answer(None)
+            return
+        first = max(now, job.not_before_s or now)
+        if job.besteffort:
+            latest = now if beyond else FOREVER
+            found = self.search(job, first, latest, at_most=limits.besteffort_s, besteffort_counts=True)
+        elif job.job_id in self.dead_s:
+            dead = self.dead_s[job.job_id]
+            found = self.search(job, first, dead, besteffort_counts=True)
+            if found is None:
+                found = self.search(job, max(first, dead), dead)
+                found = self.with_kills(job, found) if found else self.normal(job, first, beyond=beyond)
+        else:
+            found = self.normal(job, first, beyond=beyond)
+        if found is None:
+            self.answers[job.job_id] = Answer(None)
+            return
+        index, start, _, taken = found
+        end = self.up(start + self.length(job.request.alternatives[index]))
+        self.held.append(Held(start, end, taken))
+        self.answers[job.job_id] = Answer(start, index, taken)
+        if start > now:
+            self.reserved[queue.name] = self.reserved.get(queue.name, 0) + 1
+
+    def normal(self, job: WaitingJob, first: int, *, beyond: bool) -> tuple[int, int, Resources, Resources] | None:
+        """A normal job's place, for which besteffort jobs die where nothing else will do."""
+        now, limits = self.snapshot.now_s, self.snapshot.limits
+        gone = self.up(now + max(limits.kill_grace_s, 1))
+        found = self.search(job, first, now if beyond else FOREVER)
+        if found is None or found[1] > gone:
+            return found
+        index, start, room, taken = found
+        in_use = frozenset().union(*(one.resources for one in self.dispensable if one.end_s > start))
+        expendable = frozenset().union(*(one.resources for one in self.dispensable))
+        if not taken & expendable:
+            return found
+        untouched = self.take(job.request.alternatives[index], room - in_use)
+        if untouched is not None:
+            return index, start, room, untouched
+        found = self.search(job, max(first, gone), gone if beyond else FOREVER)
+        if found is None or found[1] > gone:
+            return found
+        return self.with_kills(job, found)
+
+    def with_kills(
+        self, job: WaitingJob, found: tuple[int, int, Resources, Resources]
+    ) -> tuple[int, int, Resources, Resources]:
+        """The same place, with the least work lost."""
+        index, start, room, _ = found
+        alternative = job.request.alternatives[index]
+        alive = [one for one in self.dispensable if one.end_s > start and one.resources & room]
+        alive.sort(key=lambda one: (one.job_id not in self.chosen, one.lost_s, -one.job_id))
+
+        def take(going: list[Dispensable]) -> Resources | None:
+            staying = [one for one in alive if one not in going]
+            return self.take(alternative, room - frozenset().union(*(one.resources for one in staying)))
+
+        going = next(alive[:k] for k in range(len(alive) + 1) if take(alive[:k]) is not None)
+        for one in reversed(going[:-1]):
+            fewer = [other for other in going if other is not one]
+            if one.job_id not in self.chosen and take(fewer) is not None:
+                going = fewer
+        taken = take(going)
+        assert taken is not None
+        for one in going:
+            if one.resources & taken and one.job_id not in self.chosen:
+                self.chosen.add(one.job_id)
+                self.kills.add((one.job_id, job.job_id))
+        return index, start, room, taken

@@ -1,0 +1,101 @@
+"""The parts of commands that need no server."""
+
+import time
+
+import pytest
+
+from oarpy.client.asking import check_key, new_key
+from oarpy.client.conditions import condition
+from oarpy.commands.listing import printable, shown_date, shown_hosts, unfolded
+from oarpy.commands.signals import parse_signal
+from oarpy.errors import RequestRefused, SyntaxRefused
+from oarpy.model.exit_statuses import ExitStatus
+from oarpy.model.filter_grammar import parse_filter
+from oarpy.model.ranges import parsed_ranges, written_ranges
+
+COLUMNS = {"a": "a", "b": "extract(epoch FROM b_at)"}
+
+
+@pytest.mark.parametrize(
+    ("text", "sql", "values"),
+    [
+        ("a = 1", "a = %s", ["1"]),
+        ("b >= 2.5", "extract(epoch FROM b_at) >= %s", ["2.5"]),
+        ("a IN (1, 'x')", "a IN (%s, %s)", ["1", "x"]),
+        ("a NOT LIKE 'x%'", "a::text NOT LIKE %s", ["x%"]),
+        ("a BETWEEN 1 AND 2", "a BETWEEN %s AND %s", ["1", "2"]),
+        ("a IS NOT NULL", "a IS NOT NULL", []),
+        ("NOT (a = 1 OR TRUE) AND b = 2", "(NOT ((a = %s) OR (true))) AND (extract(epoch FROM b_at) = %s)", ["1", "2"]),
+        ("a = 'x; DROP TABLE jobs --%s'", "a = %s", ["x; DROP TABLE jobs --%s"]),
+    ],
+)
+def test_a_condition_binds_its_values(text, sql, values):
+    bound: list[str] = []
+
+    assert condition(parse_filter(text), COLUMNS, bound) == sql
+    assert bound == values
+
+
+@pytest.mark.parametrize("text", ["c = 1", "a = 1 AND NOT c IS NULL", '"select" IN (1)'])
+def test_a_condition_names_known_columns_only(text):
+    with pytest.raises(RequestRefused, match="these are: a, b"):
+        condition(parse_filter(text), COLUMNS, [])
+
+
+@pytest.mark.parametrize(
+    ("multirange", "ranges"),
+    [("{}", ()), ("{[1,5)}", ((1, 5),)), ("{[1,5),[7,8),[10,20)}", ((1, 5), (7, 8), (10, 20)))],
+)
+def test_ranges_are_read_as_they_are_written(multirange, ranges):
+    assert parsed_ranges(multirange) == ranges
+    assert written_ranges(ranges) == multirange
+
+
+def test_a_key_may_have_dashes():
+    assert check_key("01234567-89AB-cdef-0123-456789abcdef") == "0123456789abcdef0123456789abcdef"
+    assert check_key(new_key())
+
+
+@pytest.mark.parametrize("text", ["", "0123", "g" * 32, "0" * 33, "'; DROP TABLE jobs; --00000000000"])
+def test_what_is_no_key_is_refused(text):
+    with pytest.raises(SyntaxRefused):
+        check_key(text)
+
+
+@pytest.mark.parametrize(("text", "number"), [("10", 10), ("USR1", 10), ("sigterm", 15), ("64", 64)])
+def test_a_signal_has_a_number_and_a_name(text, number):
+    assert parse_signal(text) == number
+
+
+@pytest.mark.parametrize("text", ["", "0", "65", "-9", "SIG", "SIG_IGN", "1e1", "²"])
+def test_what_is_no_signal_is_refused(text):
+    with pytest.raises(SyntaxRefused):
+        parse_signal(text)
+
+
+def test_hosts_are_folded_and_unfolded():
+    assert shown_hosts(["c1"]) == "c1"
+    assert shown_hosts(["c1", "c2", "c3", "c1"]) == "c[1-3]"
+    assert unfolded(["c[1-2]", "d"]) == ["c1", "c2", "d"]
+    with pytest.raises(SyntaxRefused):
+        unfolded(["c[1-"])
+
+
+def test_dates_are_in_the_zone_of_the_caller(monkeypatch):
+    monkeypatch.setenv("TZ", "Europe/Paris")
+    time.tzset()
+
+    shown = shown_date(0)
+
+    monkeypatch.undo()
+    time.tzset()
+    assert shown == "1970-01-01 01:00:00"
+
+
+def test_what_controls_a_terminal_is_escaped():
+    assert printable("é a\tb\x1b[2J\n") == "é a\\tb\\x1b[2J\\n"
+    assert printable("a\nb\x07", but="\n") == "a\nb\\x07"
+
+
+def test_no_two_statuses_are_the_same_number():
+    assert len(ExitStatus.__members__) == len(list(ExitStatus))

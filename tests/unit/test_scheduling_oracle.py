@@ -1,0 +1,103 @@
+"""The pass against its definition by brute force, over many small random cases."""
+
+from __future__ import annotations
+
+import pytest
+
+from oarpy.model.states import JobId
+from oarpy.scheduling import grain
+from oarpy.scheduling.bits import Bits
+from oarpy.scheduling.bounds import Bounds
+from oarpy.scheduling.decide import decide
+from oarpy.scheduling.gantt import Gantt
+from oarpy.scheduling.grain import Grain
+from oarpy.scheduling.partition import Blocks
+from oarpy.scheduling.plan import Plan, Postpone, Predict, Start
+from oarpy.scheduling.snapshot import Snapshot
+from tests.unit.clusters import random_snapshot
+from tests.unit.oracle import Answer, Oracle
+
+
+def answers(snapshot: Snapshot, plan: Plan) -> dict[JobId, Answer]:
+    position = {number: i for i, number in enumerate(snapshot.topology.ids)}
+    found = {}
+    for decision in plan.decisions:
+        if isinstance(decision, Start | Predict):
+            start_s = decision.start_s if isinstance(decision, Predict) else snapshot.now_s
+            resources = frozenset(position[i] for low, high in decision.resources for i in range(low, high))
+            found[decision.job_id] = Answer(start_s, decision.alternative, resources)
+        else:
+            assert isinstance(decision, Postpone), decision
+            found[decision.job_id] = Answer(None)
+    return found
+
+
+def differs_from_the_definition(snapshot: Snapshot) -> bool:
+    oracle = Oracle(snapshot).run()
+    plan = decide(snapshot)
+    kills = {(kill.job_id, kill.for_job) for kill in plan.kills}
+    return answers(snapshot, plan) != oracle.answers or kills != oracle.kills
+
+
+def test_a_pass_decides_what_its_definition_says() -> None:
+    different = [seed for seed in range(1200) if differs_from_the_definition(random_snapshot(seed))]
+
+    assert different == []
+
+
+def test_rows_of_whole_blocks_decide_as_their_definition_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grain, "_WORTHWHILE_SIZE", 1)
+
+    different = [seed for seed in range(1200, 1800) if differs_from_the_definition(random_snapshot(seed, jobs=20))]
+
+    assert different == []
+
+
+def test_long_plans_are_searched_as_their_definition_says() -> None:
+    different = [seed for seed in range(60) if differs_from_the_definition(random_snapshot(seed, jobs=60))]
+
+    assert different == []
+
+
+def test_a_gantt_that_frees_resources_one_slot_too_early_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    occupy = Gantt.occupy
+
+    def too_short(self: Gantt, start_s: int, end_s: int, taken: Bits) -> None:
+        occupy(self, start_s, max(start_s + 1, end_s - 61), taken)
+
+    monkeypatch.setattr(Gantt, "occupy", too_short)
+
+    assert any(differs_from_the_definition(random_snapshot(seed)) for seed in range(20))
+
+
+def test_a_search_that_jumps_one_slot_too_far_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    earliest = Gantt.earliest
+    monkeypatch.setattr(
+        Gantt, "earliest", lambda self, demand, length, after, *rest: earliest(self, demand, length, after + 1, *rest)
+    )
+
+    assert any(differs_from_the_definition(random_snapshot(seed)) for seed in range(20))
+
+
+def test_blocks_that_miscount_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    having = Blocks.having
+    monkeypatch.setattr(Blocks, "having", lambda self, bits, count: having(self, bits, min(count, 1)))
+
+    assert any(differs_from_the_definition(random_snapshot(seed)) for seed in range(100))
+
+
+def test_rows_of_whole_blocks_that_lose_sight_of_what_was_taken_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grain, "_WORTHWHILE_SIZE", 1)
+    touched = Grain.touched
+    monkeypatch.setattr(Grain, "touched", lambda self, resources: touched(self, resources & (resources - 1)))
+
+    assert any(differs_from_the_definition(random_snapshot(seed)) for seed in range(100))
+
+
+def test_bounds_that_are_a_second_too_late_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    learn = Bounds.learn
+    monkeypatch.setattr(
+        Bounds, "learn", lambda self, demand, length_s, bound_s: learn(self, demand, length_s, bound_s + 1)
+    )
+
+    assert any(differs_from_the_definition(random_snapshot(seed)) for seed in range(100))

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import ast
+import re
+import tomllib
+from datetime import timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import get_type_hints
+
+import pytest
+
+import oarpy
+from oarpy import settings
+from oarpy.errors import ConfigurationError
+from oarpy.instance import shared
+
+DOCUMENTED = Path(shared("conf", "oarpy.toml")).read_text(encoding="utf-8")
+
+
+def test_the_documented_values_are_the_defaults():
+    assert settings.parse(tomllib.loads(DOCUMENTED)) == settings.Settings()
+
+
+def test_every_setting_is_documented():
+    known = {
+        f"{section}.{key}"
+        for section, kind in get_type_hints(settings.Settings).items()
+        for key in get_type_hints(kind)
+    }
+
+    # A setting without a default stands there commented out, with an example that must be valid too.
+    everything = tomllib.loads(re.sub(r"(?m)^#(?=\w+ = )", "", DOCUMENTED))
+    settings.parse(everything)
+
+    assert {f"{section}.{key}" for section, values in everything.items() for key in values} == known
+
+
+def test_every_setting_is_read_by_something():
+    code = [ast.parse(path.read_text()) for path in Path(oarpy.__file__).parent.rglob("*.py")]
+    known = {key for kind in get_type_hints(settings.Settings).values() for key in get_type_hints(kind)}
+
+    read = {node.attr for tree in code for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+
+    # Every command looks for the database before anything else, and without parsing all the rest.
+    assert known - read == {"url"}
+
+
+def test_every_setting_has_its_reason_above_it():
+    lines = DOCUMENTED.splitlines()
+    bare = [
+        line
+        for above, line in pairwise(lines)
+        if re.match(r"#?\w+ = ", line) and not (above.startswith("#") or re.match(r"\w+ = ", above))
+    ]
+
+    assert bare == []
+
+
+def test_without_a_file_everything_has_its_default(tmp_path):
+    assert settings.load(str(tmp_path / "oarpy.toml")) == settings.Settings()
+
+
+def test_a_file_changes_what_it_names(tmp_path):
+    path = tmp_path / "oarpy.toml"
+    path.write_text('[kill]\nsoft = "1.5 min"\n[jobs]\nmax_array = 7\n')
+
+    loaded = settings.load(str(path))
+
+    assert loaded.kill == settings.Kill(soft=timedelta(seconds=90))
+    assert loaded.jobs.max_array == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("[kil]", "kil is not a section; did you mean kill?"),
+        ("[kill]\nsofd = 1", "sofd is not a setting in [kill]; did you mean soft?"),
+        ("[log]\nxyz = 1", "xyz is not a setting in [log]; known are: level"),
+        ("kill = 3", "kill is a section; write [kill] above its settings"),
+        ("[kill]\nsoft = 20", 'kill.soft must be a duration such as "20 s", "5 min", "2 h" or "7 d", not 20'),
+        ('[kill]\nsoft = "-1 s"', 'kill.soft must be a duration such as "20 s", "5 min", "2 h" or "7 d", not \'-1 s\''),
+        ("[jobs]\nmax_array = true", "jobs.max_array must be a whole number, 0 or more, not True"),
+        ("[jobs]\nmax_array = -1", "jobs.max_array must be a whole number, 0 or more, not -1"),
+        ("[mail]\nhost = 1", "mail.host must be text in quotes, not 1"),
+        ('[mail]\nstarttls = "no"', "mail.starttls must be true or false, not 'no'"),
+        ('[log]\nlevel = "loud"', "log.level must be one of debug, info, warning, error, not 'loud'"),
+        ("[kill", "Expected ']' at the end of a table declaration (at end of document)"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_place(tmp_path, text, sentence):
+    path = tmp_path / "oarpy.toml"
+    path.write_text(text)
+
+    with pytest.raises(ConfigurationError) as refusal:
+        settings.load(str(path))
+
+    assert str(refusal.value) == f"{path}: {sentence}"
