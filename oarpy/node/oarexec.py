@@ -422,6 +422,13 @@ def send_signal(pid: int, number: int) -> None:
         os.kill(pid, number)
 
 
+def signal_all(pids: Iterable[int], number: int) -> None:
+    """Signal parents before their children: a shell that sees its command die first goes on to the next one."""
+    found = ((process(pid), pid) for pid in pids)
+    for _, pid in sorted((one.start, pid) for one, pid in found if one is not None):
+        send_signal(pid, number)
+
+
 def login_defs() -> Dict[str, str]:
     words = {}
     for line in (read_text("/etc/login.defs") or "").splitlines():
@@ -692,8 +699,7 @@ class Loose:
             return False
 
     def kill(self, entry: Entry) -> None:
-        for pid in self.members(entry):
-            send_signal(pid, signal.SIGKILL)
+        signal_all(self.members(entry), signal.SIGKILL)
 
     def freeze(self, entry: Entry) -> bool:
         """Stop everything; False while something still runs."""
@@ -703,13 +709,11 @@ class Loose:
             new = self.members(entry) - stopped
             if not new:
                 return True
-            for pid in new:
-                send_signal(pid, signal.SIGSTOP)
+            signal_all(new, signal.SIGSTOP)
             stopped |= new
 
     def thaw(self, entry: Entry) -> None:
-        for pid in self.members(entry):
-            send_signal(pid, signal.SIGCONT)
+        signal_all(self.members(entry), signal.SIGCONT)
 
     def facts(self, entry: Entry) -> Json:
         """What is known of a job at its end: peak_mib, out_of_memory."""
@@ -828,8 +832,7 @@ class CgroupsV1(Cgroups):
             return
         # Frozen processes cannot fork while the list is read.
         self._freezer(entry, "FROZEN")
-        for pid in self.members(entry):
-            send_signal(pid, signal.SIGKILL)
+        signal_all(self.members(entry), signal.SIGKILL)
         self._freezer(entry, "THAWED")
 
     def _freezer(self, entry: Entry, state: str) -> None:
@@ -913,8 +916,7 @@ class CgroupsV2(Cgroups):
         # Before Linux 5.14, or released already.
         with suppress(OSError):
             write_control(self._path(entry, "cgroup.kill"), "1")
-        for pid in self.members(entry):
-            send_signal(pid, signal.SIGKILL)
+        signal_all(self.members(entry), signal.SIGKILL)
 
     def freeze(self, entry: Entry) -> bool:
         if not entry.cgroup:
@@ -1779,8 +1781,7 @@ class Guard:
             if first and kill_after_s > 0:
                 self._note_kill(entry)
             if kill_after_s > 0:
-                for pid in self.containment.members(entry):
-                    send_signal(pid, signal.SIGTERM)
+                signal_all(self.containment.members(entry), signal.SIGTERM)
             self._thaw(entry)
             when = clock() + kill_after_s
             if entry.kill_at is None or when < entry.kill_at:
