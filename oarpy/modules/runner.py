@@ -20,11 +20,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -50,6 +49,7 @@ from oarpy.model.job_types import NOOP, has_type
 from oarpy.model.states import FINAL, ON_NODES, EndCause, JobId, JobState, OrderKind
 from oarpy.modules.context import Context
 from oarpy.modules.job_launch import Machines, launch_of, runs_on_server
+from oarpy.modules.server_programs import ServerPrograms
 from oarpy.ports.executor import (
     Answer,
     Attempt,
@@ -194,12 +194,7 @@ class Runner:
         self._failure: BaseException | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="database")
         self._instance: UUID | None = None
-        self._programs: set[asyncio.Task[None]] = set()
-        #: What the server prologues that failed did wrong.
-        self._spoilt: dict[JobId, Event] = {}
-        #: The jobs whose server epilogue has been started; with what it did wrong, once it has ended.
-        self._epilogues: dict[JobId, Event | None] = {}
-        self._epilogues_ended: set[JobId] = set()
+        self._programs = ServerPrograms(ctx.settings.prologue, self._awake.set)
         self._own_orders = 0
         #: Turns in a row to which the database did not answer.
         self._absences = 0
@@ -310,7 +305,7 @@ class Runner:
         for name in {*work.launches, *work.orders, *work.over}:
             await self._tell(self._hosts[name], work)
         for job in work.epilogues:
-            self._begin_epilogue(job)
+            self._programs.begin_epilogue(job)
         await self._forget()
         if work.launches:
             self._ctx.passes("runner: launches sent")
@@ -367,8 +362,9 @@ class Runner:
                     work.distrusted[host] = f"it says that job {job_id}, which runs, never began"
                     continue
                 work.over[host].append(report.attempt)
-                if job_id in self._spoilt:
-                    work.events.append(self._spoilt[job_id])
+                spoilt = self._programs.spoilt(job_id)
+                if spoilt is not None:
+                    work.events.append(spoilt)
                     ends[job_id] = End(job_id, EndCause.PROLOGUE, None, None, ran=False)
                 else:
                     unbegun[job_id] = (host, report.attempt.number)
@@ -498,8 +494,8 @@ class Runner:
         spoilt: list[JobId] = []
         finishing = launches.finishing(conn)
         for job in finishing:
-            failure = self._epilogues.get(job.job_id)
-            if self._ctx.settings.prologue.server_epilogue is not None and job.job_id not in self._epilogues_ended:
+            failure = self._programs.epilogue_failure(job.job_id)
+            if self._programs.epilogue_due(job.job_id):
                 work.epilogues.append(job)
             elif failure is not None:
                 work.events.append(failure)
@@ -507,9 +503,7 @@ class Runner:
             else:
                 (well if job.cause in WELL else badly).append(job.job_id)
         work.changed += len(launches.close(conn, well, badly, spoilt))
-        left = {job.job_id for job in finishing}
-        self._epilogues_ended &= left
-        self._epilogues = {job_id: failure for job_id, failure in self._epilogues.items() if job_id in left}
+        self._programs.forget_epilogues_but({job.job_id for job in finishing})
 
     def _reconcile(self, name: str, greeting: Greeting, before: Identity) -> list[Launch]:
         """Compare what a host says of itself with the tables; the launches that it has to be told of again.
@@ -569,17 +563,16 @@ class Runner:
 
     async def _send(self, host: Host, fresh: Sequence[Launch]) -> None:
         """Send launches, each after its server prologue where there is one."""
-        program = self._ctx.settings.prologue.server_prologue
-        if program is None:
+        if not self._programs.has_prologue:
             if host.session is not None:
                 await host.session.launch(fresh)
             return
         for launch in fresh:
-            self._begin_program(self._launch_after(program, host, launch))
+            self._programs.begin(self._launch_after_prologue(host, launch))
 
-    async def _launch_after(self, program: str, host: Host, launch: Launch) -> None:
+    async def _launch_after_prologue(self, host: Host, launch: Launch) -> None:
         job_id = launch.attempt.job_id
-        failure = await self._run_program("SERVER_PROLOGUE", program, job_id, launch.user or "")
+        failure = await self._programs.prologue(job_id, launch.user or "")
         if host.session is None:
             return
         with suppress(NodeUnreachable):
@@ -587,49 +580,8 @@ class Runner:
                 await host.session.launch([launch])
             else:
                 # The job ends when the host has given its launch up.
-                self._spoilt[job_id] = failure
+                self._programs.spoil(job_id, failure)
                 await host.session.order([Order(self._own_number(), OrderWord.REFUSE, launch.attempt)])
-
-    def _begin_epilogue(self, job: Finishing) -> None:
-        if job.job_id not in self._epilogues:
-            self._epilogues[job.job_id] = None
-            self._begin_program(self._end_after_epilogue(job))
-
-    async def _end_after_epilogue(self, job: Finishing) -> None:
-        program = self._ctx.settings.prologue.server_epilogue
-        if program is not None:
-            self._epilogues[job.job_id] = await self._run_program("SERVER_EPILOGUE", program, job.job_id, job.user)
-        self._epilogues_ended.add(job.job_id)
-        self._awake.set()
-
-    def _begin_program(self, running: Coroutine[None, None, None]) -> None:
-        task = asyncio.create_task(running)
-        self._programs.add(task)
-        task.add_done_callback(self._programs.discard)
-
-    async def _run_program(self, name: str, program: str, job_id: JobId, user: str) -> Event | None:
-        """Run an admin's program for a job; the event when it fails or takes too long."""
-        limit_s = self._ctx.settings.prologue.timeout.total_seconds()
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *(program, str(job_id), user),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.DEVNULL,
-                start_new_session=True,
-            )
-        except OSError as error:
-            return Event(f"{name}_EXIT_CODE_ERROR", job_id, description=f"{program} cannot be run: {error.strerror}")
-        try:
-            status = await asyncio.wait_for(process.wait(), limit_s)
-        except TimeoutError:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
-            return Event(f"{name}_TIMEOUT", job_id, description=f"{program} took more than {limit_s:g} s")
-        if status == 0:
-            return None
-        return Event(f"{name}_EXIT_CODE_ERROR", job_id, description=f"{program} ended with {status}")
 
     async def _forget(self) -> None:
         """Let hosts forget what is over; that needs a number above that of the launch."""
@@ -741,9 +693,10 @@ class Runner:
         """End the sessions; the hosts' jobs go on."""
         self._stopping.set()
         keepers = [host.keeper for host in self._hosts.values() if host.keeper is not None]
-        for task in [*keepers, *self._programs]:
+        for task in keepers:
             task.cancel()
-        await asyncio.gather(*keepers, *self._programs, return_exceptions=True)
+        await asyncio.gather(*keepers, return_exceptions=True)
+        await self._programs.close()
         for host in self._hosts.values():
             if host.session is not None:
                 await host.session.close()
