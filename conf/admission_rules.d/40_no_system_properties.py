@@ -2,7 +2,17 @@
 
 from oarpy.actions.admission import Refuse, Submission
 
-SYSTEM = {"type", "state", "drain", "besteffort", "deploy", "available_upto", "scheduler_priority", "cpuset"}
+SYSTEM = {
+    "type",
+    "state",
+    "drain",
+    "besteffort",
+    "deploy",
+    "available_upto",
+    "scheduler_priority",
+    "quantity",
+    "cpuset",
+}
 
 
 def admit(submission: Submission) -> None:

@@ -104,6 +104,8 @@ CREATE TABLE resources (
     deploy boolean NOT NULL DEFAULT false,
     cpuset text CHECK (cpuset ~ '^[0-9]+([-,+][0-9]+)*$'),
     scheduler_priority integer NOT NULL DEFAULT 0,
+    -- How much of its type it stands for: a row of memory for some MiB.
+    quantity integer NOT NULL DEFAULT 1 CHECK (quantity > 0),
     -- Suspected by a check: only such a resource comes back by itself.
     finaud_decision boolean NOT NULL DEFAULT false,
     state_since timestamptz NOT NULL DEFAULT now(),

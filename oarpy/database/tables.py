@@ -176,6 +176,7 @@ resources = Table(
     Column("deploy", Boolean, nullable=False, server_default=text("false")),
     Column("cpuset", Text),
     Column("scheduler_priority", Integer, nullable=False, server_default=text("0")),
+    Column("quantity", Integer, nullable=False, server_default=text("1")),
     Column("finaud_decision", Boolean, nullable=False, server_default=text("false")),
     Column("state_since", Instant, nullable=False, server_default=_now()),
     Index("resources_network_address_idx", "network_address"),

@@ -1,7 +1,9 @@
 """What a job asks for: moldable alternatives of groups of hierarchy levels.
 
 ``/switch=1/host=2/core=4,walltime=1:0:0`` is one alternative with one group of
-three levels: one switch, in it two hosts, in each of these four cores.
+three levels: one switch, in it two hosts, in each of these four cores.  In
+``/host=2[gpu=1,mem_mib=8192]/core=4`` each of the hosts also gives one gpu and
+8 GiB of memory, which are resources of their own, beside its cores.
 """
 
 from __future__ import annotations
@@ -24,11 +26,24 @@ class Count(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Beside:
+    """``[type=amount]`` after a level: what each block that is chosen there gives besides.
+
+    It is made up of resources of this type that have the block's values of the
+    level's property and of all above it; each stands for its ``quantity``.
+    """
+
+    type: str
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
 class Level:
     """``property=count`` of a hierarchy; ``count`` is positive or a ``Count``."""
 
     property: str
     count: int
+    beside: tuple[Beside, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@
 
     wish    := [group ('+' group)*] [',' 'walltime=' h[:m[:s]]]
     group   := ['{' filter '}'] ['/'] level ('/' level)*
-    level   := ['{' filter '}'] property '=' count
+    level   := ['{' filter '}'] property '=' count ['[' type '=' amount (',' type '=' amount)* ']']
     count   := 1, 2, … | ALL | BEST | BESTHALF | HALF_BEST
 
 The filters of a group, wherever they stand in it, hold for all of it.  What the
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from oarpy.errors import SyntaxRefused
 from oarpy.model.durations import MAX_DURATION_S, parse_duration, render_duration
 from oarpy.model.identifiers import is_property_name, property_name
-from oarpy.model.request import Alternative, Count, Group, Level, ResourceRequest
+from oarpy.model.request import Alternative, Beside, Count, Group, Level, ResourceRequest
 from oarpy.model.wording import excerpt
 
 if TYPE_CHECKING:
@@ -31,7 +31,9 @@ MAX_ALTERNATIVES = 64
 MAX_GROUPS = 64
 MAX_LEVELS = 16
 MAX_COUNT = 1_000_000
+MAX_AMOUNT = 1_000_000_000
 _WORDS = {"ALL": Count.ALL, "BEST": Count.BEST, "BESTHALF": Count.BESTHALF, "HALF_BEST": Count.BESTHALF}
+_NO_WORDS: Mapping[str, Count] = {}
 _NAMES = {Count.ALL: "ALL", Count.BEST: "BEST", Count.BESTHALF: "BESTHALF"}
 
 
@@ -76,6 +78,9 @@ class _Parser:
                 raise self._error(f"a group names {level.property} twice")
         if sum(level.count < 0 for level in levels) > 1:
             raise self._error("only one level of a group can be ALL, BEST or BESTHALF")
+        types = [beside.type for level in levels for beside in level.beside]
+        if len(set(types)) < len(types):
+            raise self._error("a group asks for a type in brackets twice")
         if not filters:
             return Group(tuple(levels))
         from oarpy.model.filter_grammar import all_of
@@ -92,28 +97,48 @@ class _Parser:
             raise self._error("a property was expected")
         if not self._takes("="):
             raise self._error(f"'=' was expected after {excerpt(name)}")
-        count = self._count()
+        count = self._number(MAX_COUNT, "a count", _WORDS)
+        beside = self._brackets()
         try:
-            return Level(property_name(name), count)
+            return Level(property_name(name), count, beside)
         except SyntaxRefused as refusal:
             self._at = start
             raise self._error(str(refusal)) from None
 
-    def _count(self) -> int:
+    def _brackets(self) -> tuple[Beside, ...]:
+        found: list[Beside] = []
+        if not self._takes("["):
+            return ()
+        while not found or self._takes(","):
+            self._skip_blanks()
+            start = self._at
+            kind = self._word()
+            if not is_property_name(kind):
+                self._at = start
+                raise self._error("a type of resources was expected")
+            if not self._takes("="):
+                raise self._error(f"'=' was expected after {excerpt(kind)}")
+            found.append(Beside(kind, self._number(MAX_AMOUNT, "an amount")))
+        if not self._takes("]"):
+            raise self._error("',' or ']' was expected")
+        return tuple(found)
+
+    def _number(self, most: int, what: str, words: Mapping[str, Count] = _NO_WORDS) -> int:
         self._skip_blanks()
         start = self._at
         text = self._word()
-        if text.upper() in _WORDS:
-            return _WORDS[text.upper()]
+        if text.upper() in words:
+            return words[text.upper()]
         number = int(text[:10]) if text.isascii() and text.isdigit() else None
-        if number and number <= MAX_COUNT and len(text) <= 10:
+        if number and number <= most and len(text) <= 10:
             return number
         self._at = start
         if number is None:
-            raise self._error("a count was expected: 1, 2, … or ALL, BEST, BESTHALF")
+            also = " or " + ", ".join(_NAMES.values()) if words else ""
+            raise self._error(f"{what} was expected: 1, 2, …{also}")
         if not text.strip("0"):
-            raise self._error("a count of 0 asks for nothing")
-        raise self._error(f"a count is at most {MAX_COUNT}")
+            raise self._error(f"{what} of 0 asks for nothing")
+        raise self._error(f"{what} is at most {most}")
 
     def _walltime(self) -> int:
         self._skip_blanks()
@@ -216,7 +241,9 @@ def complete(
 def _completed(group: Group, aliases: Mapping[str, str], everywhere: Filter | None) -> Group:
     from oarpy.model.filter_grammar import all_of
 
-    levels = tuple(Level(aliases.get(level.property, level.property), level.count) for level in group.levels)
+    levels = tuple(
+        Level(aliases.get(level.property, level.property), level.count, level.beside) for level in group.levels
+    )
     filters = [each for each in (group.filter, everywhere) if each is not None]
     return Group(levels, all_of(*filters) if filters else None)
 
@@ -247,10 +274,7 @@ def render_wish(wish: Wish | Alternative) -> str:
 
 
 def _rendered_group(group: Group) -> str:
-    levels = "".join(
-        f"/{level.property}={_NAMES.get(Count(level.count)) if level.count < 0 else level.count}"
-        for level in group.levels
-    )
+    levels = "".join(map(render_level, group.levels))
     if group.filter is None:
         return levels
     from oarpy.model.filter_grammar import render_filter
@@ -258,8 +282,19 @@ def _rendered_group(group: Group) -> str:
     return f"{{{render_filter(group.filter)}}}{levels}"
 
 
+def render_level(level: Level) -> str:
+    """``/property=count``, with its brackets."""
+    count = _NAMES[Count(level.count)] if level.count < 0 else level.count
+    beside = ",".join(f"{beside.type}={beside.amount}" for beside in level.beside)
+    return f"/{level.property}={count}" + (f"[{beside}]" if beside else "")
+
+
 def request_to_json(request: ResourceRequest) -> list[object]:
-    """``[[groups, walltime_s], …]``; a group is ``[[[property, count], …], filter]``."""
+    """``[[groups, walltime_s], …]``.
+
+    A group is ``[[[property, count], …], filter]``, and a level with brackets
+    ``[property, count, [[type, amount], …]]``.
+    """
     return [_alternative_to_json(each) for each in request.alternatives]
 
 
@@ -273,12 +308,18 @@ def _alternative_to_json(each: Wish | Alternative) -> list[object]:
 
 
 def _group_to_json(group: Group) -> list[object]:
-    levels = [[level.property, level.count] for level in group.levels]
+    levels = [_level_to_json(level) for level in group.levels]
     if group.filter is None:
         return [levels, None]
     from oarpy.model.filter_grammar import filter_to_json
 
     return [levels, filter_to_json(group.filter)]
+
+
+def _level_to_json(level: Level) -> list[object]:
+    if not level.beside:
+        return [level.property, level.count]
+    return [level.property, level.count, [[beside.type, beside.amount] for beside in level.beside]]
 
 
 def request_from_json(document: object) -> ResourceRequest:
@@ -329,6 +370,17 @@ def _group_from_json(document: object) -> Group:
 
 def _level_from_json(document: object) -> Level:
     match document:
-        case [str(name), int(count)] if is_property_name(name) and (0 < count <= MAX_COUNT or count in _NAMES):
-            return Level(name, int(count))
+        case [str(name), int(count), *beside] if is_property_name(name) and (0 < count <= MAX_COUNT or count in _NAMES):
+            match beside:
+                case []:
+                    return Level(name, int(count))
+                case [[_, *_] as amounts]:
+                    return Level(name, int(count), tuple(map(_beside_from_json, amounts)))
     raise SyntaxRefused(f"{excerpt(repr(document))} is not a level of resources in JSON")
+
+
+def _beside_from_json(document: object) -> Beside:
+    match document:
+        case [str(kind), int(amount)] if is_property_name(kind) and 0 < amount <= MAX_AMOUNT:
+            return Beside(kind, int(amount))
+    raise SyntaxRefused(f"{excerpt(repr(document))} is not an amount of resources in JSON")

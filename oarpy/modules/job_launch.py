@@ -15,6 +15,8 @@ from oarpy.ports.executor import Attempt, Launch
 from oarpy.scheduling.snapshot import Topology
 from oarpy.settings import Kill
 
+#: Resources of this type stand for so many MiB of their host's memory as their quantity says.
+MEMORY = "mem_mib"
 #: Types of jobs whose command runs on the server's machine, outside of what they hold.
 ON_SERVER = ("deploy", "cosystem")
 
@@ -44,20 +46,25 @@ class Machines:
         return sorted(str(addresses[row]) for row in rows if kinds[row] == "default" and addresses[row])
 
     def cpus(self, resource_ids: Sequence[int], host: str) -> str | None:
-        """The processors of ``host`` among the resources; None unless each resource there names its own."""
-        addresses, cpusets = self._column("network_address"), self._column("cpuset")
-        found = [cpusets[row] for row in self._found(resource_ids) if addresses[row] == host]
+        """The processors of ``host`` among the resources; None unless each ordinary resource there names its own."""
+        cpusets = self._column("cpuset")
+        found = [cpusets[row] for row in self._of(resource_ids, host)]
         if not found or not all(found):
             return None
         return ",".join(sorted({cpu for cpuset in found for cpu in str(cpuset).split(",")}, key=_first_number))
 
     def share(self, resource_ids: Sequence[int], host: str) -> float:
-        """The part of the resources of ``host`` that these are."""
-        addresses = self._column("network_address")
+        """The part of the ordinary resources of ``host`` that these are."""
         if host not in self._sizes:
-            self._sizes[host] = sum(address == host for address in addresses)
-        held = sum(addresses[row] == host for row in self._found(resource_ids))
-        return held / max(1, self._sizes[host])
+            kinds, addresses = self._column("type"), self._column("network_address")
+            rows = zip(kinds, addresses, strict=True)
+            self._sizes[host] = sum(kind == "default" and address == host for kind, address in rows)
+        return len(self._of(resource_ids, host)) / max(1, self._sizes[host])
+
+    def memory_mib(self, resource_ids: Sequence[int], host: str) -> int:
+        """The memory of ``host`` that is among the resources."""
+        quantities = self._column("quantity")
+        return sum(int(str(quantities[row])) for row in self._of(resource_ids, host, MEMORY))
 
     def properties(self, resource_ids: Sequence[int]) -> str:
         """The lines of the file that oarprint reads."""
@@ -66,6 +73,10 @@ class Machines:
     def _found(self, resource_ids: Sequence[int]) -> list[int]:
         # One that was removed meanwhile is the business of node_change_state.
         return [self._rows[resource_id] for resource_id in resource_ids if resource_id in self._rows]
+
+    def _of(self, resource_ids: Sequence[int], host: str, kind: str = "default") -> list[int]:
+        kinds, addresses = self._column("type"), self._column("network_address")
+        return [row for row in self._found(resource_ids) if addresses[row] == host and kinds[row] == kind]
 
     def _column(self, name: str) -> Sequence[object]:
         assert self._topology is not None
@@ -82,10 +93,18 @@ class Machines:
 
 
 def launch_of(job: ToRun, head: str, machines: Machines, limits: Kill, memory_mib: int | None = None) -> Launch:
-    """The launch of ``job`` on ``head``; of its ``memory_mib``, if given, the job may use its share."""
+    """The launch of ``job`` on ``head``.
+
+    It may use the memory that it asked for; else of ``memory_mib``, if given, its share.
+    """
     elsewhere = runs_on_server(job.types)
-    if memory_mib is not None:
-        memory_mib = None if elsewhere else max(1, int(memory_mib * machines.share(job.resources, head)))
+    asked_mib = machines.memory_mib(job.resources, head)
+    if elsewhere:
+        memory_mib = None
+    elif asked_mib:
+        memory_mib = asked_mib
+    elif memory_mib is not None:
+        memory_mib = max(1, int(memory_mib * machines.share(job.resources, head)))
     return Launch(
         attempt=Attempt(job.job_id, job.attempt),
         user=job.user,

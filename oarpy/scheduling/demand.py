@@ -7,7 +7,7 @@ of a level do not overlap, so that taking the first that fit is exact.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from functools import reduce
 from math import prod
@@ -17,30 +17,43 @@ from oarpy.model.request import Count, Level
 from oarpy.scheduling.bits import Bits, first_run, lowest, positions
 from oarpy.scheduling.grain import Grain
 from oarpy.scheduling.partition import Partition
+from oarpy.scheduling.stores import Store
 
 
 class GroupDemand:
     """One group of a request on the resources that it may use (``mask``)."""
 
-    def __init__(self, levels: Sequence[Level], partitions: Sequence[Partition], grain: Grain | None = None) -> None:
+    def __init__(
+        self,
+        levels: Sequence[Level],
+        partitions: Sequence[Partition],
+        grain: Grain | None = None,
+        stores: Sequence[Sequence[Store]] = (),
+    ) -> None:
         """``partitions`` belong to ``levels``: the innermost of resources, each other of the marks of the next.
 
-        With a ``grain`` the innermost is of numbers of blocks, and so are all sets here.
+        So do ``stores``, unless no level asks for anything beside.  With a ``grain`` the
+        innermost is of numbers of blocks, and so are all sets here.
         """
         self.levels = tuple(levels)
         self.grain = grain
         self._partitions = tuple(partitions)
         self._full = partitions[-1].full
+        self._stores = tuple(stores)
         # From the inside out: a block needs ``count`` blocks of the level below it.
         self._climb = [(partitions[i].having, levels[i + 1].count) for i in reversed(range(len(levels) - 1))]
         self._needed = self._blocks_needed()
         #: No place has fewer resources.
         self.least = partitions[-1].smallest * prod(max(level.count, 1) for level in levels)
         #: To have so many is enough: any of them will do.
-        self.counts_alone = len(levels) == 1 and partitions[0].single and levels[0].count != Count.ALL
+        self.counts_alone = (
+            len(levels) == 1 and partitions[0].single and levels[0].count != Count.ALL and not self._stores
+        )
         #: Whether what it takes in the end is single members: at least ``least`` of them.
         self.single = partitions[-1].single
-        self.mask = partitions[-1].members
+        self.members = partitions[-1].members
+        #: All that it may use.
+        self.mask = reduce(or_, (store.members for level in stores for store in level), self.members)
 
     def _blocks_needed(self) -> int:
         count = self.levels[0].count
@@ -48,12 +61,20 @@ class GroupDemand:
             return max(self._partitions[0].marks.bit_count(), 1)
         return max(count, 1)
 
+    def beside(self) -> Iterator[tuple[Level, Store]]:
+        """What it asks for beside the blocks, each with the level that does."""
+        for level, stores in zip(self.levels, self._stores, strict=False):
+            for store in stores:
+                yield level, store
+
     def fits(self, bits: Bits) -> bool:
         """Whether the group finds its place among these free resources."""
         if bits.bit_count() < self.least:
             return False
         if self.counts_alone:
             return True
+        if self._stores:
+            return self._candidates(bits)[0].bit_count() >= self._needed
         marks = self._full(bits)
         for having, count in self._climb:
             marks = having(marks, count)
@@ -61,22 +82,32 @@ class GroupDemand:
 
     def take(self, bits: Bits) -> Bits | None:
         """The resources of its first place among these, None where it has none."""
-        candidates = [self._full(bits)]
-        for having, count in self._climb:
-            candidates.append(having(candidates[-1], count))
-        candidates.reverse()
+        candidates = self._candidates(bits)
         if candidates[0].bit_count() < self._needed:
             return None
-        return self._pick(0, candidates, candidates[0])
+        return self._pick(0, candidates, candidates[0], bits)
 
     def found(self, bits: Bits) -> int:
         """How many blocks of the outermost level would do."""
-        marks = self._full(bits)
-        for having, count in self._climb:
-            marks = having(marks, count)
-        return marks.bit_count()
+        return self._candidates(bits)[0].bit_count()
 
-    def _pick(self, depth: int, candidates: Sequence[Bits], inside: Bits) -> Bits:
+    def _candidates(self, bits: Bits) -> list[Bits]:
+        """For each level, outermost first, the marks of the blocks that would do."""
+        marks = self._full(bits & self.members)
+        candidates = [self._supplied(len(self.levels) - 1, marks, bits)]
+        for i, (having, count) in enumerate(self._climb):
+            marks = having(candidates[-1], count)
+            candidates.append(self._supplied(len(self.levels) - 2 - i, marks, bits))
+        candidates.reverse()
+        return candidates
+
+    def _supplied(self, depth: int, marks: Bits, bits: Bits) -> Bits:
+        """Those of the marked blocks that also give what is asked for beside them."""
+        for store in self._stores[depth] if self._stores else ():
+            marks = store.having(marks, bits)
+        return marks
+
+    def _pick(self, depth: int, candidates: Sequence[Bits], inside: Bits, bits: Bits) -> Bits:
         """Resources of the first blocks of level ``depth`` among the marks ``inside``."""
         partition, count = self._partitions[depth], self.levels[depth].count
         innermost = depth + 1 == len(self.levels)
@@ -85,14 +116,17 @@ class GroupDemand:
         else:
             number = count if count != Count.BESTHALF else (inside.bit_count() + 1) // 2
             # An allocation is stored as ranges, and few of them cost the database less.
-            single = innermost and partition.single and self.grain is None
+            single = innermost and partition.single and self.grain is None and not self.levels[depth].beside
             adjacent = first_run(inside, number) if single else 0
             chosen = adjacent or lowest(inside, number)
-        if innermost:
-            return partition.union(chosen)
         taken = 0
+        for store in self._stores[depth] if self._stores else ():
+            for mark in positions(chosen):
+                taken |= store.take(mark, bits)
+        if innermost:
+            return taken | partition.union(chosen)
         for mark in positions(chosen):
-            taken |= self._pick(depth + 1, candidates, candidates[depth + 1] & partition.block(mark))
+            taken |= self._pick(depth + 1, candidates, candidates[depth + 1] & partition.block(mark), bits)
         return taken
 
 
@@ -125,7 +159,7 @@ class Demand:
         sizes: Mapping[int, tuple[int, ...]],
         coarse: GroupDemand | None = None,
     ) -> None:
-        self.groups = tuple(sorted(groups, key=lambda group: group.mask.bit_count()))
+        self.groups = tuple(sorted(groups, key=lambda group: group.members.bit_count()))
         self.mask = reduce(or_, (group.mask for group in groups))
         self.family = family
         self.sizes = sizes

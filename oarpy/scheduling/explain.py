@@ -28,6 +28,7 @@ TOO_LONG = "TOO_LONG"
 PROPERTY_UNKNOWN = "PROPERTY_UNKNOWN"
 FILTER_MATCHES_NONE = "FILTER_MATCHES_NONE"
 NEEDS_MORE = "NEEDS_MORE"
+NOTHING_BESIDE = "NOTHING_BESIDE"
 EXCLUDE_EACH_OTHER = "EXCLUDE_EACH_OTHER"
 NOT_USABLE = "NOT_USABLE"
 SET_ASIDE = "SET_ASIDE"
@@ -57,6 +58,7 @@ _SENTENCES: Mapping[str, str] = {
         "{request} needs {needed} of {property}; "
         "among the {matched} of {total} resources that its filter matches, {found} would do"
     ),
+    NOTHING_BESIDE: "no resource of type {type} belongs to a {property}",
     EXCLUDE_EACH_OTHER: "its {groups} groups fit one by one into {total} resources, but not together",
     NOT_USABLE: "too many resources are out of service: {reason}",
     SET_ASIDE: "deciding on it failed, which is a fault of the server; it is tried again every {every_s} seconds",

@@ -15,6 +15,7 @@ from operator import itemgetter
 
 from oarpy.model.filters import Filter
 from oarpy.model.request import Count, Group, ResourceRequest
+from oarpy.model.resource_grammar import render_level
 from oarpy.model.states import ResourceState
 from oarpy.scheduling.bits import Bits, packed, runs, span
 from oarpy.scheduling.demand import Demand, GroupDemand, compete
@@ -22,6 +23,7 @@ from oarpy.scheduling.explain import (
     EXCLUDE_EACH_OTHER,
     FILTER_MATCHES_NONE,
     NEEDS_MORE,
+    NOTHING_BESIDE,
     PROPERTY_UNKNOWN,
 )
 from oarpy.scheduling.grain import Grain, grain_of
@@ -29,6 +31,7 @@ from oarpy.scheduling.matching import PropertyUnknown, evaluate
 from oarpy.scheduling.partition import Partition, partition
 from oarpy.scheduling.plan import Ranges, Why
 from oarpy.scheduling.snapshot import Topology
+from oarpy.scheduling.stores import Store, shelves
 
 #: Users invent filters; those beyond this many are worked out again.
 _KEPT_FILTERS = 2000
@@ -114,6 +117,16 @@ class Platform:
             raise PropertyUnknown(str(error.args[0])) from None
         return partition([None if None in values else values for values in zip(*columns, strict=True)])
 
+    def of_type(self, type_: str) -> Bits:
+        """The resources of a type."""
+        return packed(type_ == own for own in self._topology.properties.get("type", ()))
+
+    def store(self, type_: str, amount: int, path: tuple[str, ...], marks: Bits, members: Bits) -> Store:
+        """What ``members``, all of this type, give beside the marked blocks of a path's last level."""
+        properties = self._topology.properties
+        columns = [properties[name] for name in path]
+        return Store(type_, amount, shelves(marks, members, columns, properties.get("quantity")))
+
     def _demands(self, usable: Bits) -> Demands:
         return Demands(self, usable)
 
@@ -181,9 +194,12 @@ class Demands:
             divided = [(group.levels, self._division(group)) for group in wanted]
         except PropertyUnknown as unknown:
             return Why(PROPERTY_UNKNOWN, {"property": unknown.name})
-        groups = [GroupDemand(levels, division.partitions) for levels, division in divided]
+        groups = [
+            GroupDemand(group.levels, division.partitions, stores=self._stores(group, division.partitions))
+            for group, (_, division) in zip(wanted, divided, strict=True)
+        ]
         coarse = None
-        if len(divided) == 1:
+        if len(divided) == 1 and not any(level.beside for level in wanted[0].levels):
             levels, division = divided[0]
             if division.grain is not None:
                 coarse = GroupDemand(levels, division.numbered, division.grain)
@@ -194,11 +210,19 @@ class Demands:
     def _sizes(self, groups: Sequence[GroupDemand], coarse: GroupDemand | None) -> dict[int, tuple[int, ...]]:
         """The sizes of a demand in the families that tell about it, its own family first."""
         # Counts that depend on what exists are part of what the family is, not of how large its members are.
-        kind = tuple(tuple((level.property, min(level.count, 0)) for level in group.levels) for group in groups)
-        own = tuple(max(level.count, 0) for group in groups for level in group.levels)
+        kind = tuple(
+            tuple(
+                (level.property, min(level.count, 0), tuple(beside.type for beside in level.beside))
+                for level in group.levels
+            )
+            for group in groups
+        )
+        levels = [level for group in groups for level in group.levels]
+        amounts = [beside.amount for level in levels for beside in level.beside]
+        own = (*(max(level.count, 0) for level in levels), *amounts)
         masks = tuple(group.mask for group in groups)
         counted = coarse or groups[0]
-        if len(groups) > 1 or not counted.single:
+        if len(groups) > 1 or amounts or not counted.single:
             return {self._family(kind, masks): own}
         # A filter that cuts no block leaves fewer of them, and outer levels make it harder to find so many.
         # Only where a level asks for all does a demand with a filter ask for less.
@@ -220,6 +244,27 @@ class Demands:
 
     def _family(self, kind: object, masks: tuple[Bits, ...]) -> int:
         return self._families.setdefault((kind, masks), len(self._families))
+
+    def _stores(self, group: Group, partitions: Sequence[Partition]) -> Sequence[Sequence[Store]]:
+        """For each level what it asks for beside its blocks; empty when no level does."""
+        if not any(level.beside for level in group.levels):
+            return ()
+        path = tuple(level.property for level in group.levels)
+        # Nothing is both a member of a block and beside it.
+        others = self._usable & ~self._platform.matching(group.filter)
+        return [
+            [
+                self._platform.store(
+                    beside.type,
+                    beside.amount,
+                    path[: depth + 1],
+                    partitions[depth].marks,
+                    others & self._platform.of_type(beside.type),
+                )
+                for beside in level.beside
+            ]
+            for depth, level in enumerate(group.levels)
+        ]
 
     def _division(self, group: Group) -> _Division:
         allowed = self._platform.matching(group.filter) & self._usable
@@ -249,13 +294,16 @@ class Demands:
     def _shortfall(self, demand: Demand) -> Why:
         total = self._usable.bit_count()
         for group in demand.groups:
-            if not group.mask:
+            if not group.members:
                 return Why(FILTER_MATCHES_NONE, {"total": total})
+            for level, store in group.beside():
+                if not store.members:
+                    return Why(NOTHING_BESIDE, {"type": store.type, "property": level.property})
             if not group.fits(group.mask):
                 numbers: dict[str, object] = {
-                    "matched": group.mask.bit_count(),
+                    "matched": group.members.bit_count(),
                     "total": total,
-                    "request": "/".join(f"{level.property}={level.count}" for level in group.levels),
+                    "request": "".join(map(render_level, group.levels))[1:],
                     "property": group.levels[0].property,
                     "needed": group.levels[0].count,
                     "found": group.found(group.mask),

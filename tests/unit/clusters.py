@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from oarpy.model.filters import Comparison, Filter
-from oarpy.model.request import Alternative, Count, Group, Level, ResourceRequest
+from oarpy.model.request import Alternative, Group, ResourceRequest
+from oarpy.model.resource_grammar import parse_wish
 from oarpy.model.states import JobId, ResourceState
 from oarpy.scheduling.snapshot import HeldJob, Limits, Queue, Snapshot, Topology, WaitingJob
 
@@ -46,12 +48,8 @@ def hosts(count: int, cores: int, **others: Sequence[object]) -> Topology:
 
 
 def group(text: str, condition: Filter | None = None) -> Group:
-    """``group("host=2/core=1")``; counts may be ALL, BEST and BESTHALF."""
-    levels = []
-    for part in text.split("/"):
-        name, _, count = part.partition("=")
-        levels.append(Level(name, Count[count] if count.isalpha() else int(count)))
-    return Group(tuple(levels), condition)
+    """``group("host=2[gpu=1]/core=1")``; counts may be ALL, BEST and BESTHALF."""
+    return replace(parse_wish(text).groups[0], filter=condition)
 
 
 def asks(text: str, walltime_s: int = 3600, condition: Filter | None = None) -> Alternative:
@@ -141,17 +139,29 @@ def _random_topology(rng: random.Random) -> Topology:
                         "core": len(rows),
                         "kind": kind,
                         "gpu": rng.choice((None, 0, 1)) if kind == "fat" else None,
+                        "type": "default",
+                        "quantity": 1,
                     }
                 )
+        same = rng.choice((1, 2, 3, None))
+        for _ in range(rng.choice((0, 0, 2, 3))):
+            rows.append(
+                {
+                    "switch": f"s{host // 2}",
+                    "host": f"h{host}",
+                    "type": "mem",
+                    "quantity": same or rng.randint(1, 4),
+                }
+            )
     if rng.random() < 0.3:
         rng.shuffle(rows)
-    names = ("switch", "host", "cpu", "core", "kind", "gpu")
+    names = ("switch", "host", "cpu", "core", "kind", "gpu", "type", "quantity")
     ids = list(range(10, 10 + len(rows)))
     if rng.random() < 0.3:
         ids = rng.sample(range(1, 40), len(rows))
     chances = [ResourceState.ALIVE] * 8 + [ResourceState.ABSENT, ResourceState.SUSPECTED, ResourceState.DEAD]
     return topology(
-        {name: [row[name] for row in rows] for name in names},
+        {name: [row.get(name) for row in rows] for name in names},
         ids=ids,
         states=[rng.choice(chances) for _ in rows],
         available_upto_s=[rng.choice((None, NOW_S - 5, NOW_S + 1500, NOW_S + 10**6)) for _ in rows],
@@ -204,6 +214,14 @@ _SHAPES = (
     "host=1/core=ALL",
     "switch=1/host=BEST/core={n}",
 )
+_WITH_BRACKETS = (
+    "host={n}[mem={m}]",
+    "host=1[mem={n}]/core={m}",
+    "host=BEST[mem={m}]/core={n}",
+    "switch=1[mem={n}]/host={m}/core=1",
+    "switch={n}/host=1[mem={m}]/cpu=1",
+)
+_ORDINARY = Comparison("type", "=", "default")
 _FILTERS: tuple[Filter | None, ...] = (
     None,
     None,
@@ -214,13 +232,16 @@ _FILTERS: tuple[Filter | None, ...] = (
 )
 
 
+def _random_group(rng: random.Random) -> Group:
+    brackets = rng.random() < 0.2
+    shape = rng.choice(_WITH_BRACKETS if brackets else _SHAPES).format(n=rng.randint(1, 3), m=rng.randint(1, 2))
+    return group(shape, _ORDINARY if brackets else rng.choice(_FILTERS))
+
+
 def _random_job(rng: random.Random, number: int, queue: str) -> WaitingJob:
     alternatives = []
     for _ in range(rng.choice((1, 1, 1, 2))):
-        groups = tuple(
-            group(rng.choice(_SHAPES).format(n=rng.randint(1, 3), m=rng.randint(1, 2)), rng.choice(_FILTERS))
-            for _ in range(rng.choice((1, 1, 1, 2)))
-        )
+        groups = tuple(_random_group(rng) for _ in range(rng.choice((1, 1, 1, 2))))
         alternatives.append(Alternative(groups, rng.choice((30, 60, 90, 300, 1000, 3000))))
     return WaitingJob(
         JobId(number),

@@ -106,16 +106,37 @@ class Oracle:
             found.setdefault(self.snapshot.topology.properties[level.property][i], []).append(i)
         return list(found.values())
 
+    def beside(self, block: Sequence[int], path: Sequence[Level], free: Resources) -> Resources | None:
+        """What the innermost level of ``path`` asks for beside one of its blocks; None where there is not enough."""
+        properties, taken = self.snapshot.topology.properties, set[int]()
+        for wanted in path[-1].beside:
+            stock = [
+                i
+                for i in sorted(self.usable & free)
+                if properties["type"][i] == wanted.type
+                and all(properties[level.property][i] == properties[level.property][block[0]] for level in path)
+            ]
+            missing = wanted.amount
+            for i in sorted(stock, key=lambda i: (-int(str(properties["quantity"][i])), i)):
+                if missing > 0:
+                    taken.add(i)
+                    missing -= int(str(properties["quantity"][i]))
+            if missing > 0:
+                return None
+        return frozenset(taken)
+
     def take_level(
-        self, members: Sequence[int], levels: Sequence[Level], free: Resources, *, adjacent: bool
+        self, members: Sequence[int], path: Sequence[Level], depth: int, free: Resources, *, adjacent: bool
     ) -> Resources | None:
-        """What the levels take among ``members``; None where they do not fit."""
+        """What the levels of ``path`` from ``depth`` on take among ``members``; None where they do not fit."""
+        levels = path[depth:]
         blocks = self.blocks(members, levels[0])
         if len(levels) == 1:
-            suitable = [frozenset(block) for block in blocks if free.issuperset(block)]
+            suitable = [frozenset(block) if free.issuperset(block) else None for block in blocks]
         else:
-            inner = (self.take_level(block, levels[1:], free, adjacent=adjacent) for block in blocks)
-            suitable = [taken for taken in inner if taken is not None]
+            suitable = [self.take_level(block, path, depth + 1, free, adjacent=adjacent) for block in blocks]
+        besides = [self.beside(block, path[: depth + 1], free) for block in blocks]
+        suitable = [one | more for one, more in zip(suitable, besides, strict=True) if one and more is not None]
         count = levels[0].count
         needed = len(blocks) if count == Count.ALL else max(count, 1)
         if not suitable or len(suitable) < needed:
@@ -125,7 +146,7 @@ class Oracle:
         else:
             number = count if count > 0 else -(-len(suitable) // 2)
             chosen = suitable[:number]
-            if len(levels) == 1 and adjacent:
+            if len(levels) == 1 and adjacent and not levels[0].beside:
                 singles = sorted(i for block in suitable for i in block)
                 runs = [singles[k : k + number] for k in range(len(singles) - number + 1)]
                 together = [run for run in runs if run[-1] - run[0] == number - 1]
@@ -144,7 +165,7 @@ class Oracle:
         for group in sorted(alternative.groups, key=lambda group: len(self.matching(group))):
             members = self.matching(group)
             adjacent = all(len(leaf) == 1 for leaf in self.leaves(members, group.levels))
-            more = self.take_level(members, group.levels, free - taken, adjacent=adjacent)
+            more = self.take_level(members, group.levels, 0, free - taken, adjacent=adjacent)
             if more is None:
                 return None
             taken |= more

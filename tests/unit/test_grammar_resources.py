@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from oarpy.errors import SyntaxRefused
 from oarpy.model.filter_grammar import parse_filter
-from oarpy.model.request import Alternative, Count, Group, Level, ResourceRequest
+from oarpy.model.request import Alternative, Beside, Count, Group, Level, ResourceRequest
 from oarpy.model.resource_grammar import (
     Wish,
     complete,
@@ -48,6 +48,11 @@ def group(*levels: tuple[str, int], where: str | None = None) -> Group:
         ),
         ("{mem > 3}/switch=1/{cpu = 2}host=2", Wish((group(("switch", 1), ("host", 2), where="mem > 3 AND cpu = 2"),))),
         ("{name = '}+/{'}host=1", Wish((group(("host", 1), where="name = '}+/{'"),))),
+        (
+            "/host=2[gpu=1, mem_mib=8192]/core=4",
+            Wish((Group((Level("host", 2, (Beside("gpu", 1), Beside("mem_mib", 8192))), Level("core", 4))),)),
+        ),
+        ("host=BEST[gpu=1]", Wish((Group((Level("host", Count.BEST, (Beside("gpu", 1),)),)),))),
         ("{a=1}{b=2}host=1", Wish((group(("host", 1), where="a=1 AND b=2"),))),
     ],
 )
@@ -77,6 +82,14 @@ def test_a_request_is_read_as_oar_reads_it(text, wish):
         ("nodes=1+", "a property was expected"),
         ("nodes=1/nodes=2", "names nodes twice"),
         ("host=ALL/core=BEST", "only one level"),
+        ("host=1[", "a type of resources was expected"),
+        ("host=1[]", "a type of resources was expected"),
+        ("host=1[gpu]", "'=' was expected after"),
+        ("host=1[gpu=0]", "an amount of 0 asks for nothing"),
+        ("host=1[gpu=ALL]", "an amount was expected: 1, 2, …"),
+        ("host=1[gpu=1", "',' or ']' was expected"),
+        ("host=1[gpu=1,gpu=2]", "asks for a type in brackets twice"),
+        ("switch=1[gpu=1]/host=1[gpu=1]", "asks for a type in brackets twice"),
         ("nodes=1,walltime=", "is not a duration"),
         ("nodes=1,walltime=abc", "is not a duration"),
         ("nodes=1,walltime=0", "no time at all"),
@@ -158,10 +171,18 @@ def test_every_property_of_a_request_is_found():
 
 
 names = st.from_regex(r"[a-z_][a-z0-9_]{0,8}", fullmatch=True).filter(lambda name: name != "walltime")
-levels = st.builds(Level, names, st.integers(1, 1_000_000))
+besides = st.lists(st.builds(Beside, names, st.integers(1, 1_000_000_000)), max_size=1).map(tuple)
+levels = st.builds(Level, names, st.integers(1, 1_000_000), besides)
 filters = st.sampled_from([None, parse_filter("a = '}''{' AND b > 1"), parse_filter("x IN (1, 'y') OR NOT z IS NULL")])
 groups = st.builds(
-    Group, st.lists(levels, min_size=1, max_size=4, unique_by=lambda level: level.property).map(tuple), filters
+    Group,
+    st.lists(
+        levels,
+        min_size=1,
+        max_size=4,
+        unique_by=(lambda level: level.property, lambda level: level.beside or level.property),
+    ).map(tuple),
+    filters,
 )
 alternatives = st.builds(
     Alternative, st.lists(groups, min_size=1, max_size=3).map(tuple), st.integers(1, 10 * 365 * 86_400)
