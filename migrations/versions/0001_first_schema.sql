@@ -4,7 +4,8 @@ CREATE TYPE resource_state AS ENUM ('Alive', 'Absent', 'Suspected', 'Dead');
 CREATE TYPE queue_state AS ENUM ('Active', 'notActive');
 CREATE TYPE frag_state AS ENUM ('LEON', 'TIMER_ARMED', 'LEON_EXTERMINATE', 'FRAGGED');
 CREATE TYPE end_cause AS ENUM ('exit', 'signal', 'walltime', 'killed', 'besteffort', 'launch_error', 'node_rebooted',
-    'vanished', 'out_of_memory', 'exterminated', 'fenced', 'prologue', 'epilogue', 'dependency', 'never_fits', 'admin');
+    'vanished', 'out_of_memory', 'exterminated', 'fenced', 'prologue', 'epilogue', 'dependency', 'never_fits',
+    'expired', 'admin');
 CREATE TYPE dependency_kind AS ENUM ('after', 'afterok', 'afternotok', 'afterany');
 CREATE TYPE order_kind AS ENUM ('kill', 'signal', 'checkpoint', 'suspend', 'resume', 'clean', 'check');
 CREATE TYPE request_state AS ENUM ('pending', 'answered', 'withdrawn', 'expired');
@@ -206,6 +207,9 @@ CREATE TABLE jobs (
     message text NOT NULL DEFAULT '',
     submitted_at timestamptz NOT NULL DEFAULT now(),
     not_before timestamptz,
+    -- It must end by the one, and have started by the other.
+    deadline timestamptz,
+    expires_at timestamptz,
     started_at timestamptz,
     stopped_at timestamptz,
     -- Of the alternative that was chosen, from toLaunch on.
@@ -697,7 +701,7 @@ CREATE VIEW visible_jobs AS
     SELECT j.job_id, j.array_id, j.array_index, j.job_name, j.job_user, j.project, j.queue_name, j.types, j.job_type,
         j.reservation, j.command, j.launching_directory, j.stdout_file, j.stderr_file, j.state, j.message,
         j.submitted_at, j.not_before, j.started_at, j.stopped_at, j.alternative, j.walltime, j.planned_end_at, j.head,
-        j.attempt, j.exit_code, j.end_cause, j.suspended_for, j.resubmit_job_id,
+        j.attempt, j.exit_code, j.end_cause, j.suspended_for, j.resubmit_job_id, j.deadline, j.expires_at,
         r.request, r.wanted_resources, r.properties, r.notify, r.checkpoint, r.checkpoint_signal,
         CASE WHEN j.job_user = me() THEN r.initial_request END AS initial_request,
         a.resources AS assigned_resources,

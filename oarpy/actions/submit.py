@@ -16,6 +16,7 @@ from sqlalchemy.engine import Connection
 
 from oarpy.actions import rules, what_if
 from oarpy.actions.admission import Submission, WantedAlternative, WantedGroup
+from oarpy.actions.dates import dates_allowed, seconds_of
 from oarpy.actions.prepared import Prepared
 from oarpy.actions.properties import check_properties, did_you_mean
 from oarpy.actions.rules import Rule
@@ -29,6 +30,7 @@ from oarpy.model.dependencies import Dependency
 from oarpy.model.durations import MAX_DURATION_S, render_duration
 from oarpy.model.exit_statuses import ExitStatus
 from oarpy.model.filter_grammar import render_filter
+from oarpy.model.job_dates import Dates
 from oarpy.model.job_message import job_message
 from oarpy.model.output_names import default_output
 from oarpy.model.payloads import Estimate, Submitted, notification_to_json
@@ -93,6 +95,7 @@ def prepare_submit(payload: object, login: str, site: Site, request_id: int | No
     submission = _submission(asked, login, site.jobs)
     _check_size(asked, submission, site.jobs)
     rules.admit(site.rules, submission)
+    dates = dates_allowed(submission)
     queue = submission.queue or site.jobs.default_queue
     if queue not in site.queues:
         raise _denied(f"the queue {excerpt(queue)} does not exist{did_you_mean(queue, site.queues)}")
@@ -104,7 +107,7 @@ def prepare_submit(payload: object, login: str, site: Site, request_id: int | No
         raise NeverFits(f"the job could never start: {refusal}") from refusal
     _warn_of_shared_files(asked, submission)
     if asked.dry_run:
-        answer = _dry(asked, submission, request, queue, site)
+        answer = _dry(asked, submission, request, queue, site, dates)
         return Prepared(lambda _: answer, rows=0)
     message = job_message(
         resources=resources,
@@ -115,7 +118,7 @@ def prepare_submit(payload: object, login: str, site: Site, request_id: int | No
         types=submission.types,
     )
     is_array = asked.array_count is not None or bool(asked.parameters)
-    new = _new_jobs(asked, submission, request, queue=queue, message=message, request_id=request_id)
+    new = _new_jobs(asked, submission, request, queue=queue, message=message, request_id=request_id, dates=dates)
     return Prepared(
         partial(_write, new=new, is_array=is_array, warnings=tuple(submission.warnings)),
         rows=new.count,
@@ -124,12 +127,18 @@ def prepare_submit(payload: object, login: str, site: Site, request_id: int | No
 
 
 def _dry(
-    asked: payloads.Submission, submission: Submission, request: ResourceRequest, queue: str, site: Site
+    asked: payloads.Submission,
+    submission: Submission,
+    request: ResourceRequest,
+    queue: str,
+    site: Site,
+    dates: Dates,
 ) -> Submitted:
     """What is told of a submission that goes no further."""
     told: tuple[Estimate, ...] = ()
     if site.look is not None and not submission.hold:
         reading = site.look()
+        not_before_s, deadline_s, expires_s = seconds_of(dates, reading.snapshot.now_s)
         job = WaitingJob(
             job_id=what_if.NOBODY,
             queue=queue,
@@ -141,6 +150,9 @@ def _dry(
             name=submission.name or "",
             types=tuple(submission.types),
             besteffort=submission.has_type("besteffort"),
+            not_before_s=not_before_s,
+            deadline_s=deadline_s,
+            expires_s=expires_s,
         )
         told = what_if.estimates(reading, job)
         if asked.dependencies:
@@ -242,6 +254,7 @@ def _new_jobs(
     queue: str,
     message: str,
     request_id: int | None,
+    dates: Dates,
 ) -> NewJobs:
     notify = notification_to_json(asked.notify)
     return NewJobs(
@@ -267,6 +280,7 @@ def _new_jobs(
         checkpoint=submission.checkpoint,
         checkpoint_signal=asked.signal or payloads.DEFAULT_CHECKPOINT_SIGNAL,
         dependencies=_merged(asked.dependencies),
+        dates=dates,
         count=submission.elements,
         parameters=asked.parameters,
     )

@@ -141,7 +141,7 @@ def _submission(ctx: click.Context, options: Mapping[str, Any]) -> Submission:
         queue=options["queue"],
         name=options["name"],
         project=options["project"],
-        types=tuple(options["type"]),
+        types=tuple(map(_type, options["type"])),
         stdout=options["stdout"],
         stderr=options["stderr"],
         checkpoint_s=options["checkpoint"],
@@ -210,6 +210,14 @@ def _merged(ctx: click.Context, options: Mapping[str, Any], said: Mapping[str, A
         elif value != options[name]:
             tell(f"--{name.replace('_', '-')} of the script gives way to that of the command line")
     return merged
+
+
+def _type(text: str) -> str:
+    if not text.startswith(("postpone=", "deadline=", "expire=")):
+        return text
+    from oarpy.model.job_dates import with_offset
+
+    return with_offset(text)
 
 
 def _filtered(properties: Sequence[str]) -> dict[str, Any]:

@@ -32,9 +32,12 @@ _QUEUES = text("SELECT queue_name, priority, state, CASE policy WHEN 'easy' THEN
 _WAITING = text(
     """
     SELECT job_request_id, queue_name, floor(extract(epoch FROM submitted_at))::bigint, job_user, project, job_name,
-        array_to_json(types)::text, ceil(extract(epoch FROM not_before))::bigint, array_agg(job_id ORDER BY job_id)
+        array_to_json(types)::text, ceil(extract(epoch FROM not_before))::bigint,
+        floor(extract(epoch FROM deadline))::bigint, floor(extract(epoch FROM expires_at))::bigint,
+        array_agg(job_id ORDER BY job_id)
     FROM jobs WHERE stopped_at IS NULL AND state = 'Waiting' AND reservation = 'None'
-    GROUP BY job_request_id, queue_name, submitted_at, job_user, project, job_name, types, not_before
+    GROUP BY job_request_id, queue_name, submitted_at, job_user, project, job_name, types, not_before, deadline,
+        expires_at
     """
 )
 _REQUESTS = text("SELECT job_request_id, request FROM job_requests WHERE job_request_id = ANY(CAST(:ids AS bigint[]))")
@@ -87,6 +90,8 @@ class _Group(NamedTuple):
     name: str | None
     types: str
     not_before_s: int | None
+    deadline_s: int | None
+    expires_s: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +176,8 @@ def _waiting_job(
         types=types,
         besteffort="besteffort" in types,
         not_before_s=group.not_before_s,
+        deadline_s=group.deadline_s,
+        expires_s=group.expires_s,
         dependencies=dependencies,
     )
 

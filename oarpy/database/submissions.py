@@ -15,6 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from oarpy.errors import RequestRefused
 from oarpy.model.dependencies import Dependency
 from oarpy.model.exit_statuses import ExitStatus
+from oarpy.model.job_dates import NO_DATES, Dates, Moment
 from oarpy.model.states import JobId, JobState
 
 
@@ -48,6 +49,7 @@ class NewJobs:
     checkpoint: timedelta | None
     checkpoint_signal: int
     dependencies: tuple[Dependency, ...] = ()
+    dates: Dates = NO_DATES
     count: int = 1
     parameters: tuple[str, ...] = ()
 
@@ -88,12 +90,15 @@ _INSERT = text(
         LEFT JOIN unnest(CAST(:parameters AS text[])) WITH ORDINALITY AS given(parameter, element) USING (element)
     ), written AS (
         INSERT INTO jobs (job_id, array_id, array_index, job_request_id, job_name, job_user, project, queue_name,
-            types, command, launching_directory, stdout_file, stderr_file, state, message)
+            types, command, launching_directory, stdout_file, stderr_file, state, message, not_before, deadline,
+            expires_at)
         SELECT job_id, first, element, job_request_id, :name, :user, :project, :queue, CAST(:types AS text[]),
             concat_ws(' ', CAST(:command AS text), parameter), :directory,
             replace(replace(:stdout, '%jobid%', job_id::text), '%jobname%', :name_in_files),
             replace(replace(:stderr, '%jobid%', job_id::text), '%jobname%', :name_in_files),
-            CAST(:state AS job_state), :message
+            CAST(:state AS job_state), :message,
+            COALESCE(:not_before, now() + :not_before_after), COALESCE(:deadline, now() + :deadline_after),
+            COALESCE(:expires, now() + :expires_after)
         FROM shared, elements
     )
     SELECT first FROM ids, shared
@@ -189,7 +194,16 @@ def _values(new: NewJobs) -> dict[str, Any]:
         "stderr": new.stderr,
         "state": (JobState.HOLD if new.hold else JobState.WAITING).value,
         "message": new.message,
+        **_date("not_before", new.dates.not_before),
+        **_date("deadline", new.dates.deadline),
+        **_date("expires", new.dates.expires),
     }
+
+
+def _date(name: str, moment: Moment | None) -> dict[str, Any]:
+    """A date as it is, and under another name one that counts from the submission."""
+    after = isinstance(moment, timedelta)
+    return {name: None if after else moment, f"{name}_after": moment if after else None}
 
 
 def _sentence(error: IntegrityError) -> str:
@@ -208,13 +222,13 @@ _RESUBMIT = text(
           AND NOT EXISTS (SELECT FROM jobs copy WHERE copy.resubmit_job_id = jobs.job_id)
     )
     INSERT INTO jobs (job_id, array_id, array_index, job_request_id, job_name, job_user, project, queue_name, types,
-        job_type, command, launching_directory, stdout_file, stderr_file, message, not_before, resubmit_job_id,
-        resubmissions)
+        job_type, command, launching_directory, stdout_file, stderr_file, message, not_before, deadline,
+        expires_at, resubmit_job_id, resubmissions)
     SELECT new_id, array_id, array_index, job_request_id, job_name, job_user, project, queue_name, types, job_type,
         command, launching_directory,
         replace(replace(stdout_pattern, '%jobid%', new_id::text), '%jobname%', name_in_files),
         replace(replace(stderr_pattern, '%jobid%', new_id::text), '%jobname%', name_in_files),
-        message, not_before, job_id, resubmissions + 1
+        message, not_before, deadline, CASE WHEN started_at IS NULL THEN expires_at END, job_id, resubmissions + 1
     FROM old
     RETURNING resubmit_job_id, job_id
     """

@@ -280,6 +280,8 @@ jobs = Table(
     Column("message", Text, nullable=False, server_default=text("''")),
     Column("submitted_at", Instant, nullable=False, server_default=_now()),
     Column("not_before", Instant),
+    Column("deadline", Instant),
+    Column("expires_at", Instant),
     Column("started_at", Instant),
     Column("stopped_at", Instant),
     Column("alternative", SmallInteger),

@@ -16,6 +16,7 @@ BESTEFFORT = "besteffort"
 IDEMPOTENT = "idempotent"
 NOOP = "noop"
 _FIRST = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_")
+_DATED = frozenset({"postpone", "deadline", "expire"})
 _REST = _FIRST | frozenset("0123456789.:-")
 
 
@@ -25,6 +26,11 @@ def check_job_type(text: str) -> str:
     name, _ = split_job_type(text)
     if not name or name[0] not in _FIRST or not _REST.issuperset(name):
         raise SyntaxRefused(f"{excerpt(text)} is not a job type; write name or name=value")
+    if name in _DATED:
+        # Most submissions name none, and a command pays for each import.
+        from oarpy.model.job_dates import parse_moment
+
+        parse_moment(text.partition("=")[2])
     return text
 
 

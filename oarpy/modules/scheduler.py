@@ -251,12 +251,12 @@ class Scheduler:
 
 def _doom(conn: Connection, dooms: Sequence[Doom]) -> list[JobId]:
     """End jobs that can never start, each with its reason."""
-    alike: dict[str, list[JobId]] = {}
+    alike: dict[tuple[str, EndCause], list[JobId]] = {}
     for doom in dooms:
-        alike.setdefault(sentence(doom.why), []).append(doom.job_id)
+        alike.setdefault((sentence(doom.why), doom.cause), []).append(doom.job_id)
     doomed: list[JobId] = []
-    for message, job_ids in alike.items():
-        values = {"message": message, "end_cause": EndCause.DEPENDENCY}
+    for (message, cause), job_ids in alike.items():
+        values = {"message": message, "end_cause": cause}
         doomed += jobs.transition(conn, job_ids, JobEvent.DOOMED, values=values)
     plans.forget(conn, doomed)
     return doomed
@@ -273,6 +273,8 @@ def _prediction(job_id: JobId, said: Said, why: Why) -> Prediction:
 
 
 def _until_next_start(plan: Plan, now_s: int) -> float | None:
-    """How soon the first planned start comes: nothing else need happen at that moment."""
+    """How soon the first planned start comes, or another moment at which nothing else need happen."""
     starts = [decision.start_s for decision in plan.decisions if isinstance(decision, Predict)]
+    if plan.look_again_s is not None:
+        starts.append(plan.look_again_s)
     return float(max(min(starts) - now_s, 1)) if starts else None

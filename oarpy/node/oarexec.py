@@ -151,6 +151,7 @@ CAUSES = (
     "epilogue",
     "dependency",
     "never_fits",
+    "expired",
     "admin",
 )
 WRAPPER_EVENTS = ("CPUSET_ERROR", "WORKING_DIRECTORY", "OUTPUT_FILES", "USER_SHELL")

@@ -22,6 +22,7 @@ from __future__ import annotations
 import traceback
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from functools import partial, reduce
 from operator import or_
 from typing import NamedTuple, TypeAlias
@@ -29,11 +30,13 @@ from typing import NamedTuple, TypeAlias
 from oarpy.model.states import JobId
 from oarpy.scheduling.bits import Bits
 from oarpy.scheduling.bounds import Bounds
+from oarpy.scheduling.dates import lapsed, latest_start_s, within_dates
 from oarpy.scheduling.demand import Demand
 from oarpy.scheduling.dependencies import Gate, Period, gate
 from oarpy.scheduling.explain import (
     BEYOND_DEPTH,
     BUSY,
+    DEADLINE_MISSED,
     KILLING,
     NOT_USABLE,
     QUEUE_STOPPED,
@@ -117,6 +120,7 @@ class _Pass:
         self._not_now: set[int] = set()
         self._kills: list[Kill] = []
         self._decisions: list[Decision] = []
+        self._look_again_s: int | None = None
 
     def plan(self) -> Plan:
         order = in_order(self._snapshot, self._dying)
@@ -133,7 +137,8 @@ class _Pass:
             self._told = [strict]
             for job in order.besteffort:
                 self._add(job, partial(self._place_besteffort, strict))
-        return Plan(tuple(self._decisions), tuple(self._kills), len(self._decisions), len(self._normal.gantt))
+        decisions, kills = tuple(self._decisions), tuple(self._kills)
+        return Plan(decisions, kills, len(decisions), len(self._normal.gantt), self._look_again_s)
 
     def _hold(self, held: Sequence[HeldJob]) -> None:
         gantt = self._normal.gantt
@@ -176,6 +181,11 @@ class _Pass:
         self._decisions.append(decision)
 
     def _decide(self, job: WaitingJob, placing: _Placing) -> Decision:
+        if job.expires_s is not None or job.deadline_s is not None:
+            ended = lapsed(job, self._now_s)
+            if ended is not None:
+                return ended
+            self._look_again(latest_start_s(job) + 1)
         queue = self._queues.get(job.queue)
         if queue is None or not queue.active:
             return Postpone(job.job_id, Why(QUEUE_STOPPED if queue else QUEUE_UNKNOWN, {"queue": job.queue}))
@@ -184,12 +194,18 @@ class _Pass:
         passed = gate(job, self._now_s, self._planned)
         if not isinstance(passed, Gate):
             return passed
+        if job.expires_s is not None or job.deadline_s is not None:
+            passed = within_dates(job, passed)
         prepared = self._demands.shared(job.request_id, job.request)
         if prepared.refusal is not None:
             lasting = self._platform.demands(self._platform.lasting).shared(job.request_id, job.request)
             out_of_service = Why(NOT_USABLE, {"reason": sentence(prepared.refusal)})
             return Postpone(job.job_id, lasting.refusal or out_of_service)
         return placing(job, prepared.demands, passed)
+
+    def _look_again(self, at_s: int) -> None:
+        if self._look_again_s is None or at_s < self._look_again_s:
+            self._look_again_s = at_s
 
     def _cannot_start_now(self, job: WaitingJob) -> bool:
         """Whether that is known without a search.  In a crowd it is of most jobs."""
@@ -211,11 +227,11 @@ class _Pass:
     def _place_promised(self, strict: _View, job: WaitingJob, demands: Demands, passed: Gate) -> Decision:
         """Where it fits without further kills when those who die for it are gone, else with as few as possible."""
         dead_s = self._dead_s[job.job_id]
-        in_time = Gate(passed.earliest_s, min(dead_s, passed.latest_s), passed.why)
+        in_time = replace(passed, latest_s=min(dead_s, passed.latest_s))
         choice = self._search(strict, demands, in_time)
         if choice is not None:
             return self._settle(job, choice, Why(KILLING, _killed(self._dying[job.job_id])))
-        choice = self._search(self._normal, demands, Gate(max(dead_s, passed.earliest_s), in_time.latest_s))
+        choice = self._search(self._normal, demands, replace(in_time, earliest_s=max(dead_s, passed.earliest_s)))
         if choice is not None:
             return self._kill_for(job, choice)
         return self._place_normal(job, demands, passed)
@@ -233,7 +249,8 @@ class _Pass:
             untouched = choice._replace(place=choice.place._replace(taken=taken))
             return self._settle(job, untouched, self._why(untouched, passed))
         latest_s = passed.latest_s if within is passed else self._gone_s
-        choice = self._search(self._normal, demands, Gate(max(self._gone_s, passed.earliest_s), latest_s))
+        later = replace(passed, earliest_s=max(self._gone_s, passed.earliest_s), latest_s=latest_s)
+        choice = self._search(self._normal, demands, later)
         if choice is None:
             return self._without_place(job, demands, passed)
         if choice.place.start_s > self._gone_s:
@@ -248,13 +265,13 @@ class _Pass:
 
     def _within_depth(self, job: WaitingJob, passed: Gate) -> Gate:
         """The gate for a job that may be beyond those that get a reservation: it starts now or not at all."""
-        return Gate(passed.earliest_s, self._now_s, passed.why) if self._is_beyond_depth(job) else passed
+        return replace(passed, latest_s=self._now_s) if self._is_beyond_depth(job) else passed
 
     def _search(self, view: _View, demands: Demands, passed: Gate, at_most_s: int = NEVER_S) -> _Choice | None:
         """The place of the alternative that ends first, the first such one; free for ``at_most_s`` at most."""
         best: _Choice | None = None
         for demand in demands:
-            latest_s = passed.latest_s
+            latest_s = min(passed.latest_s, passed.ends_by_s - demand.walltime_s)
             if best is not None:
                 latest_s = min(latest_s, best.end_s - demand.walltime_s - 1)
             place = _earliest(view, demand, min(self._length_s(demand), at_most_s), passed.earliest_s, latest_s)
@@ -321,6 +338,8 @@ class _Pass:
             if passed.earliest_s <= self._now_s:
                 self._not_now.add(job.request_id)
             return self._beyond_depth(job)
+        if passed.ends_by_s < NEVER_S:
+            return Postpone(job.job_id, Why(DEADLINE_MISSED, {"deadline_s": passed.ends_by_s}))
         if passed.latest_s < NEVER_S:
             return Postpone(job.job_id, Why(WINDOW_MISSED, {"latest_s": passed.latest_s}))
         shortest_s = min(self._length_s(demand) for demand in demands)

@@ -31,11 +31,15 @@ class Period:
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """The job may start within ``[earliest_s, latest_s]``; ``why`` says what keeps it from starting now."""
+    """The job may start within ``[earliest_s, latest_s]``; ``why`` says what keeps it from starting now.
+
+    Its walltime must be over by ``ends_by_s``.
+    """
 
     earliest_s: int
     latest_s: int = NEVER_S
     why: Why | None = None
+    ends_by_s: int = NEVER_S
 
 
 def gate(job: WaitingJob, now_s: int, planned: Mapping[JobId, Period]) -> Gate | Postpone | Doom:

@@ -21,6 +21,7 @@ AFTER_JOB = "AFTER_JOB"
 # Something else must change first.
 REQUIRED_PENDING = "REQUIRED_PENDING"
 WINDOW_MISSED = "WINDOW_MISSED"
+DEADLINE_MISSED = "DEADLINE_MISSED"
 QUEUE_STOPPED = "QUEUE_STOPPED"
 QUEUE_UNKNOWN = "QUEUE_UNKNOWN"
 BEYOND_DEPTH = "BEYOND_DEPTH"
@@ -39,6 +40,8 @@ REQUIRED_SUCCEEDED = "REQUIRED_SUCCEEDED"
 REQUIRED_NEVER_STARTED = "REQUIRED_NEVER_STARTED"
 REQUIRED_UNKNOWN = "REQUIRED_UNKNOWN"
 WINDOW_PASSED = "WINDOW_PASSED"
+EXPIRED = "EXPIRED"
+DEADLINE_PASSED = "DEADLINE_PASSED"
 
 _SENTENCES: Mapping[str, str] = {
     BUSY: "{free} of the {matching} resources that it may use are free now; waiting jobs before it: {ahead}",
@@ -48,6 +51,7 @@ _SENTENCES: Mapping[str, str] = {
     AFTER_JOB: "it waits for job {required}, expected to be ready for it at {expected_s}",
     REQUIRED_PENDING: "it waits for job {required}, of which no start is planned (it is {state})",
     WINDOW_MISSED: "it must start by {latest_s} and nothing suitable is free before",
+    DEADLINE_MISSED: "it must end by {deadline_s} and nothing suitable is free early enough",
     QUEUE_STOPPED: "its queue {queue} is not active",
     QUEUE_UNKNOWN: "its queue {queue} does not exist",
     BEYOND_DEPTH: "it is behind the {planned} jobs that get a planned start, and what it needs is not free now",
@@ -67,6 +71,8 @@ _SENTENCES: Mapping[str, str] = {
     REQUIRED_NEVER_STARTED: "job {required}, which had to start, ended without having started",
     REQUIRED_UNKNOWN: "how job {required} ended is no longer known",
     WINDOW_PASSED: "it had to start by {latest_s} to follow job {required} in time",
+    EXPIRED: "it had not started by {expires_s}, when it was to be given up",
+    DEADLINE_PASSED: "it can no longer end by {deadline_s}, as it had to",
 }
 _DURATIONS = frozenset({"length_s", "every_s"})
 _COUNTS: Mapping[object, str] = {-1: "ALL", -2: "BEST", -3: "BESTHALF"}

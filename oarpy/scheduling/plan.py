@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from oarpy.model.states import JobId
+from oarpy.model.states import EndCause, JobId
 
 #: Half-open ranges of resource ids, ascending, not touching.
 Ranges: TypeAlias = tuple[tuple[int, int], ...]
@@ -59,6 +59,7 @@ class Doom:
 
     job_id: JobId
     why: Why
+    cause: EndCause = EndCause.DEPENDENCY
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +83,13 @@ class Kill:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """``examined`` counts the jobs that were looked at, ``slots`` the gantt's slots."""
+    """``examined`` counts the jobs that were looked at, ``slots`` the gantt's slots.
+
+    ``look_again_s`` is when time alone asks for another decision, other than at a planned start.
+    """
 
     decisions: tuple[Decision, ...]
     kills: tuple[Kill, ...] = ()
     examined: int = 0
     slots: int = 0
+    look_again_s: int | None = None

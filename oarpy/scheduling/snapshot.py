@@ -74,7 +74,8 @@ class WaitingJob:
     """A job in state Waiting.
 
     ``request_id`` is the same for all jobs that share one ``request`` object
-    (the elements of an array), so work on requests can be shared.
+    (the elements of an array), so work on requests can be shared.  The job must end
+    by ``deadline_s`` and is given up when it has not started by ``expires_s``.
     """
 
     job_id: JobId
@@ -89,6 +90,8 @@ class WaitingJob:
     besteffort: bool = False
     not_before_s: int | None = None
     dependencies: tuple[Dependency, ...] = ()
+    deadline_s: int | None = None
+    expires_s: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -277,3 +277,24 @@ def test_a_rule_of_the_table_is_called_among_those_of_the_files(database: TestDa
     answer = answered(database, "submit", submission(), login="nobody")
 
     assert answer["message"] == "only members of the group admin can submit jobs to the queue admin"
+
+
+def test_dates_among_the_types_become_columns(database: TestDatabase) -> None:
+    with_hosts(database)
+    types = ["postpone=1:00", "deadline=2199-01-31 08:00:00+02:00", "expire=3:00"]
+
+    answered(database, "submit", submission(types=types))
+
+    assert database.execute(
+        "SELECT not_before - submitted_at = '1 h', deadline = '2199-01-31 06:00:00+00',"
+        " expires_at - submitted_at = '3 h' FROM jobs"
+    ) == [(True, True, True)]
+
+
+def test_a_date_that_is_none_is_refused(database: TestDatabase) -> None:
+    with_hosts(database)
+
+    answer = answered(database, "submit", submission(types=["expire=soon"]))
+
+    assert (answer["ok"], answer["exit_status"]) == (False, 18)
+    assert "'soon' is neither a date" in answer["message"]

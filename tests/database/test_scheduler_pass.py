@@ -344,3 +344,27 @@ def test_under_overload_a_job_keeps_what_was_said_of_it(ctx: Context, database: 
 
     assert predictions(database) == before
     assert {code for code, *_ in before.values()} == {"BUSY"}
+
+
+def test_a_job_that_was_to_have_started_by_now_ends_with_its_reason(ctx: Context, database: TestDatabase) -> None:
+    with_hosts(ctx, 1, 1)
+    (late,) = submit(ctx)
+    database.execute("UPDATE jobs SET expires_at = now() - interval '2 s' WHERE job_id = %s", [late])
+
+    scheduler.turn(ctx)
+
+    ((ended, cause, message),) = database.execute("SELECT state::text, end_cause::text, message FROM jobs")
+    assert (ended, cause) == ("Error", "expired")
+    assert str(message).startswith("it had not started by ")
+
+
+def test_the_next_turn_is_wanted_when_a_job_expires(ctx: Context, database: TestDatabase) -> None:
+    with_hosts(ctx, 1, 1)
+    _, waiting = submit(ctx, count=2)
+    database.execute("UPDATE jobs SET expires_at = now() + interval '20 s' WHERE job_id = %s", [waiting])
+    running = Scheduler(ctx)
+
+    running.turn()
+
+    assert running.due_in_s is not None
+    assert 19 <= running.due_in_s <= 22

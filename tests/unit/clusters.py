@@ -251,4 +251,6 @@ def _random_job(rng: random.Random, number: int, queue: str) -> WaitingJob:
         NOW_S - rng.randrange(1000),
         besteffort=rng.random() < 0.2,
         not_before_s=NOW_S + rng.choice((-10, 70, 500)) if rng.random() < 0.15 else None,
+        deadline_s=NOW_S + rng.choice((40, 400, 2000, 5000)) if rng.random() < 0.15 else None,
+        expires_s=NOW_S + rng.choice((-10, 40, 70, 700)) if rng.random() < 0.15 else None,
     )

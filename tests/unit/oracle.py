@@ -25,6 +25,7 @@ class Answer:
     start_s: int | None
     alternative: int | None = None
     resources: Resources = frozenset()
+    ended: bool = False
 
 
 @dataclass
@@ -204,7 +205,10 @@ class Oracle:
             if self.take(alternative, self.usable) is None:
                 continue
             window = min(self.length(alternative), at_most)
-            found = self.earliest(alternative, first, latest, window=window, besteffort_counts=besteffort_counts)
+            by = latest if job.expires_s is None else min(latest, job.expires_s)
+            if job.deadline_s is not None:
+                by = min(by, job.deadline_s - alternative.walltime_s)
+            found = self.earliest(alternative, first, by, window=window, besteffort_counts=besteffort_counts)
             if found is not None and found[0] + alternative.walltime_s < best_end:
                 best = (index, *found)
                 best_end = found[0] + alternative.walltime_s
@@ -252,6 +256,12 @@ class Oracle:
             limits.plan_first is not None and self.placed >= limits.plan_first
         )
         self.placed += 1
+        shortest = min(alternative.walltime_s for alternative in job.request.alternatives)
+        if (job.expires_s is not None and now > job.expires_s) or (
+            job.deadline_s is not None and now + shortest > job.deadline_s
+        ):
+            self.answers[job.job_id] = Answer(None, ended=True)
+            return
         if not queue.active:
             self.answers[job.job_id] = Answer(None)
             return

@@ -12,7 +12,7 @@ from oarpy.scheduling.decide import decide
 from oarpy.scheduling.gantt import Gantt
 from oarpy.scheduling.grain import Grain
 from oarpy.scheduling.partition import Blocks
-from oarpy.scheduling.plan import Plan, Postpone, Predict, Start
+from oarpy.scheduling.plan import Doom, Plan, Postpone, Predict, Start
 from oarpy.scheduling.snapshot import Snapshot
 from tests.unit.clusters import random_snapshot
 from tests.unit.oracle import Answer, Oracle
@@ -27,8 +27,8 @@ def answers(snapshot: Snapshot, plan: Plan) -> dict[JobId, Answer]:
             resources = frozenset(position[i] for low, high in decision.resources for i in range(low, high))
             found[decision.job_id] = Answer(start_s, decision.alternative, resources)
         else:
-            assert isinstance(decision, Postpone), decision
-            found[decision.job_id] = Answer(None)
+            assert isinstance(decision, Postpone | Doom), decision
+            found[decision.job_id] = Answer(None, ended=isinstance(decision, Doom))
     return found
 
 
