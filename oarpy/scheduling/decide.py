@@ -63,7 +63,7 @@ def decide(snapshot: Snapshot, known: Platform | None = None, *, supposed: Colle
     """
     if known is None or known.version != snapshot.topology.version:
         known = Platform(snapshot.topology)
-    return _Pass(snapshot, known, supposed).plan()
+    return Pass(snapshot, known, supposed).plan()
 
 
 class _View(NamedTuple):
@@ -85,11 +85,11 @@ class _Choice(NamedTuple):
 
 
 Demands: TypeAlias = Sequence[Demand]
-_Placing: TypeAlias = Callable[[WaitingJob, Demands, Gate], Decision]
+Placing: TypeAlias = Callable[[WaitingJob, Demands, Gate], Decision]
 
 
-class _Pass:
-    """The state of one pass; `plan` is called once."""
+class Pass:
+    """The state of one pass; `plan` is called once and gives each job to `_add` when its turn comes."""
 
     def __init__(self, snapshot: Snapshot, platform: Platform, supposed: Collection[JobId]) -> None:
         self._snapshot = snapshot
@@ -173,14 +173,14 @@ class _Pass:
         gantt.hold((victim.end_s, victim.bits) for victim in self._victims)
         return _View(gantt, Bounds())
 
-    def _add(self, job: WaitingJob, placing: _Placing) -> None:
+    def _add(self, job: WaitingJob, placing: Placing) -> None:
         try:
             decision = self._decide(job, placing)
         except Exception:
             decision = SetAside(job.job_id, traceback.format_exc())
         self._decisions.append(decision)
 
-    def _decide(self, job: WaitingJob, placing: _Placing) -> Decision:
+    def _decide(self, job: WaitingJob, placing: Placing) -> Decision:
         if job.expires_s is not None or job.deadline_s is not None:
             ended = lapsed(job, self._now_s)
             if ended is not None:

@@ -87,9 +87,13 @@ class GroupDemand:
             return None
         return self._pick(0, candidates, candidates[0], bits)
 
-    def found(self, bits: Bits) -> int:
-        """How many blocks of the outermost level would do."""
-        return self._candidates(bits)[0].bit_count()
+    def blocks(self) -> tuple[int, ...]:
+        """How many blocks of each level it may use, the outermost first."""
+        return tuple(partition.marks.bit_count() for partition in self._partitions)
+
+    def found(self, bits: Bits) -> tuple[int, ...]:
+        """How many blocks of each level would do, the outermost first."""
+        return tuple(marks.bit_count() for marks in self._candidates(bits))
 
     def _candidates(self, bits: Bits) -> list[Bits]:
         """For each level, outermost first, the marks of the blocks that would do."""

@@ -8,10 +8,11 @@ that take whole blocks there are rows of free blocks besides, of each grain aske
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import reduce
+from heapq import heappop, heappush
 from itertools import accumulate
-from operator import and_
+from operator import and_, itemgetter
 from typing import NamedTuple
 
 from oarpy.scheduling.bits import Bits
@@ -95,6 +96,37 @@ class Gantt:
         _take_from(self._free, first, stop, taken)
         for grain, rows in self._whole.items():
             _take_from(rows, first, stop, grain.touched(taken))
+
+    def occupy_all(self, periods: Sequence[tuple[int, int, Bits]]) -> None:
+        """Take resources for many ``(start_s, end_s, taken)`` as `occupy` would one by one, in one sweep."""
+        changes: dict[int, Bits] = {}
+        again = []
+        taken_now = 0
+        ending: list[tuple[int, Bits]] = []
+        for start_s, end_s, taken in sorted(periods, key=itemgetter(0)):
+            begin_s, end_s = self.on_grid(start_s), self.on_grid(end_s)
+            if begin_s <= self._starts[0]:
+                begin_s = self._starts[0]
+            while ending and ending[0][0] <= begin_s:
+                taken_now ^= heappop(ending)[1]
+            # What is taken twice is taken all the same, but a sweep of changes would give it back.
+            if taken & taken_now:
+                again.append((start_s, end_s, taken & taken_now))
+                taken &= ~taken_now
+            taken_now |= taken
+            heappush(ending, (end_s, taken))
+            changes[begin_s] = changes.get(begin_s, 0) ^ taken
+            changes[end_s] = changes.get(end_s, 0) ^ taken
+        self._whole.clear()
+        known = dict(zip(self._starts, self._free, strict=True))
+        free, taken_now = 0, 0
+        self._starts, self._free = sorted({*known, *changes}), []
+        for start_s in self._starts:
+            free = known.get(start_s, free)
+            taken_now ^= changes.get(start_s, 0)
+            self._free.append(free & ~taken_now)
+        for start_s, end_s, taken in again:
+            self.occupy(start_s, end_s, taken)
 
     def earliest(self, demand: Demand, length_s: int, after_s: int, latest_s: int = NEVER_S) -> Place | None:
         """The first place for ``length_s`` that starts within ``[after_s, latest_s]``.

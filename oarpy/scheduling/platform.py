@@ -188,16 +188,18 @@ class Demands:
                 refusals.append(judged)
         return Prepared(tuple(demands), refusals[0] if refusals and not demands else None)
 
+    def groups(self, wanted: Sequence[Group]) -> list[GroupDemand]:
+        """The groups of an alternative, whether they fit or not; raises ``PropertyUnknown``."""
+        divided = [(group, self._division(group).partitions) for group in wanted]
+        return [GroupDemand(group.levels, parts, stores=self._stores(group, parts)) for group, parts in divided]
+
     def _judge(self, wanted: tuple[Group, ...]) -> Demand | Why:
         """The groups as a demand, or why they do not fit even when nothing is occupied."""
         try:
             divided = [(group.levels, self._division(group)) for group in wanted]
         except PropertyUnknown as unknown:
             return Why(PROPERTY_UNKNOWN, {"property": unknown.name})
-        groups = [
-            GroupDemand(group.levels, division.partitions, stores=self._stores(group, division.partitions))
-            for group, (_, division) in zip(wanted, divided, strict=True)
-        ]
+        groups = self.groups(wanted)
         coarse = None
         if len(divided) == 1 and not any(level.beside for level in wanted[0].levels):
             levels, division = divided[0]
@@ -306,7 +308,7 @@ class Demands:
                     "request": "".join(map(render_level, group.levels))[1:],
                     "property": group.levels[0].property,
                     "needed": group.levels[0].count,
-                    "found": group.found(group.mask),
+                    "found": group.found(group.mask)[0],
                 }
                 return Why(NEEDS_MORE, numbers)
         return Why(EXCLUDE_EACH_OTHER, {"groups": len(demand.groups), "total": total})

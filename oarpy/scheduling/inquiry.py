@@ -1,0 +1,437 @@
+"""Why one waiting job does not start now, and the smallest changes with which it would start earlier.
+
+A pass up to the job's turn, in which the jobs before it are not searched a place for:
+they get the one that they were told.  So it costs a fraction of a pass, and the
+answer speaks of the plan that people see.  At the job's turn the same core is asked
+about the job and about variants of it; nothing is taken for any of them.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial, reduce
+from heapq import nlargest
+from operator import or_
+from typing import NamedTuple
+
+from oarpy.model.request import Alternative, Level, ResourceRequest
+from oarpy.model.states import JobId
+from oarpy.scheduling.bits import Bits
+from oarpy.scheduling.decide import Pass, Placing
+from oarpy.scheduling.demand import GroupDemand
+from oarpy.scheduling.dependencies import Period
+from oarpy.scheduling.matching import PropertyUnknown
+from oarpy.scheduling.plan import Decision, Predict, Ranges, SetAside, Start, Why
+from oarpy.scheduling.platform import Platform
+from oarpy.scheduling.snapshot import Snapshot, WaitingJob
+
+#: How many jobs are named of those that are in the way.
+MOST_NAMED = 5
+#: How many alternatives are told of, and how often the core is asked about variants.
+MOST_ALTERNATIVES = 8
+MOST_PROBES = 100
+#: Of the jobs before it that were told no place, how many are planned.
+MOST_SEARCHED = 2000
+
+
+class Told(NamedTuple):
+    """What the last pass said of a waiting job."""
+
+    start_s: int
+    alternative: int
+    resources: Ranges
+
+
+@dataclass(frozen=True, slots=True)
+class LevelFacts:
+    """Blocks of one level of a request: hosts, or cores.
+
+    ``existing`` are in service; of them are ``matching`` those with a resource that the
+    filter matches, ``able`` those that hold all that is asked of them when everything
+    is free, ``free`` the same now, and ``staying`` those that stay so for the walltime.
+    """
+
+    property: str
+    needed: int
+    existing: int
+    matching: int
+    able: int
+    free: int
+    staying: int
+
+
+@dataclass(frozen=True, slots=True)
+class AlternativeFacts:
+    """What is true of one ``-l`` were it the only one.
+
+    ``start_s`` is its planned start, ``enough_s`` when as much as it needs is first free, if
+    only for a moment; both None where there is none, ``refusal`` then says why.
+    """
+
+    alternative: Alternative
+    start_s: int | None
+    enough_s: int | None
+    refusal: Why | None
+    groups: tuple[tuple[LevelFacts, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class InTheWay:
+    """A job that has ``resources`` of those in question, running (no start) or planned."""
+
+    job_id: JobId
+    user: str
+    start_s: int | None
+    end_s: int
+    resources: int
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What would start the job at ``start_s``: this alternative of its request, changed in one thing.
+
+    ``kind`` is what was changed: alternative (nothing, but there is no other), walltime or
+    count; of a count ``group`` and ``level`` say which one, ``beside`` which amount there.
+    """
+
+    start_s: int
+    kind: str
+    index: int
+    alternative: Alternative
+    group: int | None = None
+    level: int | None = None
+    beside: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What is in the way of a job.
+
+    ``holders`` hold resources that it is planned on (that it may use, when it has no
+    plan), ``takers`` wait, come before it and get them first: the last ones to end, and
+    how many there are.  ``before`` counts all jobs before it, ``unplanned`` those
+    among them that were left out.  ``complete``: nothing was left out for lack of time.
+    """
+
+    decision: Decision
+    alternatives: tuple[AlternativeFacts, ...]
+    in_question: int
+    holders: tuple[InTheWay, ...]
+    holding_jobs: int
+    holding_resources: int
+    takers: tuple[InTheWay, ...]
+    taking_jobs: int
+    before: int
+    unplanned: int
+    changes: tuple[Change, ...]
+    complete: bool
+
+
+def inquire(
+    snapshot: Snapshot, platform: Platform, asked: JobId, told: Mapping[JobId, Told], go_on: Callable[[], bool]
+) -> Findings | None:
+    """What is in the way of ``asked``; None when it does not wait.
+
+    ``told`` are the places of the waiting jobs.  Nothing more is tried once ``go_on`` is
+    false.  Linear in the jobs before it.
+    """
+    inquiry = _Inquiry(snapshot, platform, asked, told, go_on)
+    try:
+        inquiry.plan()
+    except _Reached as reached:
+        return inquiry.findings(reached.job, reached.placing)
+    return None
+
+
+class _Reached(Exception):
+    """The job's turn has come."""
+
+    def __init__(self, job: WaitingJob, placing: Placing) -> None:
+        self.job = job
+        self.placing = placing
+
+
+class _Inquiry(Pass):
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        platform: Platform,
+        asked: JobId,
+        told: Mapping[JobId, Told],
+        go_on: Callable[[], bool],
+    ) -> None:
+        super().__init__(snapshot, platform, {asked})
+        self._asked = asked
+        self._places = told
+        self._go_on = go_on
+        self._complete = True
+        self._before = 0
+        self._unplanned = 0
+        self._users = {job.job_id: job.user for job in snapshot.waiting}
+        #: Jobs before it, planned as they were told; with `_late` those that no gantt knows yet.
+        self._placed: list[tuple[JobId, int, int, Bits]] = []
+        self._late: list[tuple[int, int, Bits]] = []
+        self._untold: list[tuple[WaitingJob, Placing]] = []
+        self._probes = 0
+
+    def _add(self, job: WaitingJob, placing: Placing) -> None:
+        if job.job_id == self._asked:
+            self._place_those_before()
+            raise _Reached(job, placing)
+        self._before += 1
+        if not self._place_as_told(job):
+            self._untold.append((job, placing))
+
+    def _counting_besteffort(self):  # type: ignore[no-untyped-def]
+        self._place_those_before()
+        return super()._counting_besteffort()
+
+    def _place_as_told(self, job: WaitingJob) -> bool:
+        told = self._places.get(job.job_id)
+        if told is None or told.start_s <= self._now_s or told.alternative >= len(job.request.alternatives):
+            return False
+        end_s = told.start_s + job.request.alternatives[told.alternative].walltime_s + self._limits.security_s
+        bits = self._platform.bits(told.resources)
+        self._late.append((told.start_s, end_s, bits))
+        self._placed.append((job.job_id, told.start_s, end_s, bits))
+        self._planned[job.job_id] = Period(told.start_s, end_s)
+        self._reserved[job.queue] += 1
+        return True
+
+    def _place_those_before(self) -> None:
+        for view in self._told:
+            view.gantt.occupy_all(self._late)
+        self._late = []
+        for job, placing in self._untold:
+            if len(self._decisions) < MOST_SEARCHED and self._has_time():
+                super()._add(job, placing)
+            else:
+                self._unplanned += 1
+        self._untold = []
+
+    def _has_time(self) -> bool:
+        self._complete = self._complete and self._go_on()
+        return self._complete
+
+    def findings(self, job: WaitingJob, placing: Placing) -> Findings:
+        """What is true at the job's turn."""
+        try:
+            decision = self._decide(job, placing)
+        except Exception:
+            # The job is set aside by every pass; there is nothing else to tell of it.
+            decision = SetAside(job.job_id, traceback.format_exc())
+        facts: list[AlternativeFacts] = []
+        mask, changes = 0, []
+        if not isinstance(decision, SetAside):
+            mask = reduce(or_, (self._mask(each) for each in job.request.alternatives), 0)
+            facts = [self._facts(job, placing, each) for each in job.request.alternatives[:MOST_ALTERNATIVES]]
+            changes = list(self._changes(job, placing, decision, facts))
+        in_question = self._platform.bits(decision.resources) if isinstance(decision, Predict) else mask
+        holders = self._holders(in_question)
+        takers = self._takers(in_question, decision.start_s if isinstance(decision, Predict) else None)
+        return Findings(
+            decision=decision,
+            alternatives=tuple(facts),
+            in_question=in_question.bit_count(),
+            holders=_last(holders),
+            holding_jobs=len(holders),
+            holding_resources=sum(each.resources for each in holders),
+            takers=_last(takers),
+            taking_jobs=len(takers),
+            before=self._before,
+            unplanned=self._unplanned,
+            changes=tuple(changes),
+            complete=self._complete,
+        )
+
+    def _groups(self, alternative: Alternative) -> Sequence[GroupDemand]:
+        try:
+            return self._demands.groups(alternative.groups)
+        except PropertyUnknown:
+            return ()
+
+    def _mask(self, alternative: Alternative) -> Bits:
+        return reduce(or_, (group.mask for group in self._groups(alternative)), 0)
+
+    def _facts(self, job: WaitingJob, placing: Placing, alternative: Alternative) -> AlternativeFacts:
+        gantt = self._told[-1].gantt
+        free = gantt.free_now
+        staying = gantt.room(self._now_s, alternative.walltime_s + self._limits.security_s)
+        usable = self._platform.usable(self._now_s)
+        groups = []
+        for group in self._groups(alternative):
+            path = tuple(level.property for level in group.levels)
+            existing = [
+                self._platform.partition(path[: depth + 1]).within(usable).marks.bit_count()
+                for depth in range(len(path))
+            ]
+            groups.append(
+                tuple(
+                    LevelFacts(level.property, level.count, *numbers)
+                    for level, *numbers in zip(
+                        group.levels,
+                        existing,
+                        group.blocks(),
+                        group.found(group.mask),
+                        group.found(free & group.mask),
+                        group.found(staying & group.mask),
+                        strict=True,
+                    )
+                )
+            )
+        decision = self._probe(job, placing, alternative)
+        shortest = self._probe(job, placing, replace(alternative, walltime_s=1))
+        return AlternativeFacts(
+            alternative,
+            self._start(decision),
+            self._start(shortest),
+            decision.why if decision is not None and not isinstance(decision, Start | Predict | SetAside) else None,
+            tuple(groups),
+        )
+
+    def _probe(self, job: WaitingJob, placing: Placing, alternative: Alternative) -> Decision | None:
+        """What would be decided on the job with this request; None when there is no time to ask."""
+        if self._probes >= MOST_PROBES or not self._has_time():
+            self._complete = False
+            return None
+        self._probes += 1
+        variant = replace(job, request_id=-self._probes, request=ResourceRequest((alternative,)))
+        return self._decide(variant, placing)
+
+    def _start(self, decision: Decision | None) -> int | None:
+        if isinstance(decision, Start):
+            return self._now_s
+        return decision.start_s if isinstance(decision, Predict) else None
+
+    def _changes(
+        self, job: WaitingJob, placing: Placing, decision: Decision, facts: Sequence[AlternativeFacts]
+    ) -> Iterator[Change]:
+        """For each thing that can be changed: the least change with which it starts earlier, and starts now."""
+        planned_s = self._start(decision)
+        if planned_s == self._now_s:
+            return
+        for index, fact in enumerate(facts):
+            if fact.start_s is not None and (planned_s is None or fact.start_s < planned_s):
+                yield Change(fact.start_s, "alternative", index, fact.alternative)
+        index = decision.alternative if isinstance(decision, Predict) else 0
+        alternative = job.request.alternatives[index]
+        for variants in _variants(alternative, self._limits.grid_s):
+
+            def start_s(value: int, made: Callable[[int], Alternative] = variants.made) -> int | None:
+                return self._start(self._probe(job, placing, made(value)))
+
+            found = _largest(variants.most, start_s, before_s=planned_s)
+            if found is not None:
+                yield variants.change(found, index)
+            if found is not None and found.start_s > self._now_s:
+                at_once = _largest(found.value - 1, start_s, before_s=self._now_s + 1)
+                if at_once is not None:
+                    yield variants.change(at_once, index)
+
+    def _holders(self, in_question: Bits) -> list[InTheWay]:
+        found = []
+        for held in self._snapshot.held:
+            if not held.suspended:
+                common = self._platform.bits(held.resources) & in_question
+                if common:
+                    found.append(InTheWay(held.job_id, held.user, None, self._end_s(held), common.bit_count()))
+        return found
+
+    def _takers(self, in_question: Bits, before_s: int | None) -> list[InTheWay]:
+        return [
+            InTheWay(job_id, self._users.get(job_id, ""), start_s, end_s, (bits & in_question).bit_count())
+            for job_id, start_s, end_s, bits in [*self._placed, *self._newly_placed()]
+            if bits & in_question and (before_s is None or start_s < before_s)
+        ]
+
+    def _newly_placed(self) -> Iterator[tuple[JobId, int, int, Bits]]:
+        for decision in self._decisions:
+            if isinstance(decision, Start | Predict):
+                start_s = self._now_s if isinstance(decision, Start) else decision.start_s
+                end_s = start_s + decision.walltime_s + self._limits.security_s
+                yield decision.job_id, start_s, end_s, self._platform.bits(decision.resources)
+
+
+class _Found(NamedTuple):
+    value: int
+    start_s: int
+
+
+def _largest(most: int, start_s: Callable[[int], int | None], before_s: int | None) -> _Found | None:
+    """The largest value of 1 to ``most`` with which the job starts before ``before_s``, or at all.
+
+    Asking for less never starts a job later, so bisection finds it.
+    """
+    if most < 1:
+        return None
+
+    def tried(value: int) -> _Found | None:
+        start = start_s(value)
+        return None if start is None or (before_s is not None and start >= before_s) else _Found(value, start)
+
+    best = tried(1)
+    if best is None:
+        return None
+    low, high = 1, most + 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        found = tried(middle)
+        if found is None:
+            high = middle
+        else:
+            low, best = middle, found
+    return best
+
+
+class _Variants(NamedTuple):
+    """What comes of changing one number of an alternative to 1, 2, … ``most``."""
+
+    most: int
+    made: Callable[[int], Alternative]
+    group: int | None = None
+    level: int | None = None
+    beside: int | None = None
+
+    def change(self, found: _Found, index: int) -> Change:
+        kind = "walltime" if self.group is None else "count"
+        return Change(found.start_s, kind, index, self.made(found.value), self.group, self.level, self.beside)
+
+
+def _variants(alternative: Alternative, grid_s: int) -> Iterator[_Variants]:
+    """The walltime in steps of the grid, then each count."""
+    yield _Variants(
+        (alternative.walltime_s - 1) // grid_s, lambda steps: replace(alternative, walltime_s=steps * grid_s)
+    )
+    for number, group in enumerate(alternative.groups):
+        for depth, level in enumerate(group.levels):
+            place = partial(_with_level, alternative, number, depth)
+            if level.count > 1:
+                yield _Variants(level.count - 1, partial(_with_count, place, level), number, depth)
+            for which, beside in enumerate(level.beside):
+                made = partial(_with_amount, place, level, which)
+                yield _Variants(beside.amount - 1, made, number, depth, which)
+
+
+def _with_level(alternative: Alternative, group: int, depth: int, level: Level) -> Alternative:
+    groups = list(alternative.groups)
+    levels = list(groups[group].levels)
+    levels[depth] = level
+    groups[group] = replace(groups[group], levels=tuple(levels))
+    return replace(alternative, groups=tuple(groups))
+
+
+def _with_count(place: Callable[[Level], Alternative], level: Level, count: int) -> Alternative:
+    return place(replace(level, count=count))
+
+
+def _with_amount(place: Callable[[Level], Alternative], level: Level, which: int, amount: int) -> Alternative:
+    beside = list(level.beside)
+    beside[which] = replace(beside[which], amount=amount)
+    return place(replace(level, beside=tuple(beside)))
+
+
+def _last(found: Iterable[InTheWay]) -> tuple[InTheWay, ...]:
+    """Those of them that end last, in the order of their ends."""
+    return tuple(reversed(nlargest(MOST_NAMED, found, key=lambda each: (each.end_s, each.job_id))))
