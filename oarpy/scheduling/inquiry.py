@@ -181,7 +181,10 @@ class _Inquiry(Pass):
             self._place_those_before()
             raise _Reached(job, placing)
         self._before += 1
-        if not self._place_as_told(job):
+        if job.job_id in self._dying and not job.besteffort:
+            # It is placed in two gantts at once, those behind it in one.
+            super()._add(job, placing)
+        elif not self._place_as_told(job):
             self._untold.append((job, placing))
 
     def _counting_besteffort(self):  # type: ignore[no-untyped-def]
