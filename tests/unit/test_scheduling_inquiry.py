@@ -222,7 +222,7 @@ def test_the_change_that_is_told_is_the_smallest_of_its_kind():
         for decision in plan.decisions:
             first: dict[object, Change] = {}
             for change in asked(situation, decision.job_id, {}).changes:
-                if change.kind != "alternative":
+                if change.kind != "alternative" and change.beside is None:
                     first.setdefault((change.kind, change.group, change.level), change)
             for change in first.values():
                 smaller = smaller_change(situation, decision.job_id, change)
