@@ -52,6 +52,8 @@ FATAL = 2
 JUDGE_S = 5
 #: After this long what was judged so far is answered, and the rest of a batch waits for the next one.
 TURN_S = 0.2
+#: How long a batch should take in all, since whoever asks meanwhile waits for its end; its size follows from that.
+BATCH_S = 0.1
 #: Jobs that one transaction touches, but for a single request: all its answers wait for its end.
 MOST_ROWS = 20_000
 #: How long hints are not heeded after a flood of them: what a flood costs those with true requests.
@@ -116,13 +118,17 @@ class Appendice:
         self._survived: Counter[int] = Counter()
         #: Users of whom a request took too long lately: their others wait until nobody else's does.
         self._slow: set[str] = set()
+        #: Requests that can be answered in ``BATCH_S``, as far as is known.
+        self._room = ctx.settings.requests.batch
         #: Whether the last turn left requests that could be answered now.
         self.behind = False
 
     def turn(self) -> int:
         """Answer one batch of requests; how many were answered."""
+        turn_begun = time.monotonic()
+        room = self._room
         with self._ctx.transaction() as conn:
-            found = requests.pending(conn, self._ctx.settings.requests.batch)
+            found = requests.pending(conn, room)
             batch = self._batch(found)
             self.behind = False
             if not batch:
@@ -146,8 +152,8 @@ class Appendice:
         for request_id in judged:
             del self._survived[request_id]
         # Requests that somebody else has locked are not waited for.
-        full = len(found) == self._ctx.settings.requests.batch
-        self.behind = answered > 0 and (full or len(judged) < len(found))
+        self.behind = answered > 0 and (len(found) == room or len(judged) < len(found))
+        self._room = _next_room(room, len(judged), time.monotonic() - turn_begun, self._ctx.settings.requests.batch)
         return answered
 
     def expire(self) -> int:
@@ -223,6 +229,13 @@ class Appendice:
             requests.answer(conn, answers)
             wake(conn, *readers)
         return len(answers)
+
+
+def _next_room(room: int, answered: int, took_s: float, most: int) -> int:
+    """How many requests to take up next, after so many took so long."""
+    if took_s > BATCH_S:
+        return max(1, min(room, int(answered * BATCH_S / took_s)))
+    return min(most, 2 * room)
 
 
 def _chunks(judged: Mapping[int, Prepared | Refusal]) -> Iterator[Sequence[_Judged]]:

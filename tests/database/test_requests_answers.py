@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,28 @@ def test_users_take_turns(database: TestDatabase) -> None:
 
     assert answer_to(database, other)["ok"]
     assert [answer_to(database, request_id) is not None for request_id in flood[:3]] == [True, True, False]
+
+
+def test_batches_become_small_while_they_take_long_and_large_again_afterwards(database: TestDatabase) -> None:
+    with_hosts(database)
+    database.execute(
+        "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN PERFORM pg_sleep(0.03); RETURN NULL; END $$"
+    )
+    database.execute("CREATE TRIGGER slow AFTER INSERT ON job_requests FOR EACH ROW EXECUTE FUNCTION slow()")
+    for _ in range(80):
+        ask(database, "submit", submission())
+    server = appendice(database, Settings(requests=Requests(batch=20)))
+
+    slow = [server.turn() for _ in range(3)]
+    database.execute("DROP TRIGGER slow ON job_requests")
+    fast = list(takewhile(bool, (server.turn() for _ in range(80))))
+
+    assert slow[0] == 20
+    # 30 ms each, of the 100 ms that a batch should take; and some try at more, when there was time left.
+    assert max(slow[1:]) <= 6
+    assert max(fast) > 6
+    assert sum(slow + fast) == 80
 
 
 def test_one_that_is_refused_spoils_nothing_for_the_others(database: TestDatabase) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import time
 import uuid
 from contextlib import closing
 from typing import Any
@@ -168,11 +169,34 @@ def test_a_document_nested_beyond_measure_is_refused(database: TestDatabase) -> 
 
 def test_more_requests_than_may_wait_are_refused(database: TestDatabase) -> None:
     identify(database)
+    database.execute("UPDATE request_limits SET max_pending = 100")
     many = "SELECT count(oar.ask(gen_random_uuid(), 'submit', '{}')) FROM generate_series(1, %s)"
-    database.execute(many, (1000,), role="oar_user")
+    database.execute(many, (100,), role="oar_user")
 
-    with pytest.raises(psycopg2.Error, match="1000 requests waiting for an answer already"):
+    with pytest.raises(psycopg2.Error, match="100 requests waiting for an answer already"):
         database.execute(many, (1,), role="oar_user")
+
+
+def test_whoever_has_too_many_requests_waiting_is_slowed_down_and_nobody_else_is(database: TestDatabase) -> None:
+    identify(database)
+    waiting = "INSERT INTO requests (key, verb, payload, requested_by, login, expires_at)"
+    database.execute(
+        f"{waiting} SELECT gen_random_uuid(), 'submit', '{{}}', %s, 'alice', now() + interval '60 s'"
+        " FROM generate_series(1, 1000)",
+        (f"peer:{ME}",),
+    )
+    database.execute("UPDATE request_limits SET max_pending = 2000")
+
+    begun = time.monotonic()
+    ask_as_user(database, str(uuid.uuid4()))
+    slowed_s = time.monotonic() - begun
+    database.execute("UPDATE requests SET requested_by = 'peer:bob'")
+    begun = time.monotonic()
+    ask_as_user(database, str(uuid.uuid4()))
+    alone_s = time.monotonic() - begun
+
+    assert slowed_s >= 0.1
+    assert alone_s < slowed_s
 
 
 def test_a_user_s_open_transaction_delays_nobody(database: TestDatabase) -> None:
