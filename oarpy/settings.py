@@ -109,6 +109,20 @@ class Prologue:
 
 
 @dataclass(frozen=True, slots=True)
+class WalltimeChange:
+    enabled: bool = True
+    max_increase: timedelta | None = None
+    max_increase_percent: int | None = None
+    min_walltime: timedelta = timedelta()
+    reduction: bool = True
+    apply_time: timedelta = timedelta()
+    increment: timedelta = timedelta()
+    timeout: timedelta | None = None
+    users_to_force: str = ""
+    users_to_delay: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Retention:
     requests: timedelta = timedelta(days=7)
     notifications: timedelta = timedelta(days=30)
@@ -134,6 +148,7 @@ class Settings:
     mail: Mail = field(default_factory=Mail)
     notify: Notify = field(default_factory=Notify)
     prologue: Prologue = field(default_factory=Prologue)
+    walltime_change: WalltimeChange = field(default_factory=WalltimeChange)
     retention: Retention = field(default_factory=Retention)
     log: Log = field(default_factory=Log)
 

@@ -7,7 +7,7 @@ CREATE TYPE end_cause AS ENUM ('exit', 'signal', 'walltime', 'killed', 'besteffo
     'vanished', 'out_of_memory', 'exterminated', 'fenced', 'prologue', 'epilogue', 'dependency', 'never_fits',
     'expired', 'admin');
 CREATE TYPE dependency_kind AS ENUM ('after', 'afterok', 'afternotok', 'afterany');
-CREATE TYPE order_kind AS ENUM ('kill', 'signal', 'checkpoint', 'suspend', 'resume', 'clean', 'check');
+CREATE TYPE order_kind AS ENUM ('kill', 'signal', 'checkpoint', 'suspend', 'resume', 'clean', 'check', 'walltime');
 CREATE TYPE request_state AS ENUM ('pending', 'answered', 'withdrawn', 'expired');
 CREATE TYPE prediction_kind AS ENUM ('first', 'told', 'hourly');
 CREATE TYPE job_kind AS ENUM ('PASSIVE', 'INTERACTIVE');
@@ -317,6 +317,7 @@ CREATE TABLE orders (
     attempt integer,
     host text,
     signal integer,
+    walltime interval,
     exterminate boolean NOT NULL DEFAULT false,
     asked_at timestamptz NOT NULL DEFAULT now(),
     begun_at timestamptz,
@@ -331,6 +332,23 @@ CREATE UNIQUE INDEX orders_open_job_idx ON orders (job_id, kind) WHERE done_at I
 CREATE UNIQUE INDEX orders_open_host_idx ON orders (host, kind) WHERE done_at IS NULL AND job_id IS NULL;
 CREATE INDEX orders_open_idx ON orders (order_id) WHERE done_at IS NULL;
 CREATE INDEX orders_job_id_idx ON orders (job_id, kind, asked_at);
+
+-- What running jobs asked for, and got, beyond their walltime.
+CREATE TABLE walltime_changes (
+    job_id bigint PRIMARY KEY REFERENCES jobs ON DELETE CASCADE,
+    pending interval NOT NULL DEFAULT '0' CHECK (pending >= interval '0'),
+    force boolean NOT NULL DEFAULT false,
+    delay_next_jobs boolean NOT NULL DEFAULT false,
+    whole boolean NOT NULL DEFAULT false,
+    asked_by text NOT NULL,
+    asked_at timestamptz NOT NULL DEFAULT now(),
+    expires_at timestamptz,
+    granted interval NOT NULL DEFAULT '0',
+    granted_with_force interval NOT NULL DEFAULT '0',
+    granted_with_delay_next_jobs interval NOT NULL DEFAULT '0',
+    granted_with_whole interval NOT NULL DEFAULT '0'
+);
+CREATE INDEX walltime_changes_pending_idx ON walltime_changes (job_id) WHERE pending > '0';
 
 CREATE TABLE node_sessions (
     host text PRIMARY KEY,

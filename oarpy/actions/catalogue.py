@@ -5,13 +5,21 @@ from __future__ import annotations
 from oarpy.actions import jobs
 from oarpy.actions.prepared import Prepared
 from oarpy.actions.submit import Site, prepare_submit
+from oarpy.actions.walltime import prepare_walltime
 from oarpy.errors import SyntaxRefused
 from oarpy.model.wording import excerpt
-from oarpy.settings import Nodes
+from oarpy.settings import Nodes, WalltimeChange
 
 
 def prepare(
-    verb: str, payload: object, login: str, *, site: Site, nodes: Nodes, request_id: int | None = None
+    verb: str,
+    payload: object,
+    login: str,
+    *,
+    site: Site,
+    nodes: Nodes,
+    walltimes: WalltimeChange,
+    request_id: int | None = None,
 ) -> Prepared:
     """Judge what ``login`` asks.
 
@@ -29,6 +37,8 @@ def prepare(
             return jobs.prepare_resume(payload, login)
         case "checkpoint":
             return jobs.prepare_checkpoint(payload, login, nodes.order_timeout)
+        case "walltime":
+            return prepare_walltime(payload, login, walltimes, nodes.order_timeout)
         case "signal":
             return jobs.prepare_signal(payload, login, nodes.order_timeout)
     raise SyntaxRefused(f"{excerpt(verb)} is nothing that can be asked")

@@ -75,6 +75,7 @@ class OpenOrder:
     attempt: int | None
     host: str | None
     signal: int | None
+    walltime: timedelta | None
     exterminate: bool
     begun: bool
     late: bool
@@ -128,7 +129,7 @@ _COUNT_SUSPENSION = text(
 )
 _OPEN_ORDERS = text(
     """
-    SELECT o.order_id, o.kind, o.job_id, o.attempt, o.host, o.signal, o.exterminate,
+    SELECT o.order_id, o.kind, o.job_id, o.attempt, o.host, o.signal, o.walltime, o.exterminate,
         o.begun_at IS NOT NULL AS begun, o.deadline <= now() AS late, j.state, j.attempt AS current_attempt, j.head,
         j.types, COALESCE(f.cause, 'killed') AS cause
     FROM orders o LEFT JOIN jobs j USING (job_id) LEFT JOIN frag_jobs f USING (job_id)
@@ -145,6 +146,8 @@ _FINISH_ORDERS = text(
     FROM unnest(CAST(:orders AS bigint[]), CAST(:succeeded AS boolean[]), CAST(:results AS text[]))
         AS d(order_id, succeeded, result)
     WHERE o.order_id = d.order_id AND o.done_at IS NULL
+        -- The answer is to an earlier sending when another walltime is to be sent meanwhile.
+        AND (o.kind <> 'walltime' OR o.begun_at IS NOT NULL OR NOT d.succeeded)
     RETURNING o.order_id, o.kind, o.job_id
     """
 )
@@ -339,6 +342,7 @@ def _open_order(row: Any) -> OpenOrder:
         attempt=row.attempt,
         host=row.host,
         signal=row.signal,
+        walltime=row.walltime,
         exterminate=row.exterminate,
         begun=row.begun,
         late=row.late,

@@ -400,6 +400,7 @@ orders = Table(
     Column("attempt", Integer),
     Column("host", Text),
     Column("signal", Integer),
+    Column("walltime", Interval),
     Column("exterminate", Boolean, nullable=False, server_default=text("false")),
     Column("asked_at", Instant, nullable=False, server_default=_now()),
     Column("begun_at", Instant),
@@ -423,6 +424,24 @@ orders = Table(
     ),
     Index("orders_open_idx", "order_id", postgresql_where=text("done_at IS NULL")),
     Index("orders_job_id_idx", "job_id", "kind", "asked_at"),
+)
+
+walltime_changes = Table(
+    "walltime_changes",
+    metadata,
+    Column("job_id", BigInteger, ForeignKey("jobs.job_id", ondelete="CASCADE"), primary_key=True),
+    Column("pending", Interval, nullable=False, server_default=text("'00:00:00'")),
+    Column("force", Boolean, nullable=False, server_default=text("false")),
+    Column("delay_next_jobs", Boolean, nullable=False, server_default=text("false")),
+    Column("whole", Boolean, nullable=False, server_default=text("false")),
+    Column("asked_by", Text, nullable=False),
+    Column("asked_at", Instant, nullable=False, server_default=_now()),
+    Column("expires_at", Instant),
+    Column("granted", Interval, nullable=False, server_default=text("'00:00:00'")),
+    Column("granted_with_force", Interval, nullable=False, server_default=text("'00:00:00'")),
+    Column("granted_with_delay_next_jobs", Interval, nullable=False, server_default=text("'00:00:00'")),
+    Column("granted_with_whole", Interval, nullable=False, server_default=text("'00:00:00'")),
+    Index("walltime_changes_pending_idx", "job_id", postgresql_where=text("pending > '00:00:00'::interval")),
 )
 
 node_sessions = Table(

@@ -11,9 +11,12 @@ class ExitStatus(IntEnum):
     OK = 0
     #: An option is wrong or missing; a job is unknown or belongs to another user.
     REFUSED = 1
-    #: ``oardel``: the id is not a number of a job.
+    #: ``oarwalltime``: the site's rules, or the job's owner, do not allow it.
+    FORBIDDEN = 3
+    #: ``oardel``: the id is not a number of a job.  ``oarwalltime``: no such job, or a mistake in typing.
     BAD_ID = 4
     #: ``oarsub``: no command.  ``oardel -s``, ``oardel -c``: the job does not run.
+    #: ``oarwalltime``: walltimes cannot be changed here.
     NOTHING_TO_DO = 5
     #: ``oarsub``: bad ``--array``.  ``oardel``: the job is being deleted already.
     ARRAY_OR_ALREADY = 6

@@ -12,6 +12,7 @@ verb                                           payload             answer
 =============================================  ==================  ==============================
 submit                                         ``Submission``      ``Submitted`` or ``Refusal``
 delete, hold, resume, checkpoint, signal       ``JobSelection``    ``JobsAnswer`` or ``Refusal``
+walltime                                       ``WalltimeChange``  ``WalltimeAnswer`` or ``Refusal``
 =============================================  ==================  ==============================
 """
 
@@ -182,6 +183,76 @@ class JobSelection(NamedTuple):
         if len(selection.job_ids) + len(selection.array_ids) > MAX_JOBS:
             raise SyntaxRefused(f"more than {MAX_JOBS} jobs were named")
         return selection
+
+
+class WalltimeChange(NamedTuple):
+    """What ``oarwalltime`` asks; ``seconds`` is None when it only wants to know.
+
+    ``relative``: ``seconds``, which may be negative, are added to the walltime; 0
+    withdraws what is pending.  Otherwise they are the new walltime.
+    """
+
+    job_id: JobId
+    seconds: int | None = None
+    relative: bool = False
+    force: bool = False
+    whole: bool = False
+    delay_next_jobs: bool = False
+    timeout_s: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """This as a document that ``from_json`` reads."""
+        return {name: value for name, value in self._asdict().items() if value is not None}
+
+    @classmethod
+    def from_json(cls, document: object) -> WalltimeChange:
+        """The change in ``document``.
+
+        Raises:
+            SyntaxRefused: naming the field that is wrong.
+        """
+        fields = _Fields(document, "change of a walltime")
+        change = cls(
+            job_id=_job_id(fields.take("job_id")),
+            seconds=fields.number("seconds", -MAX_DURATION_S, MAX_DURATION_S),
+            relative=fields.flag("relative"),
+            force=fields.flag("force"),
+            whole=fields.flag("whole"),
+            delay_next_jobs=fields.flag("delay_next_jobs"),
+            timeout_s=fields.number("timeout_s", 1, MAX_DURATION_S),
+        )
+        fields.check_all_taken()
+        if change.seconds is not None and change.seconds <= 0 and not change.relative:
+            raise SyntaxRefused("a walltime of no time at all")
+        return change
+
+
+class WalltimeAnswer(NamedTuple):
+    """A running job's walltime and what may become of it; ``possible_s`` is None without a limit.
+
+    ``message`` tells what was done, empty when nothing was asked for.
+    """
+
+    job_id: JobId
+    message: str
+    walltime_s: int
+    possible_s: int | None
+    granted_s: int
+    pending_s: int
+    granted_with_force_s: int
+    granted_with_delay_s: int
+    granted_with_whole_s: int
+
+    def facts(self) -> dict[str, Any]:
+        """All but the id, as programs read it."""
+        return {name: value for name, value in self._asdict().items() if name != "job_id"}
+
+    def to_json(self) -> dict[str, Any]:
+        return {"ok": True} | self._asdict()
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> WalltimeAnswer:
+        return cls(**{name: document[name] for name in cls._fields})
 
 
 class Refusal(NamedTuple):

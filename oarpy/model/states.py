@@ -104,3 +104,4 @@ class OrderKind(str, Enum):
     RESUME = "resume"
     CLEAN = "clean"
     CHECK = "check"
+    WALLTIME = "walltime"

@@ -202,6 +202,7 @@ class Appendice:
                     request.login,
                     site=site,
                     nodes=self._ctx.settings.nodes,
+                    walltimes=self._ctx.settings.walltime_change,
                     request_id=request.request_id,
                 )
         except RequestRefused as refusal:

@@ -106,6 +106,7 @@ _FAILED = {
     OrderKind.RESUME: "RESUME_ERROR",
     OrderKind.CLEAN: "CPUSET_CLEAN_ERROR",
     OrderKind.CHECK: "FINAUD_ERROR",
+    OrderKind.WALLTIME: "WALLTIME_ERROR",
 }
 _SAID = {
     EndCause.NODE_REBOOTED: "its host was rebooted",
@@ -482,6 +483,8 @@ class Runner:
                 return Order(order.order_id, OrderWord.SUSPEND, attempt)
             case OrderKind.RESUME:
                 return Order(order.order_id, OrderWord.RESUME, attempt)
+            case OrderKind.WALLTIME:
+                return Order(order.order_id, OrderWord.WALLTIME, attempt, walltime=order.walltime)
             case OrderKind.CLEAN if attempt is not None:
                 return Order(order.order_id, OrderWord.KILL, attempt, timedelta(), EndCause.ADMIN)
             case OrderKind.CLEAN | OrderKind.CHECK:

@@ -14,7 +14,7 @@ from logging import getLogger
 from sqlalchemy.exc import DBAPIError
 
 from oarpy.automata.almighty import Event as Outcome
-from oarpy.database import events, housekeeping, kills
+from oarpy.database import events, housekeeping, kills, walltimes
 from oarpy.database.connection import is_absence, retrying
 from oarpy.database.events import Event
 from oarpy.database.wake import Reader, wake
@@ -49,6 +49,7 @@ def _watch_jobs(ctx: Context) -> bool:
         overrun = kills.overrun(conn)
         checkpoints = kills.checkpoint_due(conn, within=settings.nodes.order_timeout)
         events.append(conn, (Event("WALLTIME", job_id, description="its walltime has passed") for job_id in overrun))
+        events.append(conn, (Event("WALLTIME_REQUEST_TIMEOUT", job_id) for job_id in walltimes.expire(conn)))
         events.append(conn, (Event("CHECKPOINT", job_id, description="its end is near") for job_id in checkpoints))
         if checkpoints:
             wake(conn, Reader.RUNNER)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from logging import getLogger
 from typing import NamedTuple
 
@@ -22,13 +23,14 @@ from sqlalchemy.engine import Connection
 
 from oarpy.automata.almighty import Event as Outcome
 from oarpy.automata.job import JobEvent
-from oarpy.database import events, jobs, plans
+from oarpy.database import events, jobs, plans, walltimes
 from oarpy.database.connection import retrying
 from oarpy.database.events import Event
 from oarpy.database.plans import Prediction, Said
 from oarpy.database.snapshot import Reading, SnapshotReader
 from oarpy.database.wake import Reader, wake
 from oarpy.errors import Stale
+from oarpy.model.durations import render_duration
 from oarpy.model.ranges import written_ranges
 from oarpy.model.states import EndCause, JobId
 from oarpy.modules.context import Context
@@ -36,6 +38,7 @@ from oarpy.scheduling.decide import decide
 from oarpy.scheduling.explain import BEYOND_DEPTH, SET_ASIDE, sentence
 from oarpy.scheduling.plan import Doom, Kill, Plan, Postpone, Predict, SetAside, Start, Why
 from oarpy.scheduling.snapshot import Snapshot
+from oarpy.scheduling.walltimes import Longer, LongerWish, prolonged
 
 logger = getLogger(__name__)
 
@@ -74,9 +77,10 @@ class _Changes:
     dooms: list[Doom] = field(default_factory=list)
     set_aside: list[SetAside] = field(default_factory=list)
     predictions: list[Prediction] = field(default_factory=list)
+    longer: Sequence[Longer] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.starts or self.kills or self.dooms or self.set_aside or self.predictions)
+        return bool(self.starts or self.kills or self.dooms or self.set_aside or self.predictions or self.longer)
 
 
 class _Written(NamedTuple):
@@ -119,6 +123,7 @@ class Scheduler:
         begun = time.monotonic()
         with self._ctx.snapshot() as conn:
             reading = self._reader.read(conn, self._ctx.limits())
+            wishes = walltimes.pending(conn)
         snapshot = self._without_those_set_aside(reading.snapshot, begun)
         effort = self._effort(len(snapshot.waiting), begun)
         if effort.complete:
@@ -128,6 +133,9 @@ class Scheduler:
         plan = decide(replace(snapshot, limits=self._ctx.limits(plan_first=effort.plan_first)), reading.platform)
         self._ctx.passes("scheduler: decided")
         changes = self._changes(plan, reading, effort)
+        if wishes and effort.full and len(snapshot.waiting) <= (effort.plan_first or len(snapshot.waiting)):
+            longer = prolonged(snapshot, plan, self._due(wishes), lambda other: decide(other, reading.platform))
+            changes.longer = longer
         written = _Written()
         if changes:
             written = retrying(lambda: self._write(changes, snapshot.topology.version))
@@ -135,13 +143,35 @@ class Scheduler:
         self._remember(changes, written, begun)
         self._put_off(effort, begun)
         self._wait_at_most(_until_next_start(plan, snapshot.now_s))
+        for early in self._not_due(wishes):
+            self._wait_at_most(float(early.left_s))
         if len(written.started) < len(changes.starts):
             self.due_in_s = REFUSED_S
         if time.monotonic() >= self._report_due and changes:
             self._report(plan, written, begun)
         if written.kills:
             return Outcome.JOBS_TO_KILL
-        return Outcome.JOBS_CHANGED if written.doomed else Outcome.NOTHING
+        return Outcome.JOBS_CHANGED if written.doomed or changes.longer else Outcome.NOTHING
+
+    def _due(self, wishes: Sequence[walltimes.Pending]) -> list[LongerWish]:
+        """The wishes for more walltime that may be granted now."""
+        rules = self._ctx.settings.walltime_change
+        step_s = int(rules.increment.total_seconds()) or None
+        waiting = {one.job_id for one in self._not_due(wishes)}
+        return [
+            LongerWish(one.job_id, one.extra_s, None if one.force else step_s, one.whole, one.delays_others)
+            for one in wishes
+            if one.job_id not in waiting
+        ]
+
+    def _not_due(self, wishes: Sequence[walltimes.Pending]) -> list[walltimes.Pending]:
+        """The others, each with the time until it may be."""
+        apply_s = int(self._ctx.settings.walltime_change.apply_time.total_seconds())
+        return [
+            one._replace(left_s=one.left_s - apply_s)
+            for one in wishes
+            if apply_s and not one.force and one.left_s > apply_s
+        ]
 
     def _without_those_set_aside(self, snapshot: Snapshot, begun: float) -> Snapshot:
         self._aside_until = {job_id: until for job_id, until in self._aside_until.items() if until > begun}
@@ -207,15 +237,27 @@ class Scheduler:
             if kills:
                 wake(conn, Reader.ALMIGHTY)
             doomed = _doom(conn, changes.dooms)
+            longer = self._prolong(conn, changes.longer)
             plans.predict(conn, changes.predictions)
             events.append(
                 conn,
                 [
+                    *longer,
                     *(Event("BESTEFFORT_KILL", one.job_id, description=f"for job {one.for_job}") for one in kills),
                     *(Event("SCHEDULER_JOB_SET_ASIDE", one.job_id, description=one.error) for one in changes.set_aside),
                 ],
             )
         return _Written(started, doomed, kills)
+
+    def _prolong(self, conn: Connection, longer: Sequence[Longer]) -> list[Event]:
+        """Give running jobs more walltime; the events that tell of it."""
+        extras = [(one.job_id, timedelta(seconds=one.extra_s)) for one in longer]
+        granted = frozenset(walltimes.grant(conn, extras, "scheduler", self._ctx.settings.nodes.order_timeout))
+        if granted:
+            wake(conn, Reader.RUNNER)
+        return [
+            Event("WALLTIME_GRANTED", one.job_id, description=_told_of(one)) for one in longer if one.job_id in granted
+        ]
 
     def _remember(self, changes: _Changes, written: _Written, begun: float) -> None:
         for prediction in changes.predictions:
@@ -247,6 +289,13 @@ class Scheduler:
                     "slots": plan.slots,
                 },
             )
+
+
+def _told_of(longer: Longer) -> str:
+    more = f"+{render_duration(longer.extra_s)}"
+    if not longer.delayed:
+        return more
+    return f"{more}; {longer.delayed} jobs start later, by {render_duration(longer.delay_s)} at most"
 
 
 def _doom(conn: Connection, dooms: Sequence[Doom]) -> list[JobId]:

@@ -62,11 +62,17 @@ def appendice(database: TestDatabase, settings: Settings | None = None, rules: s
 
 
 def answered(
-    database: TestDatabase, verb: str, payload: Mapping[str, object], *, login: str = "alice", rules: str | None = None
+    database: TestDatabase,
+    verb: str,
+    payload: Mapping[str, object],
+    *,
+    login: str = "alice",
+    rules: str | None = None,
+    settings: Settings | None = None,
 ) -> Any:
     """The answer to a request that somebody asks now."""
     request_id = ask(database, verb, payload, login=login)
-    appendice(database, rules=rules).turn()
+    appendice(database, settings, rules).turn()
     return answer_to(database, request_id)
 
 

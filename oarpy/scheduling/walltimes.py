@@ -1,0 +1,106 @@
+"""How much longer running jobs may run: as long as nobody is made to wait for it.
+
+A job's resources are its own until somebody else is planned on them.  So its
+walltime can grow up to the first planned start of another job there, or, when it
+was allowed to delay those, up to the first reservation, which nothing moves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from oarpy.model.states import JobId
+from oarpy.scheduling.plan import Plan, Predict, Ranges
+from oarpy.scheduling.snapshot import HeldJob, Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class LongerWish:
+    """That a running job gets ``extra_s`` more.
+
+    ``step_s``: no more than this at once (None: no such limit).  ``whole``: all of it or
+    nothing.  ``delays_others``: jobs that are planned behind it may start later for it.
+    """
+
+    job_id: JobId
+    extra_s: int
+    step_s: int | None = None
+    whole: bool = False
+    delays_others: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Longer:
+    """``extra_s`` more for the job, for which ``delayed`` jobs start later, by ``delay_s`` at most."""
+
+    job_id: JobId
+    extra_s: int
+    delayed: int = 0
+    delay_s: int = 0
+
+
+#: A pass over a snapshot that differs from the one that was decided on.
+Again = Callable[[Snapshot], Plan]
+
+
+def prolonged(snapshot: Snapshot, plan: Plan, wishes: Iterable[LongerWish], again: Again) -> list[Longer]:
+    """What each of the ``wishes`` can be granted now, in their order; those that get nothing are left out.
+
+    ``plan`` was decided on ``snapshot``.  ``again`` is called where others are delayed,
+    to tell by how much.
+    """
+    held = {job.job_id: job for job in snapshot.held}
+    besteffort = {job.job_id for job in snapshot.waiting if job.besteffort}
+    starts = [
+        (decision.start_s, decision.resources)
+        for decision in plan.decisions
+        if isinstance(decision, Predict) and decision.job_id not in besteffort
+    ]
+    granted: list[Longer] = []
+    for wish in wishes:
+        job = held.get(wish.job_id)
+        if job is None or job.killing_until_s is not None or job.suspended:
+            continue
+        extra_s = min(wish.extra_s, wish.step_s or wish.extra_s)
+        if not wish.delays_others:
+            extra_s = min(extra_s, _room_s(snapshot, job, starts))
+        if extra_s <= 0 or (wish.whole and extra_s < wish.extra_s):
+            continue
+        granted.append(Longer(job.job_id, extra_s))
+        if wish.delays_others:
+            granted[-1] = _with_cost(snapshot, plan, granted[-1], again)
+    return granted
+
+
+def _room_s(snapshot: Snapshot, job: HeldJob, starts: Sequence[tuple[int, Ranges]]) -> int:
+    """How much longer it can be before anybody else is planned on what it holds."""
+    firsts = [start_s for start_s, resources in starts if start_s >= job.end_s and meet(resources, job.resources)]
+    if not firsts:
+        return 1 << 40
+    return min(firsts) - job.end_s - snapshot.limits.security_s
+
+
+def _with_cost(snapshot: Snapshot, plan: Plan, longer: Longer, again: Again) -> Longer:
+    held = tuple(
+        replace(job, end_s=job.end_s + longer.extra_s) if job.job_id == longer.job_id else job for job in snapshot.held
+    )
+    before = {one.job_id: one.start_s for one in plan.decisions if isinstance(one, Predict)}
+    after = {
+        one.job_id: one.start_s for one in again(replace(snapshot, held=held)).decisions if isinstance(one, Predict)
+    }
+    delays = [after[job_id] - start_s for job_id, start_s in before.items() if after.get(job_id, start_s) > start_s]
+    return replace(longer, delayed=len(delays), delay_s=max(delays, default=0))
+
+
+def meet(one: Ranges, other: Ranges) -> bool:
+    """Whether two ascending sequences of half-open ranges have anything in common."""
+    i = j = 0
+    while i < len(one) and j < len(other):
+        if max(one[i][0], other[j][0]) < min(one[i][1], other[j][1]):
+            return True
+        if one[i][1] <= other[j][1]:
+            i += 1
+        else:
+            j += 1
+    return False

@@ -1,0 +1,84 @@
+"""More walltime for running jobs: as much as nobody else waits for."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oarpy.scheduling.decide import decide
+from oarpy.scheduling.plan import Predict
+from oarpy.scheduling.snapshot import Limits, Snapshot
+from oarpy.scheduling.walltimes import Longer, LongerWish, meet, prolonged
+from tests.unit.clusters import NOW_S, held, hosts, job, snapshot
+
+#: Two hosts of two cores; ids 1 and 2 are the first one's.
+CLUSTER = hosts(2, 2)
+ENDS_S = NOW_S + 1000
+
+
+def granted(case: Snapshot, *wishes: LongerWish) -> list[Longer]:
+    return prolonged(case, decide(case), wishes, decide)
+
+
+def test_a_job_behind_which_nobody_is_planned_gets_all() -> None:
+    case = snapshot(CLUSTER, running=[held(1, (1, 3), ENDS_S)])
+
+    assert granted(case, LongerWish(1, 5000)) == [Longer(1, 5000)]
+
+
+def test_a_job_gets_what_is_free_before_the_next_one_and_the_pause_between() -> None:
+    case = snapshot(
+        CLUSTER,
+        job(9, "host=2"),
+        running=[held(1, (1, 3), ENDS_S), held(2, (3, 5), ENDS_S + 2000)],
+        limits=Limits(grid_s=1, security_s=60),
+    )
+
+    assert granted(case, LongerWish(1, 5000)) == [Longer(1, 2000)]
+    assert granted(case, LongerWish(1, 5000, step_s=300)) == [Longer(1, 300)]
+    assert granted(case, LongerWish(1, 5000, whole=True)) == []
+    assert granted(case, LongerWish(1, 2000, whole=True)) == [Longer(1, 2000)]
+
+
+def test_the_job_in_whose_way_it_is_keeps_its_planned_start() -> None:
+    case = snapshot(CLUSTER, job(9, "host=2"), running=[held(1, (1, 3), ENDS_S), held(2, (3, 5), ENDS_S + 2000)])
+
+    (longer,) = granted(case, LongerWish(1, 5000))
+    later = snapshot(
+        CLUSTER, job(9, "host=2"), running=[held(1, (1, 3), ENDS_S + longer.extra_s), held(2, (3, 5), ENDS_S + 2000)]
+    )
+
+    assert [one.start_s for one in decide(later).decisions if isinstance(one, Predict)] == [ENDS_S + 2000]
+
+
+def test_the_cost_to_others_is_told_where_they_may_be_delayed() -> None:
+    case = snapshot(CLUSTER, job(8, "host=1"), job(9, "host=2"), running=[held(1, (1, 5), ENDS_S)])
+
+    assert granted(case, LongerWish(1, 700)) == []
+    assert granted(case, LongerWish(1, 700, delays_others=True)) == [Longer(1, 700, delayed=2, delay_s=700)]
+
+
+def test_besteffort_jobs_are_nobody_to_wait_for() -> None:
+    case = snapshot(CLUSTER, job(9, "host=2", besteffort=True), running=[held(1, (1, 5), ENDS_S)])
+
+    assert granted(case, LongerWish(1, 700)) == [Longer(1, 700)]
+
+
+def test_jobs_that_do_not_run_or_are_being_killed_get_nothing() -> None:
+    case = snapshot(CLUSTER, running=[held(1, (1, 3), ENDS_S, killing_until_s=NOW_S + 20)])
+
+    assert granted(case, LongerWish(1, 700), LongerWish(77, 700)) == []
+
+
+spans = st.lists(st.integers(0, 40), max_size=8, unique=True).map(sorted)
+
+
+@given(spans, spans)
+def test_ranges_meet_where_their_members_do(one: list[int], other: list[int]) -> None:
+    def ranges(ends: list[int]) -> tuple[tuple[int, int], ...]:
+        return tuple(zip(ends[::2], ends[1::2], strict=False))
+
+    def members(ends: list[int]) -> set[int]:
+        return {i for low, high in ranges(ends) for i in range(low, high)}
+
+    assert meet(ranges(one), ranges(other)) == bool(members(one) & members(other))
