@@ -47,8 +47,9 @@ def oarwalltime(
         oarwalltime 4242 +0
 
     These ask for an hour and a half more, half an hour less, three hours in all,
-    and withdraw what was not granted yet.  Less is granted at once.  More is granted by the scheduler, as far as no other
-    job is planned on the job's resources; what it cannot grant stays pending.
+    and withdraw what was not granted yet.  Less is granted at once.  More is granted
+    by the scheduler, as far as no other job is planned on the job's resources; what
+    it cannot grant stays pending.
 
     \b
     Status: 1 the job does not run, 3 you may not, 4 no such job or a mistake in
