@@ -5,7 +5,7 @@ CREATE TYPE queue_state AS ENUM ('Active', 'notActive');
 CREATE TYPE frag_state AS ENUM ('LEON', 'TIMER_ARMED', 'LEON_EXTERMINATE', 'FRAGGED');
 CREATE TYPE end_cause AS ENUM ('exit', 'signal', 'walltime', 'killed', 'besteffort', 'launch_error', 'node_rebooted',
     'vanished', 'out_of_memory', 'exterminated', 'fenced', 'prologue', 'epilogue', 'dependency', 'never_fits',
-    'expired', 'admin');
+    'expired', 'container', 'admin');
 CREATE TYPE dependency_kind AS ENUM ('after', 'afterok', 'afternotok', 'afterany');
 CREATE TYPE order_kind AS ENUM ('kill', 'signal', 'checkpoint', 'suspend', 'resume', 'clean', 'check', 'walltime');
 CREATE TYPE request_state AS ENUM ('pending', 'answered', 'withdrawn', 'expired');

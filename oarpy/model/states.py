@@ -83,6 +83,7 @@ class EndCause(str, Enum):
     EPILOGUE = "epilogue"
     DEPENDENCY = "dependency"
     NEVER_FITS = "never_fits"
+    CONTAINER = "container"
     EXPIRED = "expired"
     ADMIN = "admin"
 

@@ -9,6 +9,8 @@ Normal jobs are placed in a gantt in which running besteffort jobs do not count:
 what they need of such jobs' resources is freed by kills.  Waiting besteffort jobs
 are placed after all others, in a copy of it in which besteffort jobs do count.
 
+All this holds within each space: the machine, and what each container holds.
+
 Nothing is given away before it is free:
 
 - a job that is being killed holds its resources until its kill deadline, one that
@@ -20,22 +22,24 @@ Nothing is given away before it is free:
 from __future__ import annotations
 
 import traceback
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from functools import partial, reduce
+from functools import reduce
 from operator import or_
 from typing import NamedTuple, TypeAlias
 
-from oarpy.model.states import JobId
+from oarpy.model.sharing_types import MACHINE, is_placed_apart
+from oarpy.model.states import JobId, JobState
 from oarpy.scheduling.bits import Bits
-from oarpy.scheduling.bounds import Bounds
+from oarpy.scheduling.containers import Containers
 from oarpy.scheduling.dates import lapsed, latest_start_s, within_dates
 from oarpy.scheduling.demand import Demand
 from oarpy.scheduling.dependencies import Gate, Period, gate
 from oarpy.scheduling.explain import (
     BEYOND_DEPTH,
     BUSY,
+    CONTAINER_PENDING,
     DEADLINE_MISSED,
     KILLING,
     NOT_USABLE,
@@ -48,9 +52,12 @@ from oarpy.scheduling.explain import (
 )
 from oarpy.scheduling.gantt import NEVER_S, Gantt, Place
 from oarpy.scheduling.order import in_order
-from oarpy.scheduling.plan import Decision, Kill, Plan, Postpone, Predict, SetAside, Start, Why
+from oarpy.scheduling.plan import Decision, Doom, Kill, Plan, Postpone, Predict, SetAside, Start, Why
 from oarpy.scheduling.platform import Platform
+from oarpy.scheduling.resuming import Resuming, resumption
+from oarpy.scheduling.sharing import ALONE, sharing
 from oarpy.scheduling.snapshot import HeldJob, Snapshot, WaitingJob
+from oarpy.scheduling.space import Holding, Scope, Space, View, closing
 from oarpy.scheduling.victims import Victim, spare
 
 
@@ -66,13 +73,6 @@ def decide(snapshot: Snapshot, known: Platform | None = None, *, supposed: Colle
     return Pass(snapshot, known, supposed).plan()
 
 
-class _View(NamedTuple):
-    """A gantt and what was learnt about it, which is true of no other."""
-
-    gantt: Gantt
-    bounds: Bounds
-
-
 class _Choice(NamedTuple):
     """The alternative that ends first, and where."""
 
@@ -85,7 +85,7 @@ class _Choice(NamedTuple):
 
 
 Demands: TypeAlias = Sequence[Demand]
-Placing: TypeAlias = Callable[[WaitingJob, Demands, Gate], Decision]
+Placing: TypeAlias = Callable[[Scope, WaitingJob, Demands, Gate], Decision]
 
 
 class Pass:
@@ -99,67 +99,81 @@ class Pass:
         self._platform = platform
         self._queues = {queue.name: queue for queue in snapshot.queues}
         usable = platform.usable(self._now_s)
-        self._demands = platform.demands(usable)
         self._wakeable = platform.wakeable(self._now_s)
         self._asleep = reduce(or_, self._wakeable.values(), 0)
-        self._normal = _View(Gantt(self._now_s, usable, self._limits.grid_s), Bounds())
-        #: The gantts that must know of each place that is given.
-        self._told: list[_View] = [self._normal]
+        gantt = Gantt(self._now_s, usable, self._limits.grid_s)
+        self._machine = Space(MACHINE, gantt, platform.demands(usable), usable & ~self._asleep)
+        self._containers = Containers(snapshot, platform, self._machine)
         #: When a job that is told to die now is gone.
-        self._gone_s = self._normal.gantt.on_grid(self._now_s + max(self._limits.kill_grace_s, 1))
-        #: Running besteffort jobs that nobody has told to die yet, and all that they hold.
-        self._victims: list[Victim] = []
-        self._preemptible: Bits = 0
+        self._gone_s = gantt.on_grid(self._now_s + max(self._limits.kill_grace_s, 1))
         #: For each job for which others are dying: these, and when they are gone.
         self._dying: dict[JobId, list[JobId]] = {}
         self._dead_s: dict[JobId, int] = {}
+        self._kills: list[Kill] = []
+        self._resumes: list[JobId] = []
         self._hold(snapshot.held)
         self._planned: dict[JobId, Period] = {}
         self._reserved: Counter[str] = Counter()
         #: Requests that were tried for an immediate start in vain, as they will be by other jobs.
         self._not_now: set[int] = set()
-        self._kills: list[Kill] = []
+        #: Inner jobs that come before their container in the order, put behind it.
+        self._behind: defaultdict[JobId, list[tuple[WaitingJob, Placing]]] = defaultdict(list)
         self._decisions: list[Decision] = []
         self._look_again_s: int | None = None
 
     def plan(self) -> Plan:
         order = in_order(self._snapshot, self._dying)
-        if order.promised:
-            strict = self._counting_besteffort()
-            self._told = [self._normal, strict]
-            for job in order.promised:
-                self._add(job, partial(self._place_promised, strict))
-        self._told = [self._normal]
+        for job in order.promised:
+            self._add(job, self._place_promised)
+        for space in self._containers.spaces:
+            space.forget_strict()
         for job in order.normal:
             self._add(job, self._place_normal)
-        if order.besteffort:
-            strict = self._counting_besteffort()
-            self._told = [strict]
-            for job in order.besteffort:
-                self._add(job, partial(self._place_besteffort, strict))
-        decisions, kills = tuple(self._decisions), tuple(self._kills)
-        return Plan(decisions, kills, len(decisions), len(self._normal.gantt), self._look_again_s)
+        self._count_besteffort()
+        for job in order.besteffort:
+            self._add(job, self._place_besteffort)
+        # What is left waits for one another.
+        for container, inner in self._behind.items():
+            self._decisions += [
+                Postpone(job.job_id, Why(CONTAINER_PENDING, {"container": container})) for job, _ in inner
+            ]
+        decisions, kills, resumes = tuple(self._decisions), tuple(self._kills), tuple(self._resumes)
+        return Plan(decisions, kills, len(decisions), len(self._machine.gantt), self._look_again_s, resumes)
 
     def _hold(self, held: Sequence[HeldJob]) -> None:
-        gantt = self._normal.gantt
-        ends = [(gantt.after_now(), self._asleep)] if self._asleep else []
+        gantt = self._machine.gantt
+        holdings: defaultdict[Space, list[Holding]] = defaultdict(list)
+        if self._asleep:
+            holdings[self._machine].append(Holding(gantt.after_now(), self._asleep))
+        resuming: list[tuple[Space, Resuming]] = []
         for job in held:
-            if job.suspended:
+            space = self._containers.holding(job)
+            if space is None:
                 continue
             bits = self._platform.bits(job.resources)
             end_s = gantt.on_grid(self._end_s(job))
+            shared = sharing(job.types, job.user, job.name, besteffort=job.besteffort) if job.types else ALONE
+            if job.suspended:
+                lent = bits & self._platform.of_types(self._limits.lent_types)
+                bits &= ~lent
+                if job.state is JobState.RESUMING:
+                    resuming.append((space, Resuming(job.job_id, lent, end_s - self._now_s, shared)))
             if job.besteffort and job.killing_until_s is None:
                 lived_s = self._now_s - job.started_s if job.started_s is not None else 0
-                self._victims.append(Victim(job.job_id, bits, lived_s * bits.bit_count(), end_s))
-                self._preemptible |= bits
+                space.add_victim(Victim(job.job_id, bits, lived_s * bits.bit_count(), end_s, sharing=shared))
             else:
-                ends.append((end_s, bits))
+                holdings[space].append(Holding(end_s, bits, shared))
             if job.killing_until_s is not None and job.killed_for is not None:
                 self._dying.setdefault(job.killed_for, []).append(job.job_id)
                 self._dead_s[job.killed_for] = max(end_s, self._dead_s.get(job.killed_for, 0))
-        gantt.hold(ends)
+        for space, held_there in holdings.items():
+            space.hold(held_there)
         for upto_s, bits in self._wakeable.items():
-            gantt.occupy(upto_s // self._limits.grid_s * self._limits.grid_s, NEVER_S, bits)
+            closing(gantt, upto_s, bits)
+        for space, suspended in resuming:
+            resumes, kills = resumption(space, suspended, self._gone_s)
+            self._kills += kills
+            self._resumes += [suspended.job_id] if resumes else []
 
     def _end_s(self, job: HeldJob) -> int:
         """When its resources are expected to be free: later than now, whatever the tables say."""
@@ -168,17 +182,22 @@ class Pass:
             end_s = min(end_s, job.killing_until_s)
         return end_s if end_s > self._now_s else self._now_s + max(self._limits.security_s, 1)
 
-    def _counting_besteffort(self) -> _View:
-        gantt = self._normal.gantt.copy()
-        gantt.hold((victim.end_s, victim.bits) for victim in self._victims)
-        return _View(gantt, Bounds())
+    def _count_besteffort(self) -> None:
+        """Only besteffort jobs are left, which no other job need know of."""
 
     def _add(self, job: WaitingJob, placing: Placing) -> None:
+        container = self._containers.awaited(job)
+        if container is not None:
+            self._behind[container].append((job, placing))
+            return
         try:
             decision = self._decide(job, placing)
         except Exception:
             decision = SetAside(job.job_id, traceback.format_exc())
         self._decisions.append(decision)
+        self._containers.decided(job)
+        for inner, its_placing in self._behind.pop(job.job_id, ()):
+            self._add(inner, its_placing)
 
     def _decide(self, job: WaitingJob, placing: Placing) -> Decision:
         if job.expires_s is not None or job.deadline_s is not None:
@@ -196,12 +215,35 @@ class Pass:
             return passed
         if job.expires_s is not None or job.deadline_s is not None:
             passed = within_dates(job, passed)
-        prepared = self._demands.shared(job.request_id, job.request)
-        if prepared.refusal is not None:
-            lasting = self._platform.demands(self._platform.lasting).shared(job.request_id, job.request)
-            out_of_service = Why(NOT_USABLE, {"reason": sentence(prepared.refusal)})
-            return Postpone(job.job_id, lasting.refusal or out_of_service)
-        return placing(job, prepared.demands, passed)
+        spaces = self._containers.of(job)
+        if isinstance(spaces, Postpone | Doom):
+            return spaces
+        shared = sharing(job.types, job.user, job.name, besteffort=job.besteffort) if job.types else ALONE
+        fitting = []
+        for space in spaces:
+            prepared = space.demands.shared(job.request_id, job.request)
+            if prepared.refusal is None:
+                fitting.append((Scope(space, shared), prepared.demands))
+        if not fitting:
+            return self._unfit(job, spaces[0])
+        scope, demands = fitting[0] if len(fitting) == 1 else self._soonest(fitting, passed)
+        return placing(scope, job, demands, passed)
+
+    def _unfit(self, job: WaitingJob, space: Space) -> Postpone | Doom:
+        """What is said of a job that does not fit even where nothing is occupied."""
+        said = self._containers.too_small(job, space)
+        if said is not None:
+            return said
+        refusal = space.demands.shared(job.request_id, job.request).refusal
+        lasting = self._platform.demands(self._platform.lasting).shared(job.request_id, job.request).refusal
+        out_of_service = Why(NOT_USABLE, {"reason": sentence(refusal) if refusal is not None else ""})
+        return Postpone(job.job_id, out_of_service if space.number != MACHINE or lasting is None else lasting)
+
+    def _soonest(self, fitting: Sequence[tuple[Scope, Demands]], passed: Gate) -> tuple[Scope, Demands]:
+        """Of several containers of one name the one in which the job ends first."""
+        found = [(self._search(scope.normal, demands, passed), (scope, demands)) for scope, demands in fitting]
+        ends = [(choice.end_s, i) for i, (choice, _) in enumerate(found) if choice is not None]
+        return found[min(ends)[1] if ends else 0][1]
 
     def _look_again(self, at_s: int) -> None:
         if self._look_again_s is None or at_s < self._look_again_s:
@@ -211,7 +253,11 @@ class Pass:
         """Whether that is known without a search.  In a crowd it is of most jobs."""
         if job.dependencies or job.job_id in self._dying:
             return False
-        return job.request_id in self._not_now or not self._told[0].gantt.free_now
+        if job.request_id in self._not_now:
+            return True
+        # In a container, and in what others share, there may be room where the machine has none.
+        view = self._machine.strict if job.besteffort else self._machine.normal
+        return not view.gantt.free_now and not is_placed_apart(job.types)
 
     def _is_beyond_depth(self, job: WaitingJob) -> bool:
         """Whether the job is behind those that get a reservation: it starts now or has no place."""
@@ -224,57 +270,58 @@ class Pass:
         limits = self._queues[job.queue].depth, self._limits.plan_first
         return Postpone(job.job_id, Why(BEYOND_DEPTH, {"planned": min(n for n in limits if n is not None)}))
 
-    def _place_promised(self, strict: _View, job: WaitingJob, demands: Demands, passed: Gate) -> Decision:
+    def _place_promised(self, scope: Scope, job: WaitingJob, demands: Demands, passed: Gate) -> Decision:
         """Where it fits without further kills when those who die for it are gone, else with as few as possible."""
         dead_s = self._dead_s[job.job_id]
         in_time = replace(passed, latest_s=min(dead_s, passed.latest_s))
-        choice = self._search(strict, demands, in_time)
+        choice = self._search(scope.strict, demands, in_time)
         if choice is not None:
-            return self._settle(job, choice, Why(KILLING, _killed(self._dying[job.job_id])))
-        choice = self._search(self._normal, demands, replace(in_time, earliest_s=max(dead_s, passed.earliest_s)))
+            return self._settle(scope, job, choice, Why(KILLING, _killed(self._dying[job.job_id])))
+        choice = self._search(scope.normal, demands, replace(in_time, earliest_s=max(dead_s, passed.earliest_s)))
         if choice is not None:
-            return self._kill_for(job, choice)
-        return self._place_normal(job, demands, passed)
+            return self._kill_for(scope, job, choice)
+        return self._place_normal(scope, job, demands, passed)
 
-    def _place_normal(self, job: WaitingJob, demands: Demands, passed: Gate) -> Decision:
+    def _place_normal(self, scope: Scope, job: WaitingJob, demands: Demands, passed: Gate) -> Decision:
         within = self._within_depth(job, passed)
-        choice = self._search(self._normal, demands, within)
+        choice = self._search(scope.normal, demands, within)
         if choice is None:
-            return self._without_place(job, demands, passed)
-        if choice.place.start_s > self._gone_s or not choice.place.taken & self._preemptible:
-            return self._settle(job, choice, self._why(choice, passed))
+            return self._without_place(scope, job, demands, passed)
+        if choice.place.start_s > self._gone_s or not choice.place.taken & scope.space.preemptible:
+            return self._settle(scope, job, choice, self._why(scope, choice, passed))
         # Besteffort jobs hold some of it.  Perhaps other resources will do.
-        taken = choice.demand.take(self._room(choice) & ~self._held_by_besteffort(choice.place.start_s))
+        besteffort = scope.space.held_by_besteffort(choice.place.start_s)
+        taken = choice.demand.take(self._room(scope, choice) & ~besteffort)
         if taken is not None:
             untouched = choice._replace(place=choice.place._replace(taken=taken))
-            return self._settle(job, untouched, self._why(untouched, passed))
+            return self._settle(scope, job, untouched, self._why(scope, untouched, passed))
         latest_s = passed.latest_s if within is passed else self._gone_s
         later = replace(passed, earliest_s=max(self._gone_s, passed.earliest_s), latest_s=latest_s)
-        choice = self._search(self._normal, demands, later)
+        choice = self._search(scope.normal, demands, later)
         if choice is None:
-            return self._without_place(job, demands, passed)
+            return self._without_place(scope, job, demands, passed)
         if choice.place.start_s > self._gone_s:
-            return self._settle(job, choice, self._why(choice, passed))
-        return self._kill_for(job, choice)
+            return self._settle(scope, job, choice, self._why(scope, choice, passed))
+        return self._kill_for(scope, job, choice)
 
-    def _place_besteffort(self, strict: _View, job: WaitingJob, demands: Demands, passed: Gate) -> Decision:
-        choice = self._search(strict, demands, self._within_depth(job, passed), self._limits.besteffort_s)
+    def _place_besteffort(self, scope: Scope, job: WaitingJob, demands: Demands, passed: Gate) -> Decision:
+        choice = self._search(scope.strict, demands, self._within_depth(job, passed), self._limits.besteffort_s)
         if choice is None:
-            return self._without_place(job, demands, passed)
-        return self._settle(job, choice, self._why(choice, passed))
+            return self._without_place(scope, job, demands, passed)
+        return self._settle(scope, job, choice, self._why(scope, choice, passed))
 
     def _within_depth(self, job: WaitingJob, passed: Gate) -> Gate:
         """The gate for a job that may be beyond those that get a reservation: it starts now or not at all."""
         return replace(passed, latest_s=self._now_s) if self._is_beyond_depth(job) else passed
 
-    def _search(self, view: _View, demands: Demands, passed: Gate, at_most_s: int = NEVER_S) -> _Choice | None:
+    def _search(self, view: View, demands: Demands, passed: Gate, at_most_s: int = NEVER_S) -> _Choice | None:
         """The place of the alternative that ends first, the first such one; free for ``at_most_s`` at most."""
         best: _Choice | None = None
         for demand in demands:
             latest_s = min(passed.latest_s, passed.ends_by_s - demand.walltime_s)
             if best is not None:
                 latest_s = min(latest_s, best.end_s - demand.walltime_s - 1)
-            place = _earliest(view, demand, min(self._length_s(demand), at_most_s), passed.earliest_s, latest_s)
+            place = view.earliest(demand, min(self._length_s(demand), at_most_s), passed.earliest_s, latest_s)
             if place is not None:
                 best = _Choice(demand, place)
         return best
@@ -282,84 +329,72 @@ class Pass:
     def _length_s(self, demand: Demand) -> int:
         return demand.walltime_s + self._limits.security_s
 
-    def _room(self, choice: _Choice) -> Bits:
+    def _room(self, scope: Scope, choice: _Choice) -> Bits:
         """All that the chosen alternative may use at its place, running besteffort jobs not counted."""
-        return self._normal.gantt.room(choice.place.start_s, self._length_s(choice.demand)) & choice.demand.mask
+        return scope.normal.room(choice.place.start_s, self._length_s(choice.demand)) & choice.demand.mask
 
-    def _held_by_besteffort(self, at_s: int) -> Bits:
-        return reduce(or_, (victim.bits for victim in self._victims if victim.end_s > at_s), 0)
-
-    def _settle(self, job: WaitingJob, choice: _Choice, why: Why) -> Start | Predict:
+    def _settle(self, scope: Scope, job: WaitingJob, choice: _Choice, why: Why) -> Start | Predict:
         demand, (start_s, taken) = choice
         end_s = start_s + self._length_s(demand)
         resources = self._platform.ranges(taken)
         if job.job_id not in self._supposed:
-            for view in self._told:
-                view.gantt.occupy(start_s, end_s, taken)
+            scope.space.occupy(start_s, end_s, taken, scope.sharing, strictly=job.besteffort)
+            self._containers.open(job, start_s, demand.walltime_s, taken)
             self._planned[job.job_id] = Period(start_s, end_s)
             self._reserved[job.queue] += start_s > self._now_s
         if start_s == self._now_s:
-            return Start(job.job_id, demand.index, demand.walltime_s, resources)
+            return Start(job.job_id, demand.index, demand.walltime_s, resources, scope.space.number, scope.sharing)
         return Predict(job.job_id, demand.index, start_s, demand.walltime_s, resources, why)
 
-    def _kill_for(self, job: WaitingJob, choice: _Choice) -> Start | Predict:
+    def _kill_for(self, scope: Scope, job: WaitingJob, choice: _Choice) -> Start | Predict:
         """Let besteffort jobs die that hold what the job needs when they can be gone."""
-        alive = [victim for victim in self._victims if victim.end_s > choice.place.start_s]
-        taken, going = spare(choice.demand, self._room(choice), alive)
+        alive = [victim for victim in scope.space.victims if victim.end_s > choice.place.start_s]
+        taken, going = spare(choice.demand, self._room(scope, choice), alive)
         for victim in going:
             if not victim.chosen and job.job_id not in self._supposed:
                 victim.chosen = True
                 self._kills.append(Kill(victim.job_id, job.job_id))
         dying = self._dying.get(job.job_id, []) + [victim.job_id for victim in going]
         settled = choice._replace(place=choice.place._replace(taken=taken))
-        return self._settle(job, settled, Why(KILLING, _killed(dying)) if dying else self._busy(choice))
+        why = Why(KILLING, _killed(dying)) if dying else self._busy(scope, choice)
+        return self._settle(scope, job, settled, why)
 
-    def _why(self, choice: _Choice, passed: Gate) -> Why:
+    def _why(self, scope: Scope, choice: _Choice, passed: Gate) -> Why:
         start_s = choice.place.start_s
-        gantt = self._normal.gantt
+        gantt = scope.space.gantt
+        not_yet = self._containers.not_yet(scope.space, start_s)
+        if not_yet is not None:
+            return not_yet
         if passed.why is not None and start_s <= gantt.on_grid(passed.earliest_s):
             return passed.why
         asleep = choice.place.taken & self._asleep
         if asleep and start_s == gantt.after_now():
             return Why(WAKING, {"asleep": asleep.bit_count()})
-        return self._busy(choice)
+        return self._busy(scope, choice)
 
-    def _busy(self, choice: _Choice) -> Why:
+    def _busy(self, scope: Scope, choice: _Choice) -> Why:
         mask = choice.demand.mask
         numbers: dict[str, object] = {
-            "free": (self._normal.gantt.free_now & mask).bit_count(),
+            "free": (scope.space.gantt.free_now & mask).bit_count(),
             "matching": mask.bit_count(),
             "ahead": self._reserved.total(),
         }
         return Why(BUSY, numbers)
 
-    def _without_place(self, job: WaitingJob, demands: Demands, passed: Gate) -> Postpone:
+    def _without_place(self, scope: Scope, job: WaitingJob, demands: Demands, passed: Gate) -> Postpone | Doom:
         if self._is_beyond_depth(job):
             if passed.earliest_s <= self._now_s:
                 self._not_now.add(job.request_id)
             return self._beyond_depth(job)
         if passed.ends_by_s < NEVER_S:
             return Postpone(job.job_id, Why(DEADLINE_MISSED, {"deadline_s": passed.ends_by_s}))
+        too_late = self._containers.too_late(job, scope.space, demands)
+        if too_late is not None:
+            return too_late
         if passed.latest_s < NEVER_S:
             return Postpone(job.job_id, Why(WINDOW_MISSED, {"latest_s": passed.latest_s}))
         shortest_s = min(self._length_s(demand) for demand in demands)
         return Postpone(job.job_id, Why(TOO_LONG, {"length_s": shortest_s}))
-
-
-def _earliest(view: _View, demand: Demand, length_s: int, after_s: int, latest_s: int) -> Place | None:
-    """The first place of one alternative, with what earlier searches in this view have taught."""
-    gantt, bounds = view
-    start_s = bounds.lower(demand, length_s, gantt.now_s)
-    if max(start_s, after_s) > latest_s:
-        return None
-    constrained = after_s > start_s
-    if constrained:
-        start_s = gantt.boundary(after_s)
-    place = gantt.earliest(demand, length_s, start_s, latest_s)
-    found_s = place.start_s if place is not None else latest_s + 1
-    if not constrained and found_s > start_s:
-        bounds.learn(demand, length_s, found_s)
-    return place
 
 
 def _killed(victims: Sequence[JobId]) -> dict[str, object]:

@@ -17,6 +17,7 @@ WAKING = "WAKING"
 KILLING = "KILLING"
 NOT_BEFORE = "NOT_BEFORE"
 AFTER_JOB = "AFTER_JOB"
+CONTAINER_PLANNED = "CONTAINER_PLANNED"
 
 # Something else must change first.
 REQUIRED_PENDING = "REQUIRED_PENDING"
@@ -32,6 +33,9 @@ NEEDS_MORE = "NEEDS_MORE"
 NOTHING_BESIDE = "NOTHING_BESIDE"
 EXCLUDE_EACH_OTHER = "EXCLUDE_EACH_OTHER"
 NOT_USABLE = "NOT_USABLE"
+CONTAINER_PENDING = "CONTAINER_PENDING"
+CONTAINER_MISSING = "CONTAINER_MISSING"
+CONTAINER_ENDS = "CONTAINER_ENDS"
 SET_ASIDE = "SET_ASIDE"
 
 # It can never start.
@@ -42,6 +46,9 @@ REQUIRED_UNKNOWN = "REQUIRED_UNKNOWN"
 WINDOW_PASSED = "WINDOW_PASSED"
 EXPIRED = "EXPIRED"
 DEADLINE_PASSED = "DEADLINE_PASSED"
+CONTAINER_GONE = "CONTAINER_GONE"
+CONTAINER_TOO_SHORT = "CONTAINER_TOO_SHORT"
+CONTAINER_TOO_SMALL = "CONTAINER_TOO_SMALL"
 
 _SENTENCES: Mapping[str, str] = {
     BUSY: "{free} of the {matching} resources that it may use are free now; waiting jobs before it: {ahead}",
@@ -49,6 +56,7 @@ _SENTENCES: Mapping[str, str] = {
     KILLING: "its resources are being freed of best-effort jobs ({victims} of them, job {first} first)",
     NOT_BEFORE: "it must not start before {not_before_s}",
     AFTER_JOB: "it waits for job {required}, expected to be ready for it at {expected_s}",
+    CONTAINER_PLANNED: "its container, job {container}, is expected to start at {expected_s}",
     REQUIRED_PENDING: "it waits for job {required}, of which no start is planned (it is {state})",
     WINDOW_MISSED: "it must start by {latest_s} and nothing suitable is free before",
     DEADLINE_MISSED: "it must end by {deadline_s} and nothing suitable is free early enough",
@@ -65,11 +73,17 @@ _SENTENCES: Mapping[str, str] = {
     NOTHING_BESIDE: "no resource of type {type} belongs to a {property}",
     EXCLUDE_EACH_OTHER: "its {groups} groups fit one by one into {total} resources, but not together",
     NOT_USABLE: "too many resources are out of service: {reason}",
+    CONTAINER_PENDING: "no start is planned of its container, job {container}",
+    CONTAINER_MISSING: "no container called {name} is running or waiting",
+    CONTAINER_ENDS: "its container, job {container}, has no room for {length_s} seconds before it ends at {end_s}",
     SET_ASIDE: "deciding on it failed, which is a fault of the server; it is tried again every {every_s} seconds",
     REQUIRED_FAILED: "job {required}, which had to succeed, did not",
     REQUIRED_SUCCEEDED: "job {required}, which had to fail, succeeded",
     REQUIRED_NEVER_STARTED: "job {required}, which had to start, ended without having started",
     REQUIRED_UNKNOWN: "how job {required} ended is no longer known",
+    CONTAINER_GONE: "job {container}, which was to be its container, is over or is none",
+    CONTAINER_TOO_SHORT: "it needs {length_s} seconds, and its container, job {container}, ends at {end_s}",
+    CONTAINER_TOO_SMALL: "it does not fit into its container, job {container}: {reason}",
     WINDOW_PASSED: "it had to start by {latest_s} to follow job {required} in time",
     EXPIRED: "it had not started by {expires_s}, when it was to be given up",
     DEADLINE_PASSED: "it can no longer end by {deadline_s}, as it had to",

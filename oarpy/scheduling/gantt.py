@@ -3,16 +3,19 @@
 Time is cut into slots; in each slot a set of resources is free: its row.  Sets are
 integers and never change, so slots share them and a copy copies lists.  For demands
 that take whole blocks there are rows of free blocks besides, of each grain asked for.
+
+What is not free and may yet be had by some stands in rows of its own, one for each
+pool (see ``oarpy.scheduling.sharing``).
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from functools import reduce
 from heapq import heappop, heappush
 from itertools import accumulate
-from operator import and_, itemgetter
+from operator import and_, itemgetter, or_
 from typing import NamedTuple
 
 from oarpy.scheduling.bits import Bits
@@ -44,6 +47,7 @@ class Gantt:
         self._starts = [now_s]
         self._free = [free]
         self._whole: dict[Grain, list[Bits]] = {}
+        self._pools: dict[str, list[Bits]] = {}
 
     def __len__(self) -> int:
         return len(self._starts)
@@ -63,11 +67,16 @@ class Gantt:
         twin._starts = self._starts[:]
         twin._free = self._free[:]
         twin._whole = {grain: rows[:] for grain, rows in self._whole.items()}
+        twin._pools = {pool: rows[:] for pool, rows in self._pools.items()}
         return twin
 
     def on_grid(self, instant_s: int) -> int:
         """The first instant of the grid that is not before this one."""
         return -(-instant_s // self._grid_s) * self._grid_s
+
+    def on_grid_before(self, instant_s: int) -> int:
+        """The last instant of the grid that is not after this one."""
+        return instant_s // self._grid_s * self._grid_s
 
     def after_now(self) -> int:
         """The first instant of the grid that is later than now."""
@@ -80,22 +89,38 @@ class Gantt:
         would be quadratic.
         """
         self._whole.clear()
-        waiting = sorted(ends)
-        for end_s in dict(waiting):
-            self._boundary(end_s)
-        held = 0
-        for i in reversed(range(len(self._starts))):
-            while waiting and waiting[-1][0] > self._starts[i]:
-                held |= waiting.pop()[1]
+        for i, held in self._until(ends):
             self._free[i] &= ~held
 
-    def occupy(self, start_s: int, end_s: int, taken: Bits) -> None:
-        """Take resources for ``[start_s, end_s)``, rounded up to the grid where they are later than now."""
+    def lend(self, pool: str, ends: Iterable[tuple[int, Bits]]) -> None:
+        """Let what is held from now to its ends be had by those who know the pool."""
+        for i, held in self._until(ends):
+            self._pool(pool)[i] |= held
+
+    def withdraw(self, pool: str, ends: Iterable[tuple[int, Bits]]) -> None:
+        """Take what is held from now to its ends out of the pool."""
+        if pool in self._pools:
+            for i, held in self._until(ends):
+                self._pools[pool][i] &= ~held
+
+    def occupy(
+        self, start_s: int, end_s: int, taken: Bits, *, joins: str | None = None, leaves: Iterable[str] = ()
+    ) -> None:
+        """Take resources for ``[start_s, end_s)``, rounded up to the grid where they are later than now.
+
+        They are put into the pool that ``joins`` names, and out of those that they are to leave.
+        """
         first = self._boundary(start_s)
         stop = self._boundary(end_s) if end_s < NEVER_S else len(self._starts)
         _take_from(self._free, first, stop, taken)
         for grain, rows in self._whole.items():
             _take_from(rows, first, stop, grain.touched(taken))
+        for pool in leaves:
+            if pool in self._pools:
+                _take_from(self._pools[pool], first, stop, taken)
+        if joins is not None:
+            rows = self._pool(joins)
+            rows[first:stop] = [shared | taken for shared in rows[first:stop]]
 
     def occupy_all(self, periods: Sequence[tuple[int, int, Bits]]) -> None:
         """Take resources for many ``(start_s, end_s, taken)`` as `occupy` would one by one, in one sweep."""
@@ -118,24 +143,29 @@ class Gantt:
             changes[begin_s] = changes.get(begin_s, 0) ^ taken
             changes[end_s] = changes.get(end_s, 0) ^ taken
         self._whole.clear()
-        known = dict(zip(self._starts, self._free, strict=True))
+        before, known = self._starts, dict(zip(self._starts, self._free, strict=True))
         free, taken_now = 0, 0
         self._starts, self._free = sorted({*known, *changes}), []
         for start_s in self._starts:
             free = known.get(start_s, free)
             taken_now ^= changes.get(start_s, 0)
             self._free.append(free & ~taken_now)
+        for pool, rows in self._pools.items():
+            self._pools[pool] = [rows[bisect_right(before, start_s) - 1] for start_s in self._starts]
         for start_s, end_s, taken in again:
             self.occupy(start_s, end_s, taken)
 
-    def earliest(self, demand: Demand, length_s: int, after_s: int, latest_s: int = NEVER_S) -> Place | None:
+    def earliest(
+        self, demand: Demand, length_s: int, after_s: int, latest_s: int = NEVER_S, pools: Iterable[str] = ()
+    ) -> Place | None:
         """The first place for ``length_s`` that starts within ``[after_s, latest_s]``.
 
         A job starts where a slot starts: later in a slot it would only lose room on
-        its right.
+        its right.  It may take what is free, and what is in the ``pools``.
         """
-        wanted = demand.coarse or demand
-        rows = self._rows(wanted.grain)
+        sharing = any(pool in self._pools for pool in pools)
+        wanted = demand if sharing or demand.coarse is None else demand.coarse
+        rows = self._joined(pools) if sharing else self._rows(wanted.grain)
         first = bisect_left(self._starts, after_s)
         while True:
             window = self._window(wanted, rows, length_s, first, latest_s)
@@ -147,10 +177,26 @@ class Gantt:
                 return Place(self._starts[first], taken if wanted.grain is None else wanted.grain.resources(taken))
             first += 1
 
-    def room(self, start_s: int, length_s: int) -> Bits:
-        """What is free for ``length_s`` from the start of a slot on."""
+    def earliest_of(self, wanted: Bits, length_s: int, pools: Iterable[str] = ()) -> int | None:
+        """The first instant from which all these resources may be had for ``length_s``.
+
+        Those that may never be had are not waited for.
+        """
+        rows = self._joined(pools)
+        wanted &= reduce(or_, rows)
+        start_s: int | None = self._starts[0]
+        for i, free in enumerate(rows):
+            if start_s is not None and self._starts[i] >= start_s + length_s:
+                break
+            if wanted & ~free:
+                start_s = self._starts[i + 1] if i + 1 < len(rows) else None
+        return start_s
+
+    def room(self, start_s: int, length_s: int, pools: Iterable[str] = ()) -> Bits:
+        """What is free, or in the ``pools``, for ``length_s`` from the start of a slot on."""
         first = bisect_left(self._starts, start_s)
-        return reduce(and_, self._free[first : bisect_left(self._starts, start_s + length_s, first + 1)])
+        window = slice(first, bisect_left(self._starts, start_s + length_s, first + 1))
+        return reduce(and_, self._joined(pools, window))
 
     def boundary(self, instant_s: int) -> int:
         """Let a slot start at the first instant of the grid not before this one; return that instant."""
@@ -164,9 +210,32 @@ class Gantt:
         i = bisect_left(self._starts, instant_s)
         if i == len(self._starts) or self._starts[i] != instant_s:
             self._starts.insert(i, instant_s)
-            for rows in (self._free, *self._whole.values()):
+            for rows in (self._free, *self._whole.values(), *self._pools.values()):
                 rows.insert(i, rows[i - 1])
         return i
+
+    def _until(self, ends: Iterable[tuple[int, Bits]]) -> Iterator[tuple[int, Bits]]:
+        """For each slot, from the last one in which anything is, what is held in it until its end."""
+        waiting = sorted(ends)
+        for end_s in dict(waiting):
+            self._boundary(end_s)
+        held = 0
+        for i in reversed(range(len(self._starts))):
+            while waiting and waiting[-1][0] > self._starts[i]:
+                held |= waiting.pop()[1]
+            if held:
+                yield i, held
+
+    def _pool(self, name: str) -> list[Bits]:
+        return self._pools.setdefault(name, [0] * len(self._starts))
+
+    def _joined(self, pools: Iterable[str], window: slice = slice(None)) -> list[Bits]:
+        """In each slot what is free or in one of the pools."""
+        rows = self._free[window]
+        for pool in pools:
+            if pool in self._pools:
+                rows = list(map(or_, rows, self._pools[pool][window]))
+        return rows
 
     def _rows(self, grain: Grain | None) -> list[Bits]:
         if grain is None:

@@ -17,11 +17,13 @@ from operator import or_
 from typing import NamedTuple
 
 from oarpy.model.request import Alternative, Level, ResourceRequest
+from oarpy.model.sharing_types import container_name, is_placed_apart
 from oarpy.model.states import JobId
 from oarpy.scheduling.bits import Bits
 from oarpy.scheduling.decide import Pass, Placing
 from oarpy.scheduling.demand import GroupDemand
 from oarpy.scheduling.dependencies import Period
+from oarpy.scheduling.gantt import Gantt
 from oarpy.scheduling.matching import PropertyUnknown
 from oarpy.scheduling.plan import Decision, Predict, Ranges, SetAside, Start, Why
 from oarpy.scheduling.platform import Platform
@@ -167,6 +169,7 @@ class _Inquiry(Pass):
         self._places = told
         self._go_on = go_on
         self._complete = True
+        self._strictly = False
         self._before = 0
         self._unplanned = 0
         self._users = {job.job_id: job.user for job in snapshot.waiting}
@@ -177,22 +180,28 @@ class _Inquiry(Pass):
         self._probes = 0
 
     def _add(self, job: WaitingJob, placing: Placing) -> None:
-        if job.job_id == self._asked:
+        if job.job_id == self._asked and self._containers.awaited(job) is None:
             self._place_those_before()
             raise _Reached(job, placing)
         self._before += 1
-        if job.job_id in self._dying and not job.besteffort:
+        if container_name(job.types) is not None:
+            # Jobs that wait for it come next.
+            self._place_those_before()
+            super()._add(job, placing)
+        elif job.job_id in self._dying and not job.besteffort:
             # It is placed in two gantts at once, those behind it in one.
             super()._add(job, placing)
         elif not self._place_as_told(job):
             self._untold.append((job, placing))
 
-    def _counting_besteffort(self):  # type: ignore[no-untyped-def]
+    def _count_besteffort(self) -> None:
         self._place_those_before()
-        return super()._counting_besteffort()
+        self._strictly = True
 
     def _place_as_told(self, job: WaitingJob) -> bool:
         told = self._places.get(job.job_id)
+        if is_placed_apart(job.types):
+            return False
         if told is None or told.start_s <= self._now_s or told.alternative >= len(job.request.alternatives):
             return False
         end_s = told.start_s + job.request.alternatives[told.alternative].walltime_s + self._limits.security_s
@@ -204,8 +213,7 @@ class _Inquiry(Pass):
         return True
 
     def _place_those_before(self) -> None:
-        for view in self._told:
-            view.gantt.occupy_all(self._late)
+        self._gantt.occupy_all(self._late)
         self._late = []
         for job, placing in self._untold:
             if len(self._decisions) < MOST_SEARCHED and self._has_time():
@@ -213,6 +221,11 @@ class _Inquiry(Pass):
             else:
                 self._unplanned += 1
         self._untold = []
+
+    @property
+    def _gantt(self) -> Gantt:
+        """The one that the jobs whose turn it is are placed in."""
+        return self._machine.strict.gantt if self._strictly else self._machine.gantt
 
     def _has_time(self) -> bool:
         self._complete = self._complete and self._go_on()
@@ -251,7 +264,7 @@ class _Inquiry(Pass):
 
     def _groups(self, alternative: Alternative) -> Sequence[GroupDemand]:
         try:
-            return self._demands.groups(alternative.groups)
+            return self._machine.demands.groups(alternative.groups)
         except PropertyUnknown:
             return ()
 
@@ -259,7 +272,7 @@ class _Inquiry(Pass):
         return reduce(or_, (group.mask for group in self._groups(alternative)), 0)
 
     def _facts(self, job: WaitingJob, placing: Placing, alternative: Alternative) -> AlternativeFacts:
-        gantt = self._told[-1].gantt
+        gantt = self._gantt
         free = gantt.free_now
         staying = gantt.room(self._now_s, alternative.walltime_s + self._limits.security_s)
         usable = self._platform.usable(self._now_s)

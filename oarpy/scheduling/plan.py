@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from oarpy.model.sharing_types import MACHINE
 from oarpy.model.states import EndCause, JobId
+from oarpy.scheduling.sharing import ALONE, Sharing
 
 #: Half-open ranges of resource ids, ascending, not touching.
 Ranges: TypeAlias = tuple[tuple[int, int], ...]
@@ -25,12 +27,14 @@ class Why:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Give the job these resources now."""
+    """Give the job these resources now, within its container (``space``) if that is not 0."""
 
     job_id: JobId
     alternative: int
     walltime_s: int
     resources: Ranges
+    space: JobId = MACHINE
+    sharing: Sharing = ALONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,7 @@ Decision: TypeAlias = Start | Predict | Postpone | Doom | SetAside
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """A besteffort job that must go so that ``for_job`` can start."""
+    """A besteffort job that must go so that ``for_job`` can start, or go on."""
 
     job_id: JobId
     for_job: JobId
@@ -86,6 +90,7 @@ class Plan:
     """``examined`` counts the jobs that were looked at, ``slots`` the gantt's slots.
 
     ``look_again_s`` is when time alone asks for another decision, other than at a planned start.
+    ``resumes`` are the suspended jobs that get back what they had lent.
     """
 
     decisions: tuple[Decision, ...]
@@ -93,3 +98,4 @@ class Plan:
     examined: int = 0
     slots: int = 0
     look_again_s: int | None = None
+    resumes: tuple[JobId, ...] = ()

@@ -36,6 +36,7 @@ from oarpy.scheduling.stores import Store, shelves
 #: Users invent filters; those beyond this many are worked out again.
 _KEPT_FILTERS = 2000
 _KEPT_PARTITIONS = 200
+_KEPT_CONTAINERS = 50
 _KEPT_REQUESTS = 50_000
 #: Each place that is given in a gantt is noted in the rows of every grain.
 _MOST_GRAINS = 4
@@ -65,6 +66,8 @@ class Platform:
         self.matching = lru_cache(_KEPT_FILTERS)(self._matching)
         self.partition = lru_cache(_KEPT_PARTITIONS)(self._partition)
         self.demands = lru_cache(2)(self._demands)
+        #: The same, of parts of the machine: what containers hold.
+        self.inner_demands = lru_cache(_KEPT_CONTAINERS)(self._demands)
 
     def usable(self, now_s: int) -> Bits:
         """What a job may be planned on: Alive, or Absent and to be woken; not drained."""
@@ -72,6 +75,11 @@ class Platform:
         for bits in self.wakeable(now_s).values():
             usable |= bits
         return usable
+
+    def of_types(self, types: Sequence[str]) -> Bits:
+        """The resources of these types; all of them where resources have no types."""
+        column = self._topology.properties.get("type")
+        return self.everything if column is None else packed(value in types for value in column)
 
     def wakeable(self, now_s: int) -> dict[int, Bits]:
         """Absent resources that can be woken, by the date until which they then stay."""

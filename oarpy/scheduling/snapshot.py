@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from oarpy.model.request import ResourceRequest
+from oarpy.model.sharing_types import MACHINE
 from oarpy.model.states import DependencyKind, JobId, JobState, ResourceState
 
 
@@ -102,7 +103,9 @@ class HeldJob:
     overruns: it is assumed to hold its resources a little longer, and nobody
     gets them before they are free.  ``killing_until_s`` is the kill deadline of
     a job that is being killed, ``killed_for`` the job it dies for.
-    ``resources`` are half-open ranges of resource ids, ascending.
+    ``resources`` are half-open ranges of resource ids, ascending.  ``space`` is the
+    job's container, 0 if it is in none.  One that is ``suspended`` lends what it can
+    (see `Limits`) to others; in state Resuming it wants that back.
     """
 
     job_id: JobId
@@ -118,6 +121,8 @@ class HeldJob:
     killing_until_s: int | None = None
     killed_for: JobId | None = None
     suspended: bool = False
+    state: JobState = JobState.RUNNING
+    space: JobId = MACHINE
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +134,8 @@ class Limits:
     planned).  ``security_s`` is what a job may need beyond its walltime to be gone,
     ``kill_grace_s`` what one that is being killed may need.  A besteffort job starts
     where its resources are free for ``besteffort_s``, even if that is less than its
-    walltime: it may be killed at any time.
+    walltime: it may be killed at any time.  Suspended jobs lend their resources of the
+    types ``lent_types`` and keep the others.
     """
 
     grid_s: int = 60
@@ -137,11 +143,16 @@ class Limits:
     kill_grace_s: int = 20
     besteffort_s: int = 300
     plan_first: int | None = None
+    lent_types: tuple[str, ...] = ("default",)
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """One consistent view: queues in any order, jobs of a queue in submission order."""
+    """One consistent view: queues in any order, jobs of a queue in submission order.
+
+    ``put_off`` are containers that jobs are to lie in and that neither wait nor hold
+    resources: they are on hold, or their reservation is being settled.
+    """
 
     now_s: int
     topology: Topology
@@ -149,3 +160,4 @@ class Snapshot:
     waiting: tuple[WaitingJob, ...]
     held: tuple[HeldJob, ...] = ()
     limits: Limits = Limits()
+    put_off: frozenset[JobId] = frozenset()

@@ -10,6 +10,7 @@ from operator import or_
 from oarpy.model.states import JobId
 from oarpy.scheduling.bits import Bits
 from oarpy.scheduling.demand import Demand
+from oarpy.scheduling.sharing import ALONE, Sharing
 
 
 @dataclass(slots=True)
@@ -21,6 +22,7 @@ class Victim:
     lost_s: int
     end_s: int
     chosen: bool = False
+    sharing: Sharing = ALONE
 
 
 def spare(demand: Demand, room: Bits, running: Iterable[Victim]) -> tuple[Bits, list[Victim]]:
@@ -46,7 +48,8 @@ def spare(demand: Demand, room: Bits, running: Iterable[Victim]) -> tuple[Bits, 
     taken = demand.take(_freed(untouched, room, kept))
     if taken is None:
         raise ValueError("the room is too small even when everybody goes")
-    return taken, [victim for victim in reversed(kept) if victim.bits & taken]
+    # Those who share resources die together.
+    return taken, [victim for victim in in_the_way if victim.bits & taken]
 
 
 def _needed(demand: Demand, untouched: Bits, room: Bits, in_the_way: Sequence[Victim]) -> int:

@@ -86,6 +86,9 @@ class Oracle:
 
     # Resources.
 
+    def kind(self, i: int) -> object:
+        return self.snapshot.topology.properties.get("type", ["default"] * (i + 1))[i]
+
     def positions(self, ranges: Iterable[tuple[int, int]]) -> Resources:
         ids = self.snapshot.topology.ids
         return frozenset(i for i, number in enumerate(ids) if any(low <= number < high for low, high in ranges))
@@ -238,9 +241,9 @@ class Oracle:
             self.held.append(Held(now, self.up(now + 1), frozenset([i])))
             self.held.append(Held(upto // limits.grid_s * limits.grid_s, FOREVER, frozenset([i])))
         for job in self.snapshot.held:
-            if job.suspended:
-                continue
             resources, end = self.positions(job.resources), self.end_of(job)
+            if job.suspended:
+                resources = frozenset(i for i in resources if self.kind(i) not in limits.lent_types)
             expendable = job.besteffort and job.killing_until_s is None
             self.held.append(Held(now, end, resources, expendable))
             if expendable:

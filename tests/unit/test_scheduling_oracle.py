@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from oarpy.model.states import JobId
@@ -62,8 +64,8 @@ def test_long_plans_are_searched_as_their_definition_says() -> None:
 def test_a_gantt_that_frees_resources_one_slot_too_early_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     occupy = Gantt.occupy
 
-    def too_short(self: Gantt, start_s: int, end_s: int, taken: Bits) -> None:
-        occupy(self, start_s, max(start_s + 1, end_s - 61), taken)
+    def too_short(self: Gantt, start_s: int, end_s: int, taken: Bits, **others: Any) -> None:
+        occupy(self, start_s, max(start_s + 1, end_s - 61), taken, **others)
 
     monkeypatch.setattr(Gantt, "occupy", too_short)
 
