@@ -152,6 +152,7 @@ CAUSES = (
     "dependency",
     "never_fits",
     "expired",
+    "container",
     "admin",
 )
 WRAPPER_EVENTS = ("CPUSET_ERROR", "WORKING_DIRECTORY", "OUTPUT_FILES", "USER_SHELL")
