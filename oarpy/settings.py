@@ -8,6 +8,7 @@ the classes here.  A duration is written as text with its unit ("20 s", "5 min",
 from __future__ import annotations
 
 import difflib
+import math
 import os
 import re
 import tomllib
@@ -46,6 +47,46 @@ class Scheduler:
     min_interval: timedelta = timedelta(milliseconds=50)
     plan_first: int | None = 2000
     predictions_interval: timedelta = timedelta(seconds=1)
+    jobs_per_user: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.jobs_per_user == 0:
+            raise ConfigurationError("scheduler.jobs_per_user must be 1 or more; without it, all are looked at")
+
+
+@dataclass(frozen=True, slots=True)
+class Accounting:
+    window: timedelta = timedelta(days=1)
+
+    def __post_init__(self) -> None:
+        if self.window < timedelta(minutes=1):
+            raise ConfigurationError("accounting.window must be a minute or more")
+
+
+@dataclass(frozen=True, slots=True)
+class Fairshare:
+    window: timedelta = timedelta(days=30)
+    refresh: timedelta = timedelta(seconds=60)
+    coefficient_project: float = 0.0
+    coefficient_user: float = 2.0
+    coefficient_asked: float = 1.0
+    project_targets: Mapping[str, float] = field(default_factory=dict)
+    user_targets: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Multifactor:
+    age: float = 1.0
+    queue: float = 1.0
+    work: float = 0.0
+    size: float = 0.0
+    karma: float = 1.0
+    qos: float = 1.0
+    nice: float = 1.0
+    age_limit: timedelta = timedelta(days=7)
+    queues: Mapping[str, float] = field(default_factory=dict)
+    work_favours: Literal["small", "large"] = "small"
+    size_favours: Literal["small", "large"] = "small"
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +182,9 @@ class Settings:
     database: Database = field(default_factory=Database)
     server: Server = field(default_factory=Server)
     scheduler: Scheduler = field(default_factory=Scheduler)
+    accounting: Accounting = field(default_factory=Accounting)
+    fairshare: Fairshare = field(default_factory=Fairshare)
+    multifactor: Multifactor = field(default_factory=Multifactor)
     kill: Kill = field(default_factory=Kill)
     nodes: Nodes = field(default_factory=Nodes)
     jobs: Jobs = field(default_factory=Jobs)
@@ -211,6 +255,12 @@ def _check_known(name: str, known: Collection[str], what: str) -> None:
     raise ConfigurationError(f"{name} is not a {what}; {hint}")
 
 
+def _number(name: str, value: object) -> float:
+    if type(value) not in (int, float) or not math.isfinite(value):  # type: ignore[arg-type]  # it is a number
+        raise ConfigurationError(f"{name} must be a number, not {value!r}")
+    return float(value)  # type: ignore[arg-type]  # as above
+
+
 _WANTED = {bool: "true or false", int: "a whole number, 0 or more", str: "text in quotes"}
 
 
@@ -228,6 +278,12 @@ def _value(name: str, kind: Any, value: object) -> object:
         if value not in get_args(kind):
             raise ConfigurationError(f"{name} must be one of {', '.join(get_args(kind))}, not {value!r}")
         return value
+    if kind is float:
+        return _number(name, value)
+    if get_origin(kind) is Mapping:
+        if not isinstance(value, dict):
+            raise ConfigurationError(f"{name} must be names with numbers, such as {{ alice = 30 }}, not {value!r}")
+        return {key: _number(f"{name}.{key}", number) for key, number in value.items()}
     # type() and not isinstance(): true is an int to Python, and to nobody else.
     if type(value) is not kind or (kind is int and isinstance(value, int) and value < 0):
         raise ConfigurationError(f"{name} must be {_WANTED[kind]}, not {value!r}")

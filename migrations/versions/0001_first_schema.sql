@@ -5,11 +5,12 @@ CREATE TYPE queue_state AS ENUM ('Active', 'notActive');
 CREATE TYPE frag_state AS ENUM ('LEON', 'TIMER_ARMED', 'LEON_EXTERMINATE', 'FRAGGED');
 CREATE TYPE end_cause AS ENUM ('exit', 'signal', 'walltime', 'killed', 'besteffort', 'launch_error', 'node_rebooted',
     'vanished', 'out_of_memory', 'exterminated', 'fenced', 'prologue', 'epilogue', 'dependency', 'never_fits',
-    'expired', 'container', 'admin');
+    'container', 'expired', 'admin');
 CREATE TYPE dependency_kind AS ENUM ('after', 'afterok', 'afternotok', 'afterany');
 CREATE TYPE order_kind AS ENUM ('kill', 'signal', 'checkpoint', 'suspend', 'resume', 'clean', 'check', 'walltime');
 CREATE TYPE request_state AS ENUM ('pending', 'answered', 'withdrawn', 'expired');
 CREATE TYPE prediction_kind AS ENUM ('first', 'told', 'hourly');
+CREATE TYPE consumption_type AS ENUM ('ASKED', 'USED');
 CREATE TYPE job_kind AS ENUM ('PASSIVE', 'INTERACTIVE');
 CREATE TYPE reservation_state AS ENUM ('None', 'toSchedule', 'Scheduled');
 
@@ -74,6 +75,8 @@ CREATE TABLE queues (
     state queue_state NOT NULL DEFAULT 'Active',
     policy text NOT NULL DEFAULT 'conservative' CHECK (policy IN ('conservative', 'first', 'easy')),
     depth integer CHECK (depth > 0),
+    -- In which order its jobs are looked at.
+    ordering text NOT NULL DEFAULT 'fifo' CHECK (ordering IN ('fifo', 'fairshare', 'multifactor')),
     CONSTRAINT queues_policy_depth_check CHECK ((policy = 'first') = (depth IS NOT NULL))
 );
 INSERT INTO queues (queue_name, priority) VALUES ('admin', 10), ('default', 2), ('besteffort', 0);
@@ -224,7 +227,10 @@ CREATE TABLE jobs (
     suspended_for interval NOT NULL DEFAULT '0 s',
     resubmit_job_id bigint,
     resubmissions smallint NOT NULL DEFAULT 0,
+    -- Whether what it used and asked for stands in accounting, if it ran at all.
     accounted boolean NOT NULL DEFAULT false,
+    -- Its karma when it started.
+    last_karma double precision,
     CONSTRAINT jobs_final_check CHECK ((state IN ('Terminated', 'Error')) = (stopped_at IS NOT NULL)),
     CONSTRAINT jobs_allocated_check CHECK (state NOT IN ('toLaunch', 'Launching', 'Running', 'Suspended', 'Resuming')
         OR (walltime IS NOT NULL AND alternative IS NOT NULL AND planned_end_at IS NOT NULL)),
@@ -239,6 +245,7 @@ CREATE INDEX jobs_array_id_idx ON jobs (array_id);
 CREATE INDEX jobs_job_user_idx ON jobs (job_user, job_id);
 CREATE INDEX jobs_resubmit_job_id_idx ON jobs (resubmit_job_id) WHERE resubmit_job_id IS NOT NULL;
 CREATE INDEX jobs_stopped_at_idx ON jobs (stopped_at) WHERE stopped_at IS NOT NULL;
+CREATE INDEX jobs_unaccounted_idx ON jobs (job_id) WHERE stopped_at IS NOT NULL AND NOT accounted;
 
 -- Append-only, one row a change; job_state_periods shows it with ends.
 CREATE TABLE job_state_logs (
@@ -296,6 +303,28 @@ CREATE TABLE prediction_log (
     start_at timestamptz NOT NULL
 );
 CREATE INDEX prediction_log_job_id_idx ON prediction_log (job_id, said_at);
+
+-- What ended jobs used and asked for, in resource-seconds, by windows of time.
+CREATE TABLE accounting (
+    window_start timestamptz NOT NULL,
+    window_stop timestamptz NOT NULL,
+    accounting_user text NOT NULL,
+    accounting_project text NOT NULL,
+    queue_name text NOT NULL,
+    consumption_type consumption_type NOT NULL,
+    consumption bigint NOT NULL CHECK (consumption >= 0),
+    PRIMARY KEY (window_start, window_stop, accounting_user, accounting_project, queue_name, consumption_type),
+    CONSTRAINT accounting_window_check CHECK (window_start < window_stop)
+) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02);
+
+-- Of those who have waiting jobs in queues that are ordered by use.
+CREATE TABLE karmas (
+    queue_name text NOT NULL,
+    project text NOT NULL,
+    job_user text NOT NULL,
+    karma double precision NOT NULL,
+    PRIMARY KEY (queue_name, project, job_user)
+) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02);
 
 CREATE TABLE frag_jobs (
     job_id bigint PRIMARY KEY REFERENCES jobs ON DELETE CASCADE,
@@ -721,18 +750,22 @@ END $$;
 
 CREATE VIEW visible_jobs AS
     SELECT j.job_id, j.array_id, j.array_index, j.job_name, j.job_user, j.project, j.queue_name, j.types, j.job_type,
-        j.reservation, j.command, j.launching_directory, j.stdout_file, j.stderr_file, j.state, j.message,
+        j.reservation, j.command, j.launching_directory, j.stdout_file, j.stderr_file, j.state,
+        j.message || COALESCE(' (Karma=' || to_char(COALESCE(k.karma, j.last_karma), 'FM9999990.000') || ')', '')
+            AS message,
         j.submitted_at, j.not_before, j.started_at, j.stopped_at, j.alternative, j.walltime, j.planned_end_at, j.head,
         j.attempt, j.exit_code, j.end_cause, j.suspended_for, j.resubmit_job_id, j.deadline, j.expires_at,
         r.request, r.wanted_resources, r.properties, r.notify, r.checkpoint, r.checkpoint_signal,
         CASE WHEN j.job_user = me() THEN r.initial_request END AS initial_request,
         a.resources AS assigned_resources,
         p.start_at AS predicted_start_at, p.resources AS predicted_resources, p.code AS why_code,
-        p.numbers AS why_numbers, p.reason AS why
+        p.numbers AS why_numbers, p.reason AS why, COALESCE(k.karma, j.last_karma) AS last_karma
     FROM jobs j
     JOIN job_requests r USING (job_request_id)
     LEFT JOIN allocations a ON a.job_id = j.job_id AND a.attempt = j.attempt
-    LEFT JOIN predictions p ON p.job_id = j.job_id AND j.stopped_at IS NULL;
+    LEFT JOIN predictions p ON p.job_id = j.job_id AND j.stopped_at IS NULL
+    LEFT JOIN karmas k ON j.state = 'Waiting' AND k.queue_name = j.queue_name AND k.project = j.project
+        AND k.job_user = j.job_user;
 
 CREATE VIEW visible_dependencies AS SELECT * FROM job_dependencies;
 CREATE VIEW visible_queues AS SELECT * FROM queues;

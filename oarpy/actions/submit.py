@@ -25,7 +25,7 @@ from oarpy.database.snapshot import Reading
 from oarpy.database.submissions import NewJobs
 from oarpy.database.wake import Reader
 from oarpy.errors import NeverFits, RequestRefused
-from oarpy.model import payloads
+from oarpy.model import payloads, priority_types
 from oarpy.model.dependencies import Dependency
 from oarpy.model.durations import MAX_DURATION_S, render_duration
 from oarpy.model.exit_statuses import ExitStatus
@@ -94,7 +94,9 @@ def prepare_submit(payload: object, login: str, site: Site, request_id: int | No
     asked = payloads.Submission.from_json(payload)
     submission = _submission(asked, login, site.jobs)
     _check_size(asked, submission, site.jobs)
+    priority_types.check_given_by_user(submission.types)
     rules.admit(site.rules, submission)
+    priority_types.check_given(submission.types)
     dates = dates_allowed(submission)
     queue = submission.queue or site.jobs.default_queue
     if queue not in site.queues:

@@ -107,6 +107,7 @@ class Detail(NamedTuple):
     resubmit_job_id: int | None
     end_cause: str | None
     why: str | None
+    last_karma: float | None
     resources: tuple[tuple[int, int], ...]
 
 
@@ -123,7 +124,7 @@ _DETAILS = """
         extract(epoch FROM submitted_at)::bigint, extract(epoch FROM started_at)::bigint,
         extract(epoch FROM stopped_at)::bigint, initial_request, message,
         extract(epoch FROM coalesce(started_at, predicted_start_at))::bigint, resubmit_job_id, end_cause, why,
-        assigned_resources::text
+        last_karma, assigned_resources::text
     FROM oar.visible_jobs WHERE {condition} ORDER BY job_id
 """
 

@@ -12,7 +12,7 @@ from oarpy.client.connection import Connection
 from oarpy.commands.session import OarCommand, connect, connect_as_admin, run, with_version
 from oarpy.errors import SyntaxRefused
 from oarpy.model.exit_statuses import ExitStatus
-from oarpy.model.states import QueueState
+from oarpy.model.states import Ordering, QueueState
 from oarpy.model.wording import excerpt
 
 
@@ -28,6 +28,11 @@ from oarpy.model.wording import excerpt
     help="Add a queue; POLICY is conservative (the default), easy, or first:N.",
 )
 @click.option("--change", metavar="NAME,PRIORITY[,POLICY]", help="Change a queue.")
+@click.option(
+    "--ordering",
+    metavar="NAME,ORDERING",
+    help="In which order the jobs of a queue are looked at: fifo (the default), fairshare, or multifactor.",
+)
 @click.option("--remove", metavar="NAME", help="Remove a queue without jobs.")
 @click.option("-J", "--json", "as_json", is_flag=True, help="Show them as JSON.")
 @with_version
@@ -39,6 +44,7 @@ def oarqueue(
     disable_all: bool,
     add: str | None,
     change: str | None,
+    ordering: str | None,
     remove: str | None,
     as_json: bool,
 ) -> None:
@@ -48,11 +54,12 @@ def oarqueue(
     Examples:
         oarqueue
         oarqueue --add night,5,easy
+        oarqueue --ordering default,fairshare
         oarqueue -d default
 
     Only root and the owner of the instance may change them.
     """
-    named = [each for each in (enable, disable, add, change, remove) if each is not None]
+    named = [each for each in (enable, disable, add, change, ordering, remove) if each is not None]
     if len(named) + enable_all + disable_all + (as_list or as_json) > 1:
         raise SyntaxRefused("only one change at a time", exit_status=ExitStatus.REFUSED)
     if enable is not None:
@@ -69,6 +76,9 @@ def oarqueue(
         name, priority, policy, depth = _queue(change)
         planned = {} if policy is None else {"policy": policy, "depth": depth}
         _change(lambda conn: administration.change_queue(conn, name, {"priority": priority, **planned}))
+    elif ordering is not None:
+        name, chosen = _ordering(ordering)
+        _change(lambda conn: administration.change_queue(conn, name, {"ordering": chosen.value}))
     elif remove is not None:
         _change(lambda conn: administration.remove_queue(conn, remove))
     else:
@@ -93,6 +103,17 @@ def _queue(text: str) -> tuple[str, int, str | None, int | None]:
         raise SyntaxRefused(f"{excerpt(text)} is not NAME,PRIORITY[,POLICY]", exit_status=ExitStatus.REFUSED) from None
 
 
+def _ordering(text: str) -> tuple[str, Ordering]:
+    name, _, chosen = text.rpartition(",")
+    try:
+        return name, Ordering(chosen)
+    except ValueError:
+        known = ", ".join(ordering.value for ordering in Ordering)
+        raise SyntaxRefused(
+            f"{excerpt(text)} is not NAME,ORDERING; orderings are {known}", exit_status=ExitStatus.REFUSED
+        ) from None
+
+
 def _show(as_json: bool) -> None:
     found = administration.queues(connect())
     if as_json:
@@ -100,7 +121,10 @@ def _show(as_json: bool) -> None:
         return
     for queue in found:
         policy = queue["policy"] if queue["depth"] is None else f"{queue['policy']}:{queue['depth']}"
-        click.echo(f"{queue['queue_name']}\npriority = {queue['priority']}\npolicy = {policy}\n{queue['state']}\n")
+        click.echo(
+            f"{queue['queue_name']}\npriority = {queue['priority']}\npolicy = {policy}\n"
+            f"ordering = {queue['ordering']}\n{queue['state']}\n"
+        )
 
 
 def main() -> None:

@@ -266,6 +266,7 @@ def _document(job: Detail, hosts: dict[int, str], waits: list[int], events: list
         "events": events,
         "end_cause": job.end_cause,
         "why": job.why,
+        "last_karma": job.last_karma,
     }
     return document | {new: document[old] for old, new in RENAMED.items()}
 

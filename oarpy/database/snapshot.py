@@ -17,18 +17,21 @@ from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
 from oarpy.database import resources
+from oarpy.database.accounting import UsageReader
 from oarpy.errors import OarError
 from oarpy.model.ranges import parsed_ranges
 from oarpy.model.request import ResourceRequest
 from oarpy.model.resource_grammar import request_from_json
-from oarpy.model.states import DependencyKind, JobId, JobState, QueueState
+from oarpy.model.states import DependencyKind, JobId, JobState, Ordering, QueueState
 from oarpy.scheduling.platform import Platform
 from oarpy.scheduling.snapshot import Dependency, HeldJob, Limits, Queue, Snapshot, Topology, WaitingJob
 
 _INSTANT = text(
     "SELECT floor(extract(epoch FROM now()))::bigint, version, EXISTS (SELECT FROM job_dependencies) FROM topology"
 )
-_QUEUES = text("SELECT queue_name, priority, state, CASE policy WHEN 'easy' THEN 1 ELSE depth END FROM queues")
+_QUEUES = text(
+    "SELECT queue_name, priority, state, CASE policy WHEN 'easy' THEN 1 ELSE depth END, ordering FROM queues"
+)
 _WAITING = text(
     """
     SELECT job_request_id, queue_name, floor(extract(epoch FROM submitted_at))::bigint, job_user, project, job_name,
@@ -105,6 +108,7 @@ class SnapshotReader:
 
     def __init__(self) -> None:
         self._cluster: _Cluster | None = None
+        self._usage = UsageReader()
         self._requests: dict[int, ResourceRequest | str] = {}
         self._waiting: dict[_Group, dict[JobId, WaitingJob]] = {}
 
@@ -115,11 +119,12 @@ class SnapshotReader:
             topology = resources.topology(conn)
             self._cluster = _Cluster(topology, Platform(topology))
         queues = tuple(
-            Queue(name, priority, QueueState(state) is QueueState.ACTIVE, depth)
-            for name, priority, state, depth in conn.execute(_QUEUES)
+            Queue(name, priority, QueueState(state) is QueueState.ACTIVE, depth, Ordering(ordering))
+            for name, priority, state, depth, ordering in conn.execute(_QUEUES)
         )
         waiting, unreadable = self._read_waiting(conn, dependencies_exist=dependencies_exist)
-        snapshot = Snapshot(now_s, self._cluster.topology, queues, waiting, _held(conn, limits), limits)
+        usage = self._usage.read(conn, queues, limits, now_s)
+        snapshot = Snapshot(now_s, self._cluster.topology, queues, waiting, _held(conn, limits), limits, usage=usage)
         return Reading(snapshot, self._cluster.platform, unreadable)
 
     def _read_waiting(

@@ -17,6 +17,7 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     DateTime,
+    Double,
     ForeignKey,
     Identity,
     Index,
@@ -59,6 +60,7 @@ DEPENDENCY_KIND = enum_of("dependency_kind", DependencyKind)
 ORDER_KIND = enum_of("order_kind", OrderKind)
 REQUEST_STATE = ENUM("pending", "answered", "withdrawn", "expired", name="request_state", create_type=False)
 PREDICTION_KIND = ENUM("first", "told", "hourly", name="prediction_kind", create_type=False)
+CONSUMPTION_TYPE = ENUM("ASKED", "USED", name="consumption_type", create_type=False)
 JOB_KIND = ENUM("PASSIVE", "INTERACTIVE", name="job_kind", create_type=False)
 RESERVATION_STATE = ENUM("None", "toSchedule", "Scheduled", name="reservation_state", create_type=False)
 
@@ -142,6 +144,7 @@ queues = Table(
     Column("state", QUEUE_STATE, nullable=False, server_default=text("'Active'")),
     Column("policy", Text, nullable=False, server_default=text("'conservative'")),
     Column("depth", Integer),
+    Column("ordering", Text, nullable=False, server_default=text("'fifo'")),
 )
 
 admission_rules = Table(
@@ -295,6 +298,7 @@ jobs = Table(
     Column("resubmit_job_id", BigInteger),
     Column("resubmissions", SmallInteger, nullable=False, server_default=text("0")),
     Column("accounted", Boolean, nullable=False, server_default=text("false")),
+    Column("last_karma", Double),
     CheckConstraint("(state IN ('Terminated', 'Error')) = (stopped_at IS NOT NULL)", name="jobs_final_check"),
     Index("jobs_live_idx", "job_id", postgresql_where=text("stopped_at IS NULL")),
     Index(
@@ -306,6 +310,7 @@ jobs = Table(
     Index("jobs_job_user_idx", "job_user", "job_id"),
     Index("jobs_resubmit_job_id_idx", "resubmit_job_id", postgresql_where=text("resubmit_job_id IS NOT NULL")),
     Index("jobs_stopped_at_idx", "stopped_at", postgresql_where=text("stopped_at IS NOT NULL")),
+    Index("jobs_unaccounted_idx", "job_id", postgresql_where=text("stopped_at IS NOT NULL AND NOT accounted")),
 )
 
 job_state_logs = Table(
@@ -374,6 +379,27 @@ prediction_log = Table(
     Column("said_at", Instant, nullable=False, server_default=_now()),
     Column("start_at", Instant, nullable=False),
     Index("prediction_log_job_id_idx", "job_id", "said_at"),
+)
+
+accounting = Table(
+    "accounting",
+    metadata,
+    Column("window_start", Instant, primary_key=True),
+    Column("window_stop", Instant, primary_key=True),
+    Column("accounting_user", Text, primary_key=True),
+    Column("accounting_project", Text, primary_key=True),
+    Column("queue_name", Text, primary_key=True),
+    Column("consumption_type", CONSUMPTION_TYPE, primary_key=True),
+    Column("consumption", BigInteger, nullable=False),
+)
+
+karmas = Table(
+    "karmas",
+    metadata,
+    Column("queue_name", Text, primary_key=True),
+    Column("project", Text, primary_key=True),
+    Column("job_user", Text, primary_key=True),
+    Column("karma", Double, nullable=False),
 )
 
 frag_jobs = Table(

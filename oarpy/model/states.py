@@ -56,6 +56,14 @@ class QueueState(str, Enum):
     NOT_ACTIVE = "notActive"
 
 
+class Ordering(str, Enum):
+    """In which order the jobs of a queue are looked at."""
+
+    FIFO = "fifo"
+    FAIRSHARE = "fairshare"
+    MULTIFACTOR = "multifactor"
+
+
 class FragState(str, Enum):
     """How far the wish to kill a job has come."""
 

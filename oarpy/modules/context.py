@@ -6,7 +6,7 @@ import os
 import signal
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import Engine, text
 from sqlalchemy.engine import Connection
@@ -14,7 +14,8 @@ from sqlalchemy.engine import Connection
 from oarpy.database import connection
 from oarpy.database.connection import Epoch
 from oarpy.scheduling.snapshot import Limits
-from oarpy.settings import Settings
+from oarpy.scheduling.usage import Factors, Shares
+from oarpy.settings import Multifactor, Settings
 
 #: Names one point of ``Context.passes``; reaching it, the process kills itself.
 DIES_AT = "OARPY_DIES_AT"
@@ -47,12 +48,52 @@ class Context:
             security_s=int(scheduler.security.total_seconds()),
             kill_grace_s=int(kill.soft.total_seconds()),
             plan_first=plan_first,
+            jobs_per_user=scheduler.jobs_per_user,
+            shares=shares_of(self.settings),
+            factors=factors_of(self.settings.multifactor),
         )
 
     def passes(self, point: str) -> None:
         """Name a point at which death must do no harm; tests die here."""
         if os.environ.get(DIES_AT) == point:
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+def shares_of(settings: Settings) -> Shares:
+    """What the site wants karmas to be made of."""
+    fairshare = settings.fairshare
+    return Shares(
+        project=fairshare.coefficient_project,
+        user=fairshare.coefficient_user,
+        asked=fairshare.coefficient_asked,
+        project_targets=fairshare.project_targets,
+        user_targets=fairshare.user_targets,
+        window_s=int(fairshare.window.total_seconds()),
+        whole_s=whole_seconds(settings.accounting.window),
+        refresh_s=whole_seconds(fairshare.refresh),
+    )
+
+
+def factors_of(multifactor: Multifactor) -> Factors:
+    """What the site wants priorities to be made of."""
+    return Factors(
+        age=multifactor.age,
+        queue=multifactor.queue,
+        work=multifactor.work,
+        size=multifactor.size,
+        karma=multifactor.karma,
+        qos=multifactor.qos,
+        nice=multifactor.nice,
+        age_limit_s=whole_seconds(multifactor.age_limit),
+        queues=multifactor.queues,
+        work_favours=multifactor.work_favours,
+        size_favours=multifactor.size_favours,
+    )
+
+
+def whole_seconds(length: timedelta) -> int:
+    """A length of time that must not be nothing."""
+    return max(int(length.total_seconds()), 1)
 
 
 def now(conn: Connection) -> datetime:

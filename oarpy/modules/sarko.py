@@ -14,11 +14,11 @@ from logging import getLogger
 from sqlalchemy.exc import DBAPIError
 
 from oarpy.automata.almighty import Event as Outcome
-from oarpy.database import events, housekeeping, kills, walltimes
+from oarpy.database import accounting, events, housekeeping, kills, walltimes
 from oarpy.database.connection import is_absence, retrying
 from oarpy.database.events import Event
 from oarpy.database.wake import Reader, wake
-from oarpy.modules.context import Context, now
+from oarpy.modules.context import Context, now, whole_seconds
 
 logger = getLogger(__name__)
 
@@ -33,6 +33,7 @@ def turn(ctx: Context) -> Outcome:
     """Look once; the jobs that must die come before everything else."""
     to_kill = retrying(lambda: _watch_jobs(ctx))
     changed = _give_up_suspected(ctx)
+    retrying(lambda: _account(ctx))
     _end_sessions(ctx)
     _forget(ctx)
     if to_kill:
@@ -71,6 +72,12 @@ def _give_up_suspected(ctx: Context) -> bool:
     for host in hosts:
         logger.warning("host %s: Dead, after %s as Suspected", host, after, extra={"event": "DIED", "host": host})
     return bool(hosts)
+
+
+def _account(ctx: Context) -> None:
+    with ctx.transaction() as conn:
+        accounting.settle(conn, whole_seconds(ctx.settings.accounting.window))
+        ctx.passes("sarko: accounted")
 
 
 def _end_sessions(ctx: Context) -> None:

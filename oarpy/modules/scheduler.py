@@ -13,7 +13,7 @@ head of the queue and try all others for an immediate start.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from logging import getLogger
@@ -23,7 +23,7 @@ from sqlalchemy.engine import Connection
 
 from oarpy.automata.almighty import Event as Outcome
 from oarpy.automata.job import JobEvent
-from oarpy.database import events, jobs, plans, walltimes
+from oarpy.database import accounting, events, jobs, plans, walltimes
 from oarpy.database.connection import retrying
 from oarpy.database.events import Event
 from oarpy.database.plans import Prediction, Said
@@ -36,8 +36,10 @@ from oarpy.model.states import EndCause, JobId
 from oarpy.modules.context import Context
 from oarpy.scheduling.decide import decide
 from oarpy.scheduling.explain import BEYOND_DEPTH, SET_ASIDE, sentence
+from oarpy.scheduling.karma import karmas
 from oarpy.scheduling.plan import Doom, Kill, Plan, Postpone, Predict, SetAside, Start, Why
 from oarpy.scheduling.snapshot import Snapshot
+from oarpy.scheduling.usage import Account
 from oarpy.scheduling.walltimes import Longer, LongerWish, prolonged
 
 logger = getLogger(__name__)
@@ -104,6 +106,8 @@ class Scheduler:
         self._reader = SnapshotReader()
         self._said: dict[JobId, Said] = {}
         self._aside_until: dict[JobId, float] = {}
+        #: What people are told; None as long as this process has told nothing.
+        self._karmas: Mapping[Account, float] | None = None
         # By the monotonic clock: when to predict again, to plan for all, and to report.
         self._full_due = 0.0
         self._complete_due = 0.0
@@ -130,6 +134,7 @@ class Scheduler:
             with self._ctx.transaction() as conn:
                 self._said = plans.said(conn)
                 plans.log_hourly(conn)
+        self._tell_karmas(snapshot)
         plan = decide(replace(snapshot, limits=self._ctx.limits(plan_first=effort.plan_first)), reading.platform)
         self._ctx.passes("scheduler: decided")
         changes = self._changes(plan, reading, effort)
@@ -172,6 +177,13 @@ class Scheduler:
             for one in wishes
             if apply_s and not one.force and one.left_s > apply_s
         ]
+
+    def _tell_karmas(self, snapshot: Snapshot) -> None:
+        told = karmas(snapshot)
+        if told != self._karmas:
+            with self._ctx.transaction() as conn:
+                accounting.tell_karmas(conn, told)
+            self._karmas = told
 
     def _without_those_set_aside(self, snapshot: Snapshot, begun: float) -> Snapshot:
         self._aside_until = {job_id: until for job_id, until in self._aside_until.items() if until > begun}
@@ -231,6 +243,8 @@ class Scheduler:
             if changes.starts and plans.lock_topology(conn) != version:
                 raise Stale("the resources have changed since they were read")
             started = plans.allocate(conn, changes.starts)
+            if started and self._karmas:
+                accounting.keep_karmas(conn, started)
             if started:
                 wake(conn, Reader.RUNNER)
             kills = plans.kill(conn, changes.kills)

@@ -38,6 +38,7 @@ from oarpy.scheduling.demand import Demand
 from oarpy.scheduling.dependencies import Gate, Period, gate
 from oarpy.scheduling.explain import (
     BEYOND_DEPTH,
+    BEYOND_USER,
     BUSY,
     CONTAINER_PENDING,
     DEADLINE_MISSED,
@@ -56,7 +57,7 @@ from oarpy.scheduling.plan import Decision, Doom, Kill, Plan, Postpone, Predict,
 from oarpy.scheduling.platform import Platform
 from oarpy.scheduling.resuming import Resuming, resumption
 from oarpy.scheduling.sharing import ALONE, sharing
-from oarpy.scheduling.snapshot import HeldJob, Snapshot, WaitingJob
+from oarpy.scheduling.snapshot import HeldJob, Queue, Snapshot, WaitingJob
 from oarpy.scheduling.space import Holding, Scope, Space, View, closing
 from oarpy.scheduling.victims import Victim, spare
 
@@ -114,6 +115,9 @@ class Pass:
         self._hold(snapshot.held)
         self._planned: dict[JobId, Period] = {}
         self._reserved: Counter[str] = Counter()
+        #: How many jobs of each user were looked at and wait on, by the priority of their queue.
+        self._of_user: Counter[tuple[int, str]] = Counter()
+        self._passed_over = 0
         #: Requests that were tried for an immediate start in vain, as they will be by other jobs.
         self._not_now: set[int] = set()
         #: Inner jobs that come before their container in the order, put behind it.
@@ -122,7 +126,7 @@ class Pass:
         self._look_again_s: int | None = None
 
     def plan(self) -> Plan:
-        order = in_order(self._snapshot, self._dying)
+        order = in_order(self._snapshot, self._dying, self._platform)
         for job in order.promised:
             self._add(job, self._place_promised)
         for space in self._containers.spaces:
@@ -194,10 +198,24 @@ class Pass:
             decision = self._decide(job, placing)
         except Exception:
             decision = SetAside(job.job_id, traceback.format_exc())
+        if self._limits.jobs_per_user is not None:
+            self._count_of_user(job, decision)
         self._decisions.append(decision)
         self._containers.decided(job)
         for inner, its_placing in self._behind.pop(job.job_id, ()):
             self._add(inner, its_placing)
+
+    def _count_of_user(self, job: WaitingJob, decision: Decision) -> None:
+        """Count what has a planned start or is only tried for now; not what has no place for other reasons."""
+        queue = self._queues.get(job.queue)
+        if queue is None or not queue.active or job.job_id in self._supposed:
+            return
+        if isinstance(decision, Predict) or (isinstance(decision, Postpone) and self._is_beyond_depth(job)):
+            self._of_user[queue.priority, job.user] += 1
+
+    def _is_beyond_user(self, job: WaitingJob, queue: Queue) -> bool:
+        most = self._limits.jobs_per_user
+        return most is not None and self._of_user[queue.priority, job.user] >= most and job.job_id not in self._dying
 
     def _decide(self, job: WaitingJob, placing: Placing) -> Decision:
         if job.expires_s is not None or job.deadline_s is not None:
@@ -208,6 +226,9 @@ class Pass:
         queue = self._queues.get(job.queue)
         if queue is None or not queue.active:
             return Postpone(job.job_id, Why(QUEUE_STOPPED if queue else QUEUE_UNKNOWN, {"queue": job.queue}))
+        if self._is_beyond_user(job, queue):
+            self._passed_over += 1
+            return Postpone(job.job_id, Why(BEYOND_USER, {"most": self._limits.jobs_per_user}))
         if self._cannot_start_now(job) and self._is_beyond_depth(job):
             return self._beyond_depth(job)
         passed = gate(job, self._now_s, self._planned)
@@ -264,7 +285,7 @@ class Pass:
         depth, first = self._queues[job.queue].depth, self._limits.plan_first
         if depth is not None and self._reserved[job.queue] >= depth:
             return True
-        return first is not None and len(self._decisions) >= first
+        return first is not None and len(self._decisions) - self._passed_over >= first
 
     def _beyond_depth(self, job: WaitingJob) -> Postpone:
         limits = self._queues[job.queue].depth, self._limits.plan_first
@@ -295,7 +316,7 @@ class Pass:
         if taken is not None:
             untouched = choice._replace(place=choice.place._replace(taken=taken))
             return self._settle(scope, job, untouched, self._why(scope, untouched, passed))
-        latest_s = passed.latest_s if within is passed else self._gone_s
+        latest_s = passed.latest_s if within is passed else min(passed.latest_s, self._gone_s)
         later = replace(passed, earliest_s=max(self._gone_s, passed.earliest_s), latest_s=latest_s)
         choice = self._search(scope.normal, demands, later)
         if choice is None:

@@ -26,6 +26,7 @@ DEADLINE_MISSED = "DEADLINE_MISSED"
 QUEUE_STOPPED = "QUEUE_STOPPED"
 QUEUE_UNKNOWN = "QUEUE_UNKNOWN"
 BEYOND_DEPTH = "BEYOND_DEPTH"
+BEYOND_USER = "BEYOND_USER"
 TOO_LONG = "TOO_LONG"
 PROPERTY_UNKNOWN = "PROPERTY_UNKNOWN"
 FILTER_MATCHES_NONE = "FILTER_MATCHES_NONE"
@@ -63,6 +64,7 @@ _SENTENCES: Mapping[str, str] = {
     QUEUE_STOPPED: "its queue {queue} is not active",
     QUEUE_UNKNOWN: "its queue {queue} does not exist",
     BEYOND_DEPTH: "it is behind the {planned} jobs that get a planned start, and what it needs is not free now",
+    BEYOND_USER: "its turn comes when one of its user's {most} waiting jobs before it has started",
     TOO_LONG: "the resources that it may use are nowhere free for {length_s} seconds on end",
     PROPERTY_UNKNOWN: "resources have no property {property}",
     FILTER_MATCHES_NONE: "its filter matches none of the {total} resources",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import NamedTuple
+from collections.abc import Callable, Collection
+from typing import NamedTuple, TypeAlias
 
-from oarpy.model.states import JobId
+from oarpy.model.states import JobId, Ordering
+from oarpy.scheduling.karma import Karmas, ordered_together
+from oarpy.scheduling.multifactor import Priorities
+from oarpy.scheduling.platform import Platform
 from oarpy.scheduling.snapshot import Snapshot, WaitingJob
 
 
@@ -17,10 +20,11 @@ class Order(NamedTuple):
     besteffort: list[WaitingJob]
 
 
-def in_order(snapshot: Snapshot, promised: Collection[JobId]) -> Order:
+def in_order(snapshot: Snapshot, promised: Collection[JobId], platform: Platform) -> Order:
     """Queues by descending priority, and the jobs of equal queues in the order of their submission.
 
-    Jobs of unknown queues come last.
+    Those of queues with another ordering change places among themselves, so that no
+    queue gains or loses by its ordering.  Jobs of unknown queues come last.
     """
     priorities = {queue.name: queue.priority for queue in snapshot.queues}
     lowest = min(priorities.values(), default=0) - 1
@@ -28,8 +32,11 @@ def in_order(snapshot: Snapshot, promised: Collection[JobId]) -> Order:
     def rank(job: WaitingJob) -> tuple[int, int, JobId]:
         return -priorities.get(job.queue, lowest), job.submitted_s, job.job_id
 
+    ranked = sorted(snapshot.waiting, key=rank)
+    if any(queue.ordering is not Ordering.FIFO for queue in snapshot.queues):
+        _change_places(ranked, snapshot, platform)
     order = Order([], [], [])
-    for job in sorted(snapshot.waiting, key=rank):
+    for job in ranked:
         if job.besteffort:
             order.besteffort.append(job)
         elif job.job_id in promised:
@@ -37,3 +44,29 @@ def in_order(snapshot: Snapshot, promised: Collection[JobId]) -> Order:
         else:
             order.normal.append(job)
     return order
+
+
+_Rank: TypeAlias = Callable[[WaitingJob], float]
+
+
+def _change_places(ranked: list[WaitingJob], snapshot: Snapshot, platform: Platform) -> None:
+    """Sort the jobs of each group of queues within the places that they have; equals keep theirs."""
+    orderings = {queue.name: queue.ordering for queue in snapshot.queues if queue.ordering is not Ordering.FIFO}
+    groups = {name: group for name, group in ordered_together(snapshot.queues).items() if name in orderings}
+    places: dict[frozenset[str], list[int]] = {}
+    for place, job in enumerate(ranked):
+        group = groups.get(job.queue)
+        if group is not None:
+            places.setdefault(group, []).append(place)
+    for group, own in places.items():
+        rank = _rank(orderings[next(iter(group))], group, snapshot, platform)
+        for place, job in zip(own, sorted([ranked[place] for place in own], key=rank), strict=True):
+            ranked[place] = job
+
+
+def _rank(ordering: Ordering, group: frozenset[str], snapshot: Snapshot, platform: Platform) -> _Rank:
+    karmas = Karmas(snapshot.usage, group, snapshot.limits.shares)
+    if ordering is Ordering.FAIRSHARE:
+        return lambda job: karmas.of(job.project, job.user)
+    priorities = Priorities(snapshot, platform, karmas)
+    return lambda job: -priorities.of(job)

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from oarpy.model.request import ResourceRequest
 from oarpy.model.sharing_types import MACHINE
-from oarpy.model.states import DependencyKind, JobId, JobState, ResourceState
+from oarpy.model.states import DependencyKind, JobId, JobState, Ordering, ResourceState
+from oarpy.scheduling.usage import NOTHING_USED, USUAL_FACTORS, USUAL_SHARES, Factors, Shares, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,7 @@ class Queue:
     priority: int
     active: bool = True
     depth: int | None = None
+    ordering: Ordering = Ordering.FIFO
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +138,9 @@ class Limits:
     where its resources are free for ``besteffort_s``, even if that is less than its
     walltime: it may be killed at any time.  Suspended jobs lend their resources of the
     types ``lent_types`` and keep the others.
+    ``jobs_per_user``: how many waiting jobs of one user are looked at in queues of one
+    priority (None: all).  ``shares`` and ``factors`` are for queues that are not ordered
+    by submission.
     """
 
     grid_s: int = 60
@@ -144,6 +149,9 @@ class Limits:
     besteffort_s: int = 300
     plan_first: int | None = None
     lent_types: tuple[str, ...] = ("default",)
+    jobs_per_user: int | None = None
+    shares: Shares = USUAL_SHARES
+    factors: Factors = USUAL_FACTORS
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,3 +169,4 @@ class Snapshot:
     held: tuple[HeldJob, ...] = ()
     limits: Limits = Limits()
     put_off: frozenset[JobId] = frozenset()
+    usage: Usage = NOTHING_USED

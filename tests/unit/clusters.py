@@ -9,8 +9,9 @@ from dataclasses import replace
 from oarpy.model.filters import Comparison, Filter
 from oarpy.model.request import Alternative, Group, ResourceRequest
 from oarpy.model.resource_grammar import parse_wish
-from oarpy.model.states import JobId, ResourceState
+from oarpy.model.states import JobId, Ordering, ResourceState
 from oarpy.scheduling.snapshot import HeldJob, Limits, Queue, Snapshot, Topology, WaitingJob
+from oarpy.scheduling.usage import Account, Consumption, Factors, Shares, Usage
 
 NOW_S = 1_700_000_000
 #: Every second counts: starts and ends in tests are the ones that were written down.
@@ -254,3 +255,53 @@ def _random_job(rng: random.Random, number: int, queue: str) -> WaitingJob:
         deadline_s=NOW_S + rng.choice((40, 400, 2000, 5000)) if rng.random() < 0.15 else None,
         expires_s=NOW_S + rng.choice((-10, 40, 70, 700)) if rng.random() < 0.15 else None,
     )
+
+
+def with_orderings(snapshot: Snapshot, seed: int) -> Snapshot:
+    """The same with users, projects and a past, and with queues that are ordered by them."""
+    rng = random.Random(f"orderings {seed}")
+    users, projects = ("alice", "bob", "carol"), ("p", "q")
+    queues = tuple(
+        replace(queue, ordering=rng.choice((Ordering.FIFO, Ordering.FAIRSHARE, Ordering.MULTIFACTOR)))
+        for queue in snapshot.queues
+    )
+    waiting = tuple(
+        replace(
+            one,
+            user=rng.choice(users),
+            project=rng.choice(projects),
+            types=rng.choice(((), (), ("qos=1.5",), ("nice=20", "idempotent"), ("nicer=7",))),
+        )
+        for one in snapshot.waiting
+    )
+    consumed = {
+        Account(queue.name, project, user): Consumption(rng.randrange(10**6), rng.randrange(10**7))
+        for queue in queues
+        for project in projects
+        for user in users
+        if rng.random() < 0.5
+    }
+    shares = Shares(
+        project=rng.choice((0.0, 1.0)),
+        user=rng.choice((1.0, 2.0)),
+        asked=rng.choice((0.0, 1.0)),
+        project_targets=rng.choice(({}, {"p": 70.0})),
+        user_targets=rng.choice(({}, {"alice": 50.0, "default": 25.0})),
+        refresh_s=rng.choice((1, 60)),
+    )
+    factors = Factors(
+        age=rng.choice((0.0, 1.0)),
+        queue=rng.choice((0.0, 0.5)),
+        work=rng.choice((0.0, 1.0)),
+        size=rng.choice((0.0, 1.0)),
+        karma=rng.choice((0.0, 1.0)),
+        qos=rng.choice((0.0, 1.0)),
+        nice=rng.choice((0.0, 1.0)),
+        age_limit_s=rng.choice((200, 10_000)),
+        queues=rng.choice(({}, {"high": 1.0, "default": 0.5})),
+        work_favours=rng.choice(("small", "large")),
+        size_favours=rng.choice(("small", "large")),
+    )
+    jobs_per_user = rng.choice((None, None, 1, 2, 3))
+    limits = replace(snapshot.limits, shares=shares, factors=factors, jobs_per_user=jobs_per_user)
+    return replace(snapshot, queues=queues, waiting=waiting, limits=limits, usage=Usage(snapshot.now_s - 7, consumed))

@@ -6,12 +6,13 @@ module says, for jobs without dependencies.  Filters are equalities.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 from oarpy.model.filters import Comparison
 from oarpy.model.request import Alternative, Count, Group, Level
-from oarpy.model.states import JobId, ResourceState
+from oarpy.model.states import JobId, Ordering, ResourceState
 from oarpy.scheduling.snapshot import HeldJob, Snapshot, WaitingJob
 
 FOREVER = 10**12
@@ -67,6 +68,7 @@ class Oracle:
         self.dead_s: dict[JobId, int] = {}
         self.reserved: dict[str, int] = {}
         self.placed = 0
+        self.waiting_on: dict[tuple[int, str], int] = {}
 
     # Time.
 
@@ -220,10 +222,8 @@ class Oracle:
     # The pass.
 
     def run(self) -> Oracle:
-        snapshot = self.snapshot
         self.hold()
-        priorities = {queue.name: queue.priority for queue in snapshot.queues}
-        order = sorted(snapshot.waiting, key=lambda job: (-priorities[job.queue], job.submitted_s, job.job_id))
+        order = self.order()
         for job in order:
             if job.job_id in self.dead_s and not job.besteffort:
                 self.answer(job)
@@ -234,6 +234,87 @@ class Oracle:
             if job.besteffort:
                 self.answer(job)
         return self
+
+    def order(self) -> list[WaitingJob]:
+        """By priority and submission; jobs of another ordering are sorted in their places."""
+        queues = {queue.name: queue for queue in self.snapshot.queues}
+        order = sorted(
+            self.snapshot.waiting, key=lambda job: (-queues[job.queue].priority, job.submitted_s, job.job_id)
+        )
+        for queue in self.snapshot.queues:
+            if queue.ordering is Ordering.FIFO:
+                continue
+            group = {
+                one.name
+                for one in self.snapshot.queues
+                if (one.priority, one.ordering) == (queue.priority, queue.ordering)
+            }
+            members = [job for job in order if job.queue in group]
+            if queue.ordering is Ordering.FAIRSHARE:
+                ranks = {job.job_id: self.karma(job, group) for job in members}
+            else:
+                ranks = {job.job_id: -self.priority(job, group) for job in members}
+            ranked = iter(sorted(members, key=lambda job: (ranks[job.job_id], job.submitted_s, job.job_id)))
+            order = [next(ranked) if job.queue in group else job for job in order]
+        return order
+
+    def karma(self, job: WaitingJob, group: set[str]) -> Fraction:
+        shares = self.snapshot.limits.shares
+        consumed = {
+            account: consumption
+            for account, consumption in self.snapshot.usage.consumed.items()
+            if account.queue in group
+        }
+
+        def part(amounts: Iterable[tuple[bool, int]]) -> Fraction:
+            amounts = list(amounts)
+            total = sum(amount for _, amount in amounts)
+            return Fraction(sum(amount for own, amount in amounts if own), total) if total else Fraction(0)
+
+        def target(targets: Mapping[str, float], name: str) -> Fraction:
+            if name in targets:
+                return Fraction(targets[name]) / 100
+            return Fraction(targets.get("default", 0)) / 100
+
+        of_user = target(shares.user_targets, job.user)
+        of_project = target(shares.project_targets, job.project)
+        by_project = part((account.project == job.project, c.used) for account, c in consumed.items())
+        by_user = part((account.user == job.user, c.used) for account, c in consumed.items())
+        asked = part((account.user == job.user, c.asked) for account, c in consumed.items())
+        return round(
+            Fraction(shares.project) * (by_project - of_project)
+            + Fraction(shares.user) * (by_user - of_user)
+            + Fraction(shares.asked) * (asked - of_user),
+            3,
+        )
+
+    def priority(self, job: WaitingJob, group: set[str]) -> Fraction:
+        snapshot, factors = self.snapshot, self.snapshot.limits.factors
+        refresh = snapshot.limits.shares.refresh_s
+        waited = snapshot.now_s // refresh * refresh - job.submitted_s
+        age = min(Fraction(max(waited, 0), factors.age_limit_s), Fraction(1))
+        karma = self.karma(job, group)
+        less_used = 1 / (1 + karma) if karma > 0 else 1 - karma
+        resources = walltime = 0
+        for alternative in job.request.alternatives:
+            taken = self.take(alternative, self.usable)
+            if taken is not None:
+                resources, walltime = len(taken), alternative.walltime_s
+                break
+        work = 1 / max(Fraction(1), Fraction(resources * walltime, 3600))
+        existing = sum(state is not ResourceState.DEAD for state in snapshot.topology.states)
+        size = 1 - Fraction(resources, max(existing, 1))
+        own = {name: Fraction(value) for name, _, value in (each.partition("=") for each in job.types) if value}
+        return round(
+            Fraction(factors.age) * age
+            + Fraction(factors.queue) * Fraction(factors.queues.get(job.queue, factors.queues.get("default", 0)))
+            + Fraction(factors.work) * (work if factors.work_favours == "small" else 1 - work)
+            + Fraction(factors.size) * (size if factors.size_favours == "small" else 1 - size)
+            + Fraction(factors.karma) * less_used
+            + Fraction(factors.qos) * own.get("qos", Fraction(0))
+            - Fraction(factors.nice) * own.get("nice", Fraction(0)) / 100,
+            6,
+        )
 
     def hold(self) -> None:
         now, limits = self.snapshot.now_s, self.snapshot.limits
@@ -255,6 +336,7 @@ class Oracle:
     def answer(self, job: WaitingJob) -> None:
         queue = next(queue for queue in self.snapshot.queues if queue.name == job.queue)
         limits, now = self.snapshot.limits, self.snapshot.now_s
+        of_user = (queue.priority, job.user)
         beyond = (queue.depth is not None and self.reserved.get(queue.name, 0) >= queue.depth) or (
             limits.plan_first is not None and self.placed >= limits.plan_first
         )
@@ -266,6 +348,11 @@ class Oracle:
             self.answers[job.job_id] = Answer(None, ended=True)
             return
         if not queue.active:
+            self.answers[job.job_id] = Answer(None)
+            return
+        most = limits.jobs_per_user
+        if most is not None and self.waiting_on.get(of_user, 0) >= most and job.job_id not in self.dead_s:
+            self.placed -= 1
             self.answers[job.job_id] = Answer(None)
             return
         first = max(now, job.not_before_s or now)
@@ -281,6 +368,8 @@ class Oracle:
         else:
             found = self.normal(job, first, beyond=beyond)
         if found is None:
+            if beyond:
+                self.waiting_on[of_user] = self.waiting_on.get(of_user, 0) + 1
             self.answers[job.job_id] = Answer(None)
             return
         index, start, _, taken = found
@@ -288,6 +377,7 @@ class Oracle:
         self.held.append(Held(start, end, taken))
         self.answers[job.job_id] = Answer(start, index, taken)
         if start > now:
+            self.waiting_on[of_user] = self.waiting_on.get(of_user, 0) + 1
             self.reserved[queue.name] = self.reserved.get(queue.name, 0) + 1
 
     def normal(self, job: WaitingJob, first: int, *, beyond: bool) -> tuple[int, int, Resources, Resources] | None:

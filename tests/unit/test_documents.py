@@ -161,7 +161,9 @@ def _read(text: str, like: object) -> object:
         return settings.parse_duration(text)
     if isinstance(like, bool):
         return text == "true"
-    return int(text) if isinstance(like, int) else text
+    if isinstance(like, int | float | dict):
+        return ast.literal_eval(text)
+    return text
 
 
 def _titles() -> dict[str, str]:

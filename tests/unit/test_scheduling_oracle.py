@@ -16,7 +16,7 @@ from oarpy.scheduling.grain import Grain
 from oarpy.scheduling.partition import Blocks
 from oarpy.scheduling.plan import Doom, Plan, Postpone, Predict, Start
 from oarpy.scheduling.snapshot import Snapshot
-from tests.unit.clusters import random_snapshot
+from tests.unit.clusters import random_snapshot, with_orderings
 from tests.unit.oracle import Answer, Oracle
 
 
@@ -57,6 +57,14 @@ def test_rows_of_whole_blocks_decide_as_their_definition_says(monkeypatch: pytes
 
 def test_long_plans_are_searched_as_their_definition_says() -> None:
     different = [seed for seed in range(60) if differs_from_the_definition(random_snapshot(seed, jobs=60))]
+
+    assert different == []
+
+
+def test_orderings_are_as_their_definition_says() -> None:
+    cases = {seed: with_orderings(random_snapshot(seed, jobs=16), seed) for seed in range(5000, 6200)}
+
+    different = [seed for seed, case in cases.items() if differs_from_the_definition(case)]
 
     assert different == []
 
