@@ -332,6 +332,8 @@ CREATE TABLE frag_jobs (
     cause end_cause NOT NULL DEFAULT 'killed',
     asked_by text NOT NULL,
     asked_at timestamptz NOT NULL DEFAULT now(),
+    -- Until then the job is left alone, to save its work.
+    due_at timestamptz NOT NULL DEFAULT now(),
     armed_at timestamptz,
     rounds smallint NOT NULL DEFAULT 0,
     deadline timestamptz,

@@ -72,7 +72,11 @@ _CONDITIONS = {
         AND COALESCE(end_cause, 'launch_error') IN ('launch_error', 'prologue', 'node_rebooted', 'vanished', 'fenced',
                                                     'exterminated', 'admin')
     """,
-    Resubmits.DISPLACED: f"end_cause = 'besteffort' AND stopped_at IS NOT NULL AND {_IDEMPOTENT}",
+    # Told to make room, it may have saved its work and asked to go on elsewhere.
+    Resubmits.DISPLACED: f"""
+        stopped_at IS NOT NULL AND {_IDEMPOTENT} AND (end_cause = 'besteffort' OR exit_code = 99 * 256 AND EXISTS (
+            SELECT FROM frag_jobs f WHERE f.job_id = jobs.job_id AND f.cause = 'besteffort'))
+    """,
     # Exit status 99; one that asks for it at once would ask for ever.
     Resubmits.ASKING: f"""
         state = 'Terminated' AND exit_code = 99 * 256 AND stopped_at - started_at > interval '60 s' AND {_IDEMPOTENT}

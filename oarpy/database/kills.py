@@ -1,6 +1,6 @@
 """The wishes to kill jobs (``frag_jobs``), and how far each has come.
 
-A wish is LEON until somebody acts on it, TIMER_ARMED while the job is given time to
+A wish is LEON until it is due and somebody acts on it, TIMER_ARMED while the job is given time to
 end, and FRAGGED when the job is over.  A job that lets its time pass is asked again,
 and then exterminated, again and again: only proof ends it.
 """
@@ -27,19 +27,24 @@ class Wish(NamedTuple):
     job_state: JobState
 
 
-_ANY_OPEN = text("SELECT EXISTS (SELECT FROM frag_jobs WHERE state IN ('LEON', 'LEON_EXTERMINATE'))")
+_ANY_OPEN = text(
+    "SELECT EXISTS (SELECT FROM frag_jobs WHERE state IN ('LEON', 'LEON_EXTERMINATE') AND due_at <= now())"
+)
+_ANY_CAME_DUE = text(
+    "SELECT EXISTS (SELECT FROM frag_jobs WHERE state = 'LEON' AND due_at > asked_at AND due_at <= now())"
+)
 # Jobs first and in the order of their ids, as everybody locks them.
 _LOCK_JOBS = text(
     """
     SELECT job_id FROM jobs
-    WHERE job_id IN (SELECT job_id FROM frag_jobs WHERE state IN ('LEON', 'LEON_EXTERMINATE'))
+    WHERE job_id IN (SELECT job_id FROM frag_jobs WHERE state IN ('LEON', 'LEON_EXTERMINATE') AND due_at <= now())
     ORDER BY job_id FOR NO KEY UPDATE
     """
 )
 _OPEN = text(
     """
     SELECT f.job_id, f.state, f.cause, f.asked_by, j.state FROM frag_jobs f JOIN jobs j USING (job_id)
-    WHERE f.state IN ('LEON', 'LEON_EXTERMINATE') AND f.job_id = ANY(CAST(:jobs AS bigint[]))
+    WHERE f.state IN ('LEON', 'LEON_EXTERMINATE') AND f.due_at <= now() AND f.job_id = ANY(CAST(:jobs AS bigint[]))
     ORDER BY f.job_id FOR NO KEY UPDATE OF f
     """
 )
@@ -110,8 +115,13 @@ _CHECKPOINT = text(
 
 
 def any_open(conn: Connection) -> bool:
-    """Whether there is a wish that nobody has acted on."""
+    """Whether a wish is due that nobody has acted on."""
     return bool(conn.execute(_ANY_OPEN).scalar_one())
+
+
+def any_came_due(conn: Connection) -> bool:
+    """Whether a wish is due that was left alone for a while, so that nobody was told of it."""
+    return bool(conn.execute(_ANY_CAME_DUE).scalar_one())
 
 
 def open_wishes(conn: Connection) -> list[Wish]:

@@ -33,11 +33,22 @@ _ALLOCATE = text(
 )
 _KILL = text(
     """
-    INSERT INTO frag_jobs (job_id, cause, asked_by, for_job)
-    SELECT k.job_id, :cause, 'scheduler', k.for_job
-    FROM unnest(CAST(:victims AS bigint[]), CAST(:for_jobs AS bigint[])) AS k(job_id, for_job)
-    JOIN jobs j USING (job_id) WHERE j.stopped_at IS NULL
-    ON CONFLICT (job_id) DO NOTHING RETURNING job_id, for_job
+    WITH wished AS (
+        INSERT INTO frag_jobs (job_id, cause, asked_by, for_job, due_at)
+        SELECT k.job_id, :cause, 'scheduler', k.for_job,
+            -- Beyond its walltime a wish that is not due would keep sarko's from being made.
+            CASE WHEN j.state = 'Running' AND r.checkpoint IS NOT NULL
+                THEN greatest(now(), least(now() + r.checkpoint, j.planned_end_at + j.suspended_for)) ELSE now() END
+        FROM unnest(CAST(:victims AS bigint[]), CAST(:for_jobs AS bigint[])) AS k(job_id, for_job)
+        JOIN jobs j USING (job_id) JOIN job_requests r USING (job_request_id) WHERE j.stopped_at IS NULL
+        ON CONFLICT (job_id) DO NOTHING RETURNING job_id, for_job, due_at > now() AS saves
+    ), told AS (
+        INSERT INTO orders (kind, job_id, attempt, signal, deadline)
+        SELECT 'checkpoint', w.job_id, j.attempt, r.checkpoint_signal, now() + :within
+        FROM wished w JOIN jobs j USING (job_id) JOIN job_requests r USING (job_request_id) WHERE w.saves
+        ON CONFLICT (job_id, kind) WHERE done_at IS NULL AND job_id IS NOT NULL DO NOTHING
+    )
+    SELECT job_id, for_job, saves FROM wished ORDER BY job_id
     """
 )
 # What was said before is compared here once more: other processes forget predictions too.
@@ -155,16 +166,28 @@ def _allocate_all(conn: Connection, starts: Sequence[Start]) -> list[JobId]:
     return allocated
 
 
-def kill(conn: Connection, kills: Sequence[Kill]) -> list[Kill]:
-    """Ask the death of besteffort jobs; those of which nobody had asked it before."""
+class Wished(NamedTuple):
+    """That a besteffort job dies for another one; ``saves``: it is told first, and has time to save its work."""
+
+    job_id: JobId
+    for_job: JobId
+    saves: bool
+
+
+def kill(conn: Connection, kills: Sequence[Kill], *, within: timedelta) -> list[Wished]:
+    """Ask the death of besteffort jobs; those of which nobody had asked it before.
+
+    A node may take ``within`` to send one the signal that it wants before its end.
+    """
     if not kills:
         return []
     wishes: dict[str, Any] = {
+        "within": within,
         "cause": EndCause.BESTEFFORT.value,
         "victims": [one.job_id for one in kills],
         "for_jobs": [one.for_job for one in kills],
     }
-    return [Kill(JobId(job_id), JobId(for_job)) for job_id, for_job in conn.execute(_KILL, wishes)]
+    return [Wished(JobId(job_id), JobId(for_job), saves) for job_id, for_job, saves in conn.execute(_KILL, wishes)]
 
 
 def said(conn: Connection) -> dict[JobId, Said]:

@@ -41,7 +41,10 @@ _WISH_DEAD = text(
     """
     INSERT INTO frag_jobs (job_id, cause, asked_by)
     SELECT job_id, CAST(:cause AS end_cause), :asked_by FROM unnest(CAST(:jobs AS bigint[])) AS job_id
-    ON CONFLICT (job_id) DO NOTHING RETURNING job_id
+    -- One that is still given time to save its work has its owner's leave to die.
+    ON CONFLICT (job_id) DO UPDATE SET due_at = now(), cause = EXCLUDED.cause, asked_by = EXCLUDED.asked_by
+        WHERE frag_jobs.due_at > now()
+    RETURNING job_id
     """
 )
 _ORDER = text(

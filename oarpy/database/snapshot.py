@@ -65,8 +65,11 @@ _HELD = text(
         ceil(extract(epoch FROM COALESCE(j.planned_end_at, lower(a.held))))::bigint,
         floor(extract(epoch FROM j.started_at))::bigint, j.job_user, j.project, COALESCE(j.job_name, ''), j.types,
         'besteffort' = ANY(j.types) AND j.state <> 'Finishing',
-        ceil(extract(epoch FROM COALESCE(f.deadline, f.asked_at + :grace)))::bigint, f.for_job, a.suspended
+        ceil(extract(epoch FROM COALESCE(f.deadline, f.due_at + :grace)))::bigint, f.for_job, a.suspended,
+        ceil(extract(epoch FROM f.due_at))::bigint, COALESCE(ceil(extract(epoch FROM r.checkpoint))::integer, 0)
     FROM allocations a JOIN jobs j USING (job_id)
+    LEFT JOIN job_requests r
+        ON r.job_request_id = j.job_request_id AND 'besteffort' = ANY(j.types) AND j.state = 'Running'
     LEFT JOIN frag_jobs f ON f.job_id = a.job_id AND f.state <> 'FRAGGED'
     WHERE upper_inf(a.held) AND a.space = 0 AND j.stopped_at IS NULL
       AND j.state NOT IN ('Waiting', 'Hold', 'toAckReservation', 'toError')
@@ -223,6 +226,8 @@ def _held(conn: Connection, limits: Limits) -> tuple[HeldJob, ...]:
             killing_until_s=killing_until_s,
             killed_for=killed_for,
             suspended=suspended,
+            killing_from_s=killing_from_s,
+            checkpoint_s=checkpoint_s,
         )
         for (
             job_id,
@@ -238,5 +243,7 @@ def _held(conn: Connection, limits: Limits) -> tuple[HeldJob, ...]:
             killing_until_s,
             killed_for,
             suspended,
+            killing_from_s,
+            checkpoint_s,
         ) in found.all()
     )

@@ -410,6 +410,7 @@ frag_jobs = Table(
     Column("cause", END_CAUSE, nullable=False, server_default=text("'killed'")),
     Column("asked_by", Text, nullable=False),
     Column("asked_at", Instant, nullable=False, server_default=_now()),
+    Column("due_at", Instant, nullable=False, server_default=_now()),
     Column("armed_at", Instant),
     Column("rounds", SmallInteger, nullable=False, server_default=text("0")),
     Column("deadline", Instant),

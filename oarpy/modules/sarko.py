@@ -54,13 +54,14 @@ def _watch_jobs(ctx: Context) -> bool:
         events.append(conn, (Event("CHECKPOINT", job_id, description="its end is near") for job_id in checkpoints))
         if checkpoints:
             wake(conn, Reader.RUNNER)
+        due = kills.any_came_due(conn)
     for job_id in overrun:
         logger.info("job %d: its walltime has passed", job_id, extra={"event": "WALLTIME", "job_id": job_id})
     for job_id in checkpoints:
         logger.info("job %d: is to checkpoint", job_id, extra={"event": "CHECKPOINT", "job_id": job_id})
     for job_id in repeated:
         logger.warning("job %d: did not end when it was told", job_id, extra={"event": "REPEATED", "job_id": job_id})
-    return bool(repeated or overrun)
+    return bool(repeated or overrun or due)
 
 
 def _give_up_suspected(ctx: Context) -> bool:

@@ -26,7 +26,7 @@ from oarpy.automata.job import JobEvent
 from oarpy.database import accounting, events, jobs, plans, walltimes
 from oarpy.database.connection import retrying
 from oarpy.database.events import Event
-from oarpy.database.plans import Prediction, Said
+from oarpy.database.plans import Prediction, Said, Wished
 from oarpy.database.snapshot import Reading, SnapshotReader
 from oarpy.database.wake import Reader, wake
 from oarpy.errors import Stale
@@ -90,7 +90,7 @@ class _Written(NamedTuple):
 
     started: Sequence[JobId] = ()
     doomed: Sequence[JobId] = ()
-    kills: Sequence[Kill] = ()
+    kills: Sequence[Wished] = ()
 
 
 class Scheduler:
@@ -247,9 +247,12 @@ class Scheduler:
                 accounting.keep_karmas(conn, started)
             if started:
                 wake(conn, Reader.RUNNER)
-            kills = plans.kill(conn, changes.kills)
+            kills = plans.kill(conn, changes.kills, within=self._ctx.settings.nodes.order_timeout)
             if kills:
                 wake(conn, Reader.ALMIGHTY)
+            saving = [one for one in kills if one.saves]
+            if saving:
+                wake(conn, Reader.RUNNER)
             doomed = _doom(conn, changes.dooms)
             longer = self._prolong(conn, changes.longer)
             plans.predict(conn, changes.predictions)
@@ -258,6 +261,7 @@ class Scheduler:
                 [
                     *longer,
                     *(Event("BESTEFFORT_KILL", one.job_id, description=f"for job {one.for_job}") for one in kills),
+                    *(Event("CHECKPOINT", one.job_id, description="it has to make room") for one in saving),
                     *(Event("SCHEDULER_JOB_SET_ASIDE", one.job_id, description=one.error) for one in changes.set_aside),
                 ],
             )

@@ -17,6 +17,9 @@ Nothing is given away before it is free:
   overruns its planned end for a while more each time it is looked at;
 - a job for which others must die is planned for when they are gone;
 - from then on it is placed before all others, so what becomes free is for it.
+
+Besteffort jobs are killed so early that a job starts when it is planned to, and no
+earlier: those in the way of a start in an hour go on for most of that hour.
 """
 
 from __future__ import annotations
@@ -105,11 +108,10 @@ class Pass:
         gantt = Gantt(self._now_s, usable, self._limits.grid_s)
         self._machine = Space(MACHINE, gantt, platform.demands(usable), usable & ~self._asleep)
         self._containers = Containers(snapshot, platform, self._machine)
-        #: When a job that is told to die now is gone.
-        self._gone_s = gantt.on_grid(self._now_s + max(self._limits.kill_grace_s, 1))
-        #: For each job for which others are dying: these, and when they are gone.
+        #: For each job for which others are dying: these, when they are gone at the latest, and probably.
         self._dying: dict[JobId, list[JobId]] = {}
         self._dead_s: dict[JobId, int] = {}
+        self._soon_s: dict[JobId, int] = {}
         self._kills: list[Kill] = []
         self._resumes: list[JobId] = []
         self._hold(snapshot.held)
@@ -164,18 +166,23 @@ class Pass:
                     resuming.append((space, Resuming(job.job_id, lent, end_s - self._now_s, shared)))
             if job.besteffort and job.killing_until_s is None:
                 lived_s = self._now_s - job.started_s if job.started_s is not None else 0
-                space.add_victim(Victim(job.job_id, bits, lived_s * bits.bit_count(), end_s, sharing=shared))
+                dead_s = self._now_s + max(self._limits.kill_grace_s + job.checkpoint_s, 1)
+                lost_s = lived_s * bits.bit_count()
+                gone_s = gantt.on_grid(dead_s)
+                space.add_victim(Victim(job.job_id, bits, lost_s, end_s, dead_s, gone_s, sharing=shared))
             else:
                 holdings[space].append(Holding(end_s, bits, shared))
             if job.killing_until_s is not None and job.killed_for is not None:
                 self._dying.setdefault(job.killed_for, []).append(job.job_id)
                 self._dead_s[job.killed_for] = max(end_s, self._dead_s.get(job.killed_for, 0))
+                soon_s = (job.killing_from_s or 0) + self._limits.kill_grace_s
+                self._soon_s[job.killed_for] = max(soon_s, self._soon_s.get(job.killed_for, 0))
         for space, held_there in holdings.items():
             space.hold(held_there)
         for upto_s, bits in self._wakeable.items():
             closing(gantt, upto_s, bits)
         for space, suspended in resuming:
-            resumes, kills = resumption(space, suspended, self._gone_s)
+            resumes, kills = resumption(space, suspended)
             self._kills += kills
             self._resumes += [suspended.job_id] if resumes else []
 
@@ -299,8 +306,8 @@ class Pass:
         if choice is not None:
             return self._settle(scope, job, choice, Why(KILLING, _killed(self._dying[job.job_id])))
         choice = self._search(scope.normal, demands, replace(in_time, earliest_s=max(dead_s, passed.earliest_s)))
-        if choice is not None:
-            return self._kill_for(scope, job, choice)
+        if choice is not None and choice.demand.take(self._room_in_time(scope, choice)) is not None:
+            return self._kill_for(scope, job, choice, self._soon_s[job.job_id], passed)
         return self._place_normal(scope, job, demands, passed)
 
     def _place_normal(self, scope: Scope, job: WaitingJob, demands: Demands, passed: Gate) -> Decision:
@@ -308,7 +315,10 @@ class Pass:
         choice = self._search(scope.normal, demands, within)
         if choice is None:
             return self._without_place(scope, job, demands, passed)
-        if choice.place.start_s > self._gone_s or not choice.place.taken & scope.space.preemptible:
+        if not choice.place.taken & scope.space.preemptible:
+            return self._settle(scope, job, choice, self._why(scope, choice, passed))
+        if choice.place.start_s > scope.space.slowest_s:
+            self._look_again(self._now_s + choice.place.start_s - scope.space.slowest_s)
             return self._settle(scope, job, choice, self._why(scope, choice, passed))
         # Besteffort jobs hold some of it.  Perhaps other resources will do.
         besteffort = scope.space.held_by_besteffort(choice.place.start_s)
@@ -316,14 +326,22 @@ class Pass:
         if taken is not None:
             untouched = choice._replace(place=choice.place._replace(taken=taken))
             return self._settle(scope, job, untouched, self._why(scope, untouched, passed))
-        latest_s = passed.latest_s if within is passed else min(passed.latest_s, self._gone_s)
-        later = replace(passed, earliest_s=max(self._gone_s, passed.earliest_s), latest_s=latest_s)
-        choice = self._search(scope.normal, demands, later)
-        if choice is None:
-            return self._without_place(scope, job, demands, passed)
-        if choice.place.start_s > self._gone_s:
-            return self._settle(scope, job, choice, self._why(scope, choice, passed))
-        return self._kill_for(scope, job, choice)
+        return self._displace(scope, job, demands, passed, choice.place.start_s)
+
+    def _displace(self, scope: Scope, job: WaitingJob, demands: Demands, passed: Gate, wanted_s: int) -> Decision:
+        """A place for a job that could start at ``wanted_s`` if there were no besteffort jobs.
+
+        The first that these leave in time; one who saves its work first may take longer than others.
+        """
+        beyond_depth = self._is_beyond_depth(job)
+        for gone_s in scope.space.gone_s:
+            earliest_s = max(gone_s, passed.earliest_s)
+            latest_s = min(gone_s, passed.latest_s) if beyond_depth else passed.latest_s
+            choice = self._search(scope.normal, demands, replace(passed, earliest_s=earliest_s, latest_s=latest_s))
+            if choice is not None and choice.demand.take(self._room_in_time(scope, choice)) is not None:
+                start_s = choice.place.start_s
+                return self._kill_for(scope, job, choice, wanted_s if start_s <= earliest_s else start_s, passed)
+        return self._without_place(scope, job, demands, passed)
 
     def _place_besteffort(self, scope: Scope, job: WaitingJob, demands: Demands, passed: Gate) -> Decision:
         choice = self._search(scope.strict, demands, self._within_depth(job, passed), self._limits.besteffort_s)
@@ -354,6 +372,10 @@ class Pass:
         """All that the chosen alternative may use at its place, running besteffort jobs not counted."""
         return scope.normal.room(choice.place.start_s, self._length_s(choice.demand)) & choice.demand.mask
 
+    def _room_in_time(self, scope: Scope, choice: _Choice) -> Bits:
+        """The same without what those hold who would not be gone by then."""
+        return self._room(scope, choice) & ~scope.space.held_by_slow(choice.place.start_s)
+
     def _settle(self, scope: Scope, job: WaitingJob, choice: _Choice, why: Why) -> Start | Predict:
         demand, (start_s, taken) = choice
         end_s = start_s + self._length_s(demand)
@@ -367,17 +389,23 @@ class Pass:
             return Start(job.job_id, demand.index, demand.walltime_s, resources, scope.space.number, scope.sharing)
         return Predict(job.job_id, demand.index, start_s, demand.walltime_s, resources, why)
 
-    def _kill_for(self, scope: Scope, job: WaitingJob, choice: _Choice) -> Start | Predict:
-        """Let besteffort jobs die that hold what the job needs when they can be gone."""
+    def _kill_for(self, scope: Scope, job: WaitingJob, choice: _Choice, wanted_s: int, passed: Gate) -> Start | Predict:
+        """Let those die that hold what the job needs, as soon as they must for a start at ``wanted_s``."""
         alive = [victim for victim in scope.space.victims if victim.end_s > choice.place.start_s]
-        taken, going = spare(choice.demand, self._room(scope, choice), alive)
+        taken, going = spare(choice.demand, self._room_in_time(scope, choice), alive)
+        # Who is quickly gone need not die before the slowest is told.
+        needed_s = max([wanted_s, *(victim.dead_s for victim in going)])
+        dying = list(self._dying.get(job.job_id, []))
         for victim in going:
+            if victim.dead_s < needed_s and not victim.chosen:
+                self._look_again(self._now_s + needed_s - victim.dead_s)
+                continue
+            dying.append(victim.job_id)
             if not victim.chosen and job.job_id not in self._supposed:
                 victim.chosen = True
                 self._kills.append(Kill(victim.job_id, job.job_id))
-        dying = self._dying.get(job.job_id, []) + [victim.job_id for victim in going]
         settled = choice._replace(place=choice.place._replace(taken=taken))
-        why = Why(KILLING, _killed(dying)) if dying else self._busy(scope, choice)
+        why = Why(KILLING, _killed(dying)) if dying else self._why(scope, settled, passed)
         return self._settle(scope, job, settled, why)
 
     def _why(self, scope: Scope, choice: _Choice, passed: Gate) -> Why:

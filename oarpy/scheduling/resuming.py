@@ -24,11 +24,8 @@ class Resuming(NamedTuple):
     sharing: Sharing = ALONE
 
 
-def resumption(space: Space, job: Resuming, gone_s: int) -> tuple[bool, list[Kill]]:
-    """Keep its place for the job: whether it can go on now, and who must die for it.
-
-    ``gone_s`` is when a job that is told to die now is gone.
-    """
+def resumption(space: Space, job: Resuming) -> tuple[bool, list[Kill]]:
+    """Keep its place for the job: whether it can go on now, and who must die for it."""
     gantt, pools = space.gantt, job.sharing.uses
     # What ends before the job would have, as a container may, is had for as long as it lasts.
     start_s = gantt.earliest_of(job.lent, job.length_s, pools) or gantt.earliest_of(job.lent, 1, pools)
@@ -36,11 +33,9 @@ def resumption(space: Space, job: Resuming, gone_s: int) -> tuple[bool, list[Kil
         return False, []
     space.occupy(start_s, start_s + job.length_s, job.lent, job.sharing)
     in_the_way = [victim for victim in space.victims if victim.bits & job.lent and victim.end_s > start_s]
-    if start_s > gone_s:
-        return False, []
     kills = []
     for victim in in_the_way:
-        if not victim.chosen:
+        if victim.dead_s >= start_s and not victim.chosen:
             victim.chosen = True
             kills.append(Kill(victim.job_id, job.job_id))
     return start_s == gantt.now_s and not in_the_way, kills

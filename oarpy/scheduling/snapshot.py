@@ -104,7 +104,9 @@ class HeldJob:
     ``end_s`` is its planned end; one that lies in the past means that the job
     overruns: it is assumed to hold its resources a little longer, and nobody
     gets them before they are free.  ``killing_until_s`` is the kill deadline of
-    a job that is being killed, ``killed_for`` the job it dies for.
+    a job that is being killed, ``killed_for`` the job it dies for; until
+    ``killing_from_s`` it is left alone to save its work.  ``checkpoint_s`` is how
+    long before its death it wants to be told.
     ``resources`` are half-open ranges of resource ids, ascending.  ``space`` is the
     job's container, 0 if it is in none.  One that is ``suspended`` lends what it can
     (see `Limits`) to others; in state Resuming it wants that back.
@@ -125,6 +127,8 @@ class HeldJob:
     suspended: bool = False
     state: JobState = JobState.RUNNING
     space: JobId = MACHINE
+    killing_from_s: int | None = None
+    checkpoint_s: int = 0
 
 
 @dataclass(frozen=True, slots=True)

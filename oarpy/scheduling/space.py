@@ -75,6 +75,8 @@ class Space:
         #: Running besteffort jobs, and all of them that nobody had told to die.
         self.victims: list[Victim] = []
         self.preemptible: Bits = 0
+        #: When the slowest of them is dead that is told to die now.
+        self.slowest_s = 0
         self._awake = awake
         self._strict: View | None = None
 
@@ -103,6 +105,17 @@ class Space:
     def add_victim(self, victim: Victim) -> None:
         self.victims.append(victim)
         self.preemptible |= victim.bits
+        self.slowest_s = max(self.slowest_s, victim.dead_s)
+
+    @property
+    def gone_s(self) -> list[int]:
+        """From when on they are counted as gone that are told to die now, ascending."""
+        return sorted({victim.gone_s for victim in self.victims})
+
+    def held_by_slow(self, at_s: int) -> Bits:
+        """What victims hold that would not be gone by then."""
+        slow = (victim.bits for victim in self.victims if victim.gone_s > at_s and victim.end_s > at_s)
+        return reduce(or_, slow, 0)
 
     def held_by_besteffort(self, at_s: int) -> Bits:
         return reduce(or_, (victim.bits for victim in self.victims if victim.end_s > at_s), 0)

@@ -15,12 +15,17 @@ from oarpy.scheduling.sharing import ALONE, Sharing
 
 @dataclass(slots=True)
 class Victim:
-    """A running besteffort job; ``lost_s`` is the work that dies with it, ``chosen`` whether it must die anyway."""
+    """A running besteffort job; ``lost_s`` is the work that dies with it, ``chosen`` whether it must die anyway.
+
+    Told to die now it is dead at ``dead_s``, and the gantt counts its resources as free from ``gone_s`` on.
+    """
 
     job_id: JobId
     bits: Bits
     lost_s: int
     end_s: int
+    dead_s: int
+    gone_s: int
     chosen: bool = False
     sharing: Sharing = ALONE
 

@@ -12,11 +12,12 @@ import pytest
 from sqlalchemy import text
 
 from oarpy.automata.almighty import Event as Outcome
+from oarpy.database import selections
 from oarpy.database import snapshot as snapshots
 from oarpy.model.request import Alternative, ResourceRequest
 from oarpy.model.resource_grammar import request_to_json
 from oarpy.model.states import JobId, JobState
-from oarpy.modules import scheduler
+from oarpy.modules import leon, node_change_state, sarko, scheduler
 from oarpy.modules.context import Context
 from oarpy.modules.scheduler import Scheduler
 from oarpy.scheduling.demand import GroupDemand
@@ -368,3 +369,71 @@ def test_the_next_turn_is_wanted_when_a_job_expires(ctx: Context, database: Test
 
     assert running.due_in_s is not None
     assert 19 <= running.due_in_s <= 22
+
+
+def with_a_guest(ctx: Context, database: TestDatabase, checkpoint: str | None) -> JobId:
+    """A running besteffort job that wants to be told so long before it is killed."""
+    with_hosts(ctx, 1, 1)
+    (guest,) = submit(ctx, queue="besteffort", types=["besteffort", "idempotent"])
+    database.execute("UPDATE job_requests SET checkpoint = %s, checkpoint_signal = 10", [checkpoint])
+    with ctx.transaction() as conn:
+        rows.brought(conn, [guest], JobState.RUNNING)
+    return guest
+
+
+def test_a_besteffort_job_is_told_to_save_its_work_and_killed_later(ctx: Context, database: TestDatabase) -> None:
+    guest = with_a_guest(ctx, database, "100 s")
+    submit(ctx)
+
+    scheduler.turn(ctx)
+    leon.turn(ctx)
+    sarko.turn(ctx)
+
+    assert database.execute("SELECT state::text, due_at - asked_at FROM frag_jobs") == [
+        ("LEON", timedelta(seconds=100))
+    ]
+    assert database.execute("SELECT kind::text, job_id, signal FROM orders") == [("checkpoint", guest, 10)]
+    assert database.execute("SELECT type FROM events ORDER BY event_id") == [("BESTEFFORT_KILL",), ("CHECKPOINT",)]
+
+
+def test_when_its_time_is_over_it_is_killed(ctx: Context, database: TestDatabase) -> None:
+    with_a_guest(ctx, database, "100 s")
+    submit(ctx)
+    scheduler.turn(ctx)
+    database.execute("UPDATE frag_jobs SET asked_at = asked_at - interval '2 min', due_at = due_at - interval '2 min'")
+
+    outcomes = sarko.turn(ctx), leon.turn(ctx)
+
+    assert outcomes[0] is Outcome.JOBS_TO_KILL
+    assert database.execute("SELECT state::text FROM frag_jobs") == [("TIMER_ARMED",)]
+    assert ("kill",) in database.execute("SELECT kind::text FROM orders")
+
+
+def test_its_owner_need_not_wait_for_that(ctx: Context, database: TestDatabase) -> None:
+    guest = with_a_guest(ctx, database, "100 s")
+    submit(ctx)
+    scheduler.turn(ctx)
+
+    with ctx.transaction() as conn:
+        wished = selections.wish_dead(conn, [guest], "alice")
+        again = selections.wish_dead(conn, [guest], "alice")
+
+    assert (wished, again) == ({guest}, set())
+    assert database.execute("SELECT cause::text, due_at <= now() FROM frag_jobs") == [("killed", True)]
+
+
+@pytest.mark.parametrize(("status", "copies"), [(99 * 256, 1), (0, 0)])
+def test_a_guest_that_saved_its_work_is_submitted_again_if_it_asks_for_it(
+    ctx: Context, database: TestDatabase, status: int, copies: int
+) -> None:
+    guest = with_a_guest(ctx, database, "100 s")
+    submit(ctx)
+    scheduler.turn(ctx)
+    with ctx.transaction() as conn:
+        rows.ended(conn, [guest])
+        rows.closed(conn, [guest], exit_code=status)
+
+    for _ in range(2):
+        node_change_state.turn(ctx)
+
+    assert database.execute("SELECT count(*) FROM jobs WHERE resubmit_job_id = %s", [guest]) == [(copies,)]

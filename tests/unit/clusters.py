@@ -191,6 +191,8 @@ def _random_held(rng: random.Random, cluster: Topology) -> list[HeldJob]:
                 killing_until_s=NOW_S + rng.choice((-5, 30, 70)) if dying else None,
                 killed_for=JobId(rng.randint(1, 12)) if dying and rng.random() < 0.8 else None,
                 suspended=not besteffort and not dying and rng.random() < 0.1,
+                killing_from_s=NOW_S + rng.choice((-20, 5, 50)) if dying and rng.random() < 0.5 else None,
+                checkpoint_s=rng.choice((15, 120)) if besteffort and rng.random() < 0.3 else 0,
             )
         )
     return running

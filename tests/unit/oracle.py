@@ -45,6 +45,9 @@ class Dispensable:
     resources: Resources
     lost_s: int
     end_s: int
+    #: Told to die now it is dead at the one, and its resources count as free from the other on.
+    dead_s: int
+    gone_s: int
 
 
 @dataclass
@@ -66,6 +69,7 @@ class Oracle:
         self.dispensable: list[Dispensable] = []
         self.chosen: set[JobId] = set()
         self.dead_s: dict[JobId, int] = {}
+        self.soon_s: dict[JobId, int] = {}
         self.reserved: dict[str, int] = {}
         self.placed = 0
         self.waiting_on: dict[tuple[int, str], int] = {}
@@ -329,9 +333,12 @@ class Oracle:
             self.held.append(Held(now, end, resources, expendable))
             if expendable:
                 lost = (now - job.started_s if job.started_s is not None else 0) * len(resources)
-                self.dispensable.append(Dispensable(job.job_id, resources, lost, end))
+                dead = now + max(limits.kill_grace_s + job.checkpoint_s, 1)
+                self.dispensable.append(Dispensable(job.job_id, resources, lost, end, dead, self.up(dead)))
             elif job.killing_until_s is not None and job.killed_for is not None:
                 self.dead_s[job.killed_for] = max(end, self.dead_s.get(job.killed_for, 0))
+                soon = (job.killing_from_s or 0) + limits.kill_grace_s
+                self.soon_s[job.killed_for] = max(soon, self.soon_s.get(job.killed_for, 0))
 
     def answer(self, job: WaitingJob) -> None:
         queue = next(queue for queue in self.snapshot.queues if queue.name == job.queue)
@@ -364,7 +371,10 @@ class Oracle:
             found = self.search(job, first, dead, besteffort_counts=True)
             if found is None:
                 found = self.search(job, max(first, dead), dead)
-                found = self.with_kills(job, found) if found else self.normal(job, first, beyond=beyond)
+                if found and self.fits_in_time(job, found):
+                    found = self.with_kills(job, found, self.soon_s[job.job_id])
+                else:
+                    found = self.normal(job, first, beyond=beyond)
         else:
             found = self.normal(job, first, beyond=beyond)
         if found is None:
@@ -382,10 +392,9 @@ class Oracle:
 
     def normal(self, job: WaitingJob, first: int, *, beyond: bool) -> tuple[int, int, Resources, Resources] | None:
         """A normal job's place, for which besteffort jobs die where nothing else will do."""
-        now, limits = self.snapshot.now_s, self.snapshot.limits
-        gone = self.up(now + max(limits.kill_grace_s, 1))
+        now = self.snapshot.now_s
         found = self.search(job, first, now if beyond else FOREVER)
-        if found is None or found[1] > gone:
+        if found is None or found[1] > max((one.dead_s for one in self.dispensable), default=now):
             return found
         index, start, room, taken = found
         in_use = frozenset().union(*(one.resources for one in self.dispensable if one.end_s > start))
@@ -395,16 +404,27 @@ class Oracle:
         untouched = self.take(job.request.alternatives[index], room - in_use)
         if untouched is not None:
             return index, start, room, untouched
-        found = self.search(job, max(first, gone), gone if beyond else FOREVER)
-        if found is None or found[1] > gone:
-            return found
-        return self.with_kills(job, found)
+        for gone in sorted({one.gone_s for one in self.dispensable}):
+            later = self.search(job, max(first, gone), gone if beyond else FOREVER)
+            if later is not None and self.fits_in_time(job, later):
+                return self.with_kills(job, later, start if later[1] <= max(first, gone) else later[1])
+        return None
+
+    def room_in_time(self, start: int, room: Resources) -> Resources:
+        """Without what those hold who would not be gone by then."""
+        slow = (one.resources for one in self.dispensable if one.gone_s > start and one.end_s > start)
+        return room - frozenset().union(*slow)
+
+    def fits_in_time(self, job: WaitingJob, found: tuple[int, int, Resources, Resources]) -> bool:
+        index, start, room, _ = found
+        return self.take(job.request.alternatives[index], self.room_in_time(start, room)) is not None
 
     def with_kills(
-        self, job: WaitingJob, found: tuple[int, int, Resources, Resources]
+        self, job: WaitingJob, found: tuple[int, int, Resources, Resources], wanted: int
     ) -> tuple[int, int, Resources, Resources]:
-        """The same place, with the least work lost."""
+        """The same place, with the least work lost; who dies for a later start dies later."""
         index, start, room, _ = found
+        room = self.room_in_time(start, room)
         alternative = job.request.alternatives[index]
         alive = [one for one in self.dispensable if one.end_s > start and one.resources & room]
         alive.sort(key=lambda one: (one.job_id not in self.chosen, one.lost_s, -one.job_id))
@@ -420,8 +440,10 @@ class Oracle:
                 going = fewer
         taken = take(going)
         assert taken is not None
+        going = [one for one in going if one.resources & taken]
+        needed = max([wanted, *(one.dead_s for one in going)])
         for one in going:
-            if one.resources & taken and one.job_id not in self.chosen:
+            if one.dead_s >= needed and one.job_id not in self.chosen:
                 self.chosen.add(one.job_id)
                 self.kills.add((one.job_id, job.job_id))
         return index, start, room, taken
