@@ -208,7 +208,7 @@ def read_report(message: Mapping[str, Any]) -> Report:
             case "began":
                 return Began(attempt, timedelta(seconds=message["age_s"]), bool(message.get("suspended")))
             case "refused":
-                return Refused(attempt)
+                return Refused(attempt, str(message.get("text") or ""))
             case "ended":
                 return Ended(
                     attempt,

@@ -342,6 +342,7 @@ class Runner:
         ages: dict[JobId, timedelta] = {}
         ends: dict[JobId, End] = {}
         unbegun: dict[JobId, tuple[str, int]] = {}
+        troubled: dict[str, str] = {}
         for host, report in reports:
             job = known.get(report.attempt.job_id)
             job_id = report.attempt.job_id
@@ -369,6 +370,8 @@ class Runner:
                     ends[job_id] = End(job_id, EndCause.PROLOGUE, None, None, ran=False)
                 else:
                     unbegun[job_id] = (host, report.attempt.number)
+                if report.trouble:
+                    troubled[host] = report.trouble
         started = launches.start(conn, {job_id: age for job_id, age in ages.items() if job_id not in ends})
         finished = launches.finish(conn, list(ends.values()))
         waiting, killed = launches.return_unbegun(conn, list(unbegun))
@@ -382,7 +385,7 @@ class Runner:
             if attempt >= BLAMED_ATTEMPT:
                 reason = f"attempt {attempt} never began, as those before it"
                 work.events.append(Event("LAUNCHING_OAREXEC_TIMEOUT", job_id, (host,), reason))
-        for host, reason in work.distrusted.items():
+        for host, reason in {**troubled, **work.distrusted}.items():
             work.events.append(Event("LOG_SUSPECTED", hosts=(host,), description=reason))
 
     def _dispose(self, host: str, report: Report, work: Work) -> None:

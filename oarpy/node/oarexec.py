@@ -63,7 +63,7 @@ REPORT: ``job``, ``attempt``, ``is`` one of
 
 * ``starting``: accepted, the command has not begun;
 * ``began``: ``age_s``, ``suspended``;
-* ``refused``: it did not begin and never will;
+* ``refused``: it did not begin and never will; ``text`` when that is because the spool could not be written;
 * ``ended``: ``ran`` (whether the command began), ``status`` (as of wait(2), or null), ``cause``,
   ``event`` and ``text`` where OAR has an event for it, ``age_s`` of the beginning and
   ``ended_age_s`` of the end (null after a reboot), ``cpu_s``, ``peak_mib`` (or null).
@@ -84,6 +84,11 @@ launch.  Whoever makes that directory decides the attempt's fate: it is launched
 * ``refused``: this is a tombstone.
 * ``nodes``, ``resources``: what OAR_NODEFILE and OAR_RESOURCE_PROPERTIES_FILE name; links to a
   file in ``shared`` that other entries have alike.
+
+A spool that is full, or cannot be written for another reason, stops launches and nothing else: they
+are refused, by a guard that remembers it when not even a tombstone can be made.  (Another guard can
+be told of such a launch only by a newer session, whose runner knows that it did not begin.)  What
+the progress of a job needs at its end fits into the block that its first line took.
 
 Making a file costs thirty times as much as linking one, and emptying one makes ext4 write it out
 at once; a launch therefore makes no file where it can reuse those of a forgotten entry.
@@ -162,6 +167,7 @@ IDLE_S = 5.0
 WATCH_S = 1.0
 FREEZE_S = 10.0
 NOTE_S = 2.0
+RETRY_S = 2.0
 
 Key = Tuple[int, int]
 Number = Tuple[int, int]
@@ -175,6 +181,10 @@ class Refusal(Exception):
         super().__init__(text)
         self.event = event
         self.text = text
+
+
+class SpoolFailed(Exception):
+    """The spool cannot take what a launch has to leave in it."""
 
 
 class Garbled(Exception):
@@ -243,6 +253,7 @@ _TAIL = """
 status=$?
 read -r up rest </proc/uptime
 echo "exit $status $up" >&5
+exit "$status"
 """
 OPENING_AS_USER = _OPENING + _BECOME
 WRAPPER_AS_USER = _HEAD + _APART + _AS_USER + _APART_END + _TAIL  # takes the path of setpriv
@@ -324,9 +335,21 @@ def append_line(path: str, line: str) -> None:
     """Append in one write, so that lines of wrapper and guard never mix."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
-        os.write(fd, (line + "\n").encode("utf-8", "surrogateescape"))
+        write_line(fd, line)
     finally:
         os.close(fd)
+
+
+def write_line(fd: int, line: str) -> None:
+    data = (line + "\n").encode("utf-8", "surrogateescape")
+    if os.write(fd, data) != len(data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def complain(text: str) -> None:
+    """Say something in the guard's log, unless that cannot be written either."""
+    with suppress(OSError):
+        os.write(2, (text.rstrip("\n") + "\n").encode("utf-8", "surrogateescape"))
 
 
 def open_progress(path: str) -> int:
@@ -363,6 +386,17 @@ def write_durably(directory: str, name: str, text: str) -> None:
         os.close(fd)
     os.rename(new, os.path.join(directory, name))
     sync_directory(directory)
+
+
+def overwrite_durably(path: str, text: str) -> None:
+    """The same for a short text, in the sector that the old one has already: a full disk has no other."""
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        # What is left of a longer one would follow.
+        write_line(fd, text.rstrip("\n").ljust(os.fstat(fd).st_size - 1))
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 class Process:
@@ -470,6 +504,7 @@ class Entry:
         "stderr",
         "suspended_at",
         "suspended_s",
+        "trouble",
         "uid",
         "user",
         "walltime_s",
@@ -509,6 +544,8 @@ class Entry:
         self.note_until = 0.0
         self.outcome: Json = {}
         self.end: Json = {}
+        # Why the spool could not take it.
+        self.trouble: Optional[str] = None
 
     @property
     def key(self) -> Key:
@@ -1366,9 +1403,7 @@ class Guard:
             entry.end = progress.end
         elif record is None and self.rebooted:
             # A power cut loses what was written last: that the command began, perhaps.
-            fd = open_progress(entry.path("progress"))
-            os.write(fd, b"launch %s\n" % json.dumps(entry.record()).encode())
-            os.close(fd)
+            self._begin_progress(entry)
             self._record_outcome(entry, progress, "node_rebooted")
             self._conclude(entry)
         elif record is None:
@@ -1433,31 +1468,42 @@ class Guard:
 
     def _launch(self, launches: List[Json], number: Number) -> None:
         """Decide the fate of each attempt, durably; the wrappers are started by the loop."""
-        accepted = False
+        accepted = []
         for message in launches:
             entry = self._make_entry(expect(message, "job", int), expect(message, "attempt", int), number)
             if entry is None:
                 continue
-            accepted = True
+            accepted.append(entry)
             try:
                 self.waiting.append((entry, Launch(message)))
             except Garbled as error:
                 self._fail(entry, Refusal("BAD_HASHTABLE_DUMP", str(error)))
         if accepted:
-            sync_directory("jobs")
+            try:
+                sync_directory("jobs")
+            except OSError as error:
+                for entry in accepted:
+                    entry.trouble = trouble(error)
+                    self._give_up(entry)
 
     def _make_entry(self, job: int, attempt: int, number: Number) -> Optional[Entry]:
-        """The entry, new; None when the attempt has one already, which is reported."""
+        """The entry, new; None when the attempt has one already, or can have none, which is reported."""
         known = self.entries.get((job, attempt))
         if known is not None:
             self.changed[known.key] = known
             return None
         entry = Entry(job, attempt, number)
-        if self.free:
-            os.rename("free/" + self.free.pop(), "jobs/" + entry.name)
-        else:
-            os.mkdir("jobs/" + entry.name, 0o711 if self.root else 0o700)
         self.entries[entry.key] = entry
+        try:
+            if self.free:
+                os.rename("free/" + self.free.pop(), "jobs/" + entry.name)
+            else:
+                os.mkdir("jobs/" + entry.name, 0o711 if self.root else 0o700)
+        except OSError as error:
+            entry.trouble = trouble(error)
+            entry.state = Entry.REFUSED
+            self.changed[entry.key] = entry
+            return None
         return entry
 
     def _start_waiting(self) -> None:
@@ -1469,8 +1515,13 @@ class Guard:
                 self._start(entry, launch)
             except Refusal as refusal:
                 self._fail(entry, refusal)
+            except SpoolFailed as error:
+                entry.trouble = str(error)
+                if entry.pid is None:
+                    self._give_up(entry)
+                # Else its wrapper stands before a closed gate and will be reaped.
             except Exception as error:  # one launch is no other's business
-                traceback.print_exc()
+                complain(traceback.format_exc())
                 self._fail(entry, Refusal("EXIT_VALUE_OAREXEC", "the job cannot be started: %r" % error))
 
     def _start(self, entry: Entry, launch: Launch) -> None:
@@ -1490,7 +1541,7 @@ class Guard:
             self.shared.put(entry.path("nodes"), launch.nodes)
             self.shared.put(entry.path("resources"), launch.resources)
         except OSError as error:
-            raise Refusal("CANNOT_WRITE_NODE_FILE", "the node file cannot be written: %s" % error) from error
+            raise SpoolFailed(trouble(error)) from error
         try:
             joins = self.containment.prepare(entry, launch.cpus, launch.memory_mib)
         except OSError as error:
@@ -1537,7 +1588,7 @@ class Guard:
         arguments += [account.shell, *what]
         closed_at_end = []
         try:
-            progress = open_progress(entry.path("progress"))
+            progress = self._open_progress(entry)
             closed_at_end.append(progress)
             gate, key = os.pipe2(os.O_CLOEXEC)
             closed_at_end += [gate, key]
@@ -1549,11 +1600,40 @@ class Guard:
             entry.start = started.start
             entry.boot_id = self.boot_id
             self.containment.pin(entry.pid, launch.cpus)
-            os.write(progress, b"launch %s\n" % json.dumps(entry.record()).encode())
+            try:
+                write_line(progress, "launch " + json.dumps(entry.record()))
+            except OSError as error:
+                raise SpoolFailed(trouble(error)) from error
             os.write(key, b"\n")
         finally:
             for fd in closed_at_end:
                 os.close(fd)
+
+    def _open_progress(self, entry: Entry) -> int:
+        try:
+            return open_progress(entry.path("progress"))
+        except OSError as error:
+            raise SpoolFailed(trouble(error)) from error
+
+    def _begin_progress(self, entry: Entry) -> None:
+        """Let the lines of an entry of which nothing is known begin as those of a launch do."""
+        try:
+            fd = open_progress(entry.path("progress"))
+            try:
+                write_line(fd, "launch " + json.dumps(entry.record()))
+            finally:
+                os.close(fd)
+        except OSError as error:
+            complain("job %s: %s" % (entry.name, trouble(error)))
+
+    def _append(self, entry: Entry, line: str) -> bool:
+        """Add a line to the progress; False when it cannot be written, so that only this guard knows."""
+        try:
+            append_line(entry.path("progress"), line)
+        except OSError as error:
+            complain("job %s: %s" % (entry.name, trouble(error)))
+            return False
+        return True
 
     def _environment(self, entry: Entry, launch: Launch) -> Dict[str, str]:
         found = dict(launch.environment)
@@ -1581,7 +1661,11 @@ class Guard:
     def _give_up(self, entry: Entry) -> None:
         """Make the entry a tombstone."""
         entry.state = Entry.REFUSED
-        write_file(entry.path("refused"), "%d %d\n" % self.number)
+        try:
+            write_file(entry.path("refused"), "%d %d\n" % self.number)
+        except OSError as error:
+            # Another guard will see that it never began.
+            complain("job %s: %s" % (entry.name, trouble(error)))
         self._release(entry)
         self.changed[entry.key] = entry
 
@@ -1612,7 +1696,7 @@ class Guard:
             os.read(self.wakeup, 4096)
         while True:
             try:
-                pid, _, usage = os.wait4(-1, os.WNOHANG)
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
             except ChildProcessError:
                 return
             if pid == 0:
@@ -1620,14 +1704,17 @@ class Guard:
             self.strays.pop(pid, None)
             entry = self.wrappers.pop(pid, None)
             if entry is not None:
-                self._wrapper_gone(entry, usage.ru_utime + usage.ru_stime)
+                self._wrapper_gone(entry, usage.ru_utime + usage.ru_stime, status)
             entry = self.notes.pop(pid, None)
             if entry is not None:
                 entry.note_pid = None
 
-    def _wrapper_gone(self, entry: Entry, cpu_s: Optional[float]) -> None:
+    def _wrapper_gone(self, entry: Entry, cpu_s: Optional[float], status: Optional[int] = None) -> None:
         if not entry.outcome:
             progress = Progress(read_text(entry.path("progress")) or "")
+            if status is not None and progress.status is None and progress.error is None and os.WIFEXITED(status):
+                # It came to its end and could not write so.
+                progress.status, progress.ended_at = os.WEXITSTATUS(status), clock() + self.offset
             if progress.began_at is None:
                 # Whatever its gate was, it did not act on it: the command never ran.
                 entry.outcome = {"ran": False}
@@ -1745,8 +1832,12 @@ class Guard:
         """The containment is empty: the job is over."""
         entry.state = Entry.ENDED
         entry.end = entry.outcome
-        append_line(entry.path("progress"), "end " + json.dumps(entry.end))
+        self._write_end(entry)
         self.changed[entry.key] = entry
+
+    def _write_end(self, entry: Entry) -> None:
+        if self.entries.get(entry.key) is entry and not self._append(entry, "end " + json.dumps(entry.end)):
+            self._after(RETRY_S, self._write_end, entry)
 
     def _release(self, entry: Entry) -> None:
         if not self.containment.release(entry):
@@ -1779,7 +1870,7 @@ class Guard:
             first = entry.cause is None
             if first:
                 entry.cause = cause
-                append_line(entry.path("progress"), "cause " + cause)
+                self._append(entry, "cause " + cause)
             if first and kill_after_s > 0:
                 self._note_kill(entry)
             if kill_after_s > 0:
@@ -1813,7 +1904,7 @@ class Guard:
         try:
             entry.note_pid = spawn(arguments, {"PATH": "/usr/bin:/bin"}, {})
         except OSError as error:
-            print("job %d: cannot note its kill: %s" % (entry.job, error), file=sys.stderr, flush=True)
+            complain("job %d: cannot note its kill: %s" % (entry.job, error))
         else:
             self.notes[entry.note_pid] = entry
             entry.note_until = clock() + NOTE_S
@@ -1824,7 +1915,7 @@ class Guard:
             return
         if entry.suspended_at is None:
             entry.suspended_at = clock()
-            append_line(entry.path("progress"), "suspended %.2f" % (entry.suspended_at + self.offset))
+            self._append(entry, "suspended %.2f" % (entry.suspended_at + self.offset))
         if self.containment.freeze(entry):
             self.changed[entry.key] = entry
             self._answer(order, True)
@@ -1839,7 +1930,7 @@ class Guard:
         if entry.suspended_at is not None:
             entry.suspended_s += clock() - entry.suspended_at
             entry.suspended_at = None
-            append_line(entry.path("progress"), "resumed %.2f" % (clock() + self.offset))
+            self._append(entry, "resumed %.2f" % (clock() + self.offset))
             self._set_deadline(entry)
             self.changed[entry.key] = entry
 
@@ -1854,9 +1945,7 @@ class Guard:
         if kind in ("refuse", "kill") and entry is None:
             made = self._make_entry(job, attempt, link.number or self.number)
             if made is not None:
-                write_file(made.path("refused"), "%d %d\n" % made.number)
-                made.state = Entry.REFUSED
-                self.changed[made.key] = made
+                self._give_up(made)
                 sync_directory("jobs")
             self._answer(order, True)
         elif kind == "refuse":
@@ -1883,9 +1972,9 @@ class Guard:
             self._answer(order, True)
         elif kind == "walltime":
             entry.walltime_s = expect(order, "walltime_s", float)
-            append_line(entry.path("progress"), "walltime %r" % entry.walltime_s)
+            written = self._append(entry, "walltime %r" % entry.walltime_s)
             self._set_deadline(entry)
-            self._answer(order, True)
+            self._answer(order, written, "" if written else "the spool cannot be written")
         else:
             self._answer(order, False, "no such order: %s" % kind)
 
@@ -1906,18 +1995,26 @@ class Guard:
             return False, "the job is not over"
         if entry.number >= number:
             return False, "the entry belongs to this very session"
+        try:
+            self._clear_away(entry)
+        except OSError as error:
+            return False, trouble(error)
+        del self.entries[entry.key]
+        self.changed.pop(entry.key, None)
+        return True, ""
+
+    def _clear_away(self, entry: Entry) -> None:
         path = "jobs/" + entry.name
         if len(self.free) < KEPT_FREE and entry.pid is not None and entry.state == Entry.ENDED:
             # Its first line names this attempt, so that nothing in it counts for another one.
             os.rename(path, "free/" + entry.name)
             self.free.append(entry.name)
-        else:
+            return
+        # One that the spool could not take has no directory.
+        with suppress(FileNotFoundError):
             for name in os.listdir(path):
                 os.unlink(os.path.join(path, name))
             os.rmdir(path)
-        del self.entries[entry.key]
-        self.changed.pop(entry.key, None)
-        return True, ""
 
     def _answer(self, order: Json, done: bool, text: str = "", over: bool = False) -> None:
         if self.current is not None:
@@ -2020,7 +2117,13 @@ class Guard:
         self.answers.clear()
 
     def _store_number(self, number: Number) -> None:
-        write_durably(".", "session", "%d %d %s\n" % (number[0], number[1], self.boot_id))
+        text = "%d %d %s\n" % (number[0], number[1], self.boot_id)
+        try:
+            write_durably(".", "session", text)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            overwrite_durably("session", text)
         self.number = number
 
     def _report(self, entry: Entry) -> Json:
@@ -2035,6 +2138,8 @@ class Guard:
             if entry.began_at is not None:
                 report["age_s"] = round(clock() - entry.began_at, 2)
                 report["suspended"] = False
+        elif entry.state == Entry.REFUSED:
+            report["text"] = entry.trouble
         elif entry.state == Entry.ENDED:
             for name in ("ran", "status", "cause", "event", "text", "cpu_s", "peak_mib"):
                 report[name] = entry.end.get(name)
@@ -2085,6 +2190,11 @@ def parsed(text: Optional[str]) -> Optional[Json]:
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
+
+
+def trouble(error: OSError) -> str:
+    """What is said of a spool that cannot be written."""
+    return ("the spool cannot be written: %s" % (error.strerror or error))[:MAX_TEXT]
 
 
 def become_subreaper() -> bool:
@@ -2161,8 +2271,11 @@ def guard(spool: str, instance: str, min_uid: Optional[int]) -> int:
 
 def session(spool: str, instance: str, options: List[str]) -> int:
     """Carry lines between stdin, stdout and the guard until one of them ends."""
-    make_spool(spool, instance)
-    link = connect(spool, instance, options)
+    try:
+        make_spool(spool, instance)
+        link = connect(spool, instance, options)
+    except OSError as error:
+        raise SystemExit("oarexec: the spool %s cannot be used: %s" % (spool, error.strerror or error)) from None
     poll = select.poll()
     poll.register(0, select.POLLIN)
     poll.register(link.fileno(), select.POLLIN)

@@ -74,9 +74,13 @@ class Began:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The command did not begin and never will: the proof that the job may be launched again."""
+    """The command did not begin and never will: the proof that the job may be launched again.
+
+    ``trouble``: what keeps the host from taking any launch, empty when nothing does.
+    """
 
     attempt: Attempt
+    trouble: str = ""
 
 
 @dataclass(frozen=True, slots=True)
