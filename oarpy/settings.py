@@ -47,6 +47,7 @@ class Scheduler:
     min_interval: timedelta = timedelta(milliseconds=50)
     plan_first: int | None = 2000
     predictions_interval: timedelta = timedelta(seconds=1)
+    suspended_types: tuple[str, ...] = ("default",)
     jobs_per_user: int | None = None
 
     def __post_init__(self) -> None:
@@ -113,6 +114,7 @@ class Jobs:
     nodes_level: str = "network_address"
     max_array: int = 100_000
     max_resubmissions: int = 10
+    users_may_suspend: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,6 +276,10 @@ def _value(name: str, kind: Any, value: object) -> object:
                 f'{name} must be a duration such as "20 s", "5 min", "2 h" or "7 d", not {value!r}'
             )
         return duration
+    if get_origin(kind) is tuple:
+        if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+            raise ConfigurationError(f'{name} must be a list of texts such as ["default"], not {value!r}')
+        return tuple(value)
     if get_origin(kind) is Literal:
         if value not in get_args(kind):
             raise ConfigurationError(f"{name} must be one of {', '.join(get_args(kind))}, not {value!r}")

@@ -256,6 +256,16 @@ CREATE TABLE job_state_logs (
 );
 CREATE INDEX job_state_logs_job_id_idx ON job_state_logs (job_id);
 
+-- When a job's last suspension began; it may have been Resuming and Suspended again since.
+CREATE FUNCTION suspended_since(the_job bigint) RETURNS timestamptz
+LANGUAGE sql STABLE SET search_path = oar, pg_temp AS $$
+    WITH periods AS (SELECT job_state, date_start FROM job_state_logs WHERE job_id = the_job),
+    last AS (SELECT max(date_start) AS at FROM periods WHERE job_state = 'Suspended')
+    SELECT min(date_start) FROM periods
+    WHERE job_state = 'Suspended' AND date_start > (
+        SELECT max(date_start) FROM periods, last WHERE job_state = 'Running' AND date_start < last.at)
+$$;
+
 CREATE TABLE job_dependencies (
     job_id bigint NOT NULL REFERENCES jobs ON DELETE CASCADE,
     job_id_required bigint NOT NULL,
@@ -274,11 +284,20 @@ CREATE TABLE allocations (
     space bigint NOT NULL DEFAULT 0,
     resources int4multirange NOT NULL CHECK (NOT isempty(resources)),
     held tstzrange NOT NULL CHECK (NOT isempty(held) AND NOT lower_inf(held)),
+    -- The job's id, or a negative number that those who may have the same resources have in common.
     share bigint NOT NULL,
     suspended boolean NOT NULL DEFAULT false,
+    -- A placeholder and those who are allowed in it have one share.  True for the placeholder itself,
+    -- false for the others; kin is to either what share is to all.
+    placeholder boolean,
+    kin bigint,
+    CONSTRAINT allocations_placeholder_check CHECK ((placeholder IS NULL) = (kin IS NULL)),
     CONSTRAINT allocations_job_id_attempt_key UNIQUE (job_id, attempt),
     CONSTRAINT allocations_no_resource_twice EXCLUDE USING gist (space WITH =, resources WITH &&, share WITH <>)
-        WHERE (upper_inf(held) AND NOT suspended)
+        WHERE (upper_inf(held) AND NOT suspended),
+    CONSTRAINT allocations_no_kin_twice
+        EXCLUDE USING gist (space WITH =, placeholder WITH =, resources WITH &&, kin WITH <>)
+        WHERE (upper_inf(held) AND NOT suspended AND placeholder IS NOT NULL)
 ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02);
 CREATE UNIQUE INDEX allocations_open_idx ON allocations (job_id) WHERE upper_inf(held);
 CREATE INDEX allocations_space_idx ON allocations (space) WHERE space <> 0 AND upper_inf(held);
@@ -832,7 +851,7 @@ ALTER FUNCTION ask(uuid, text, text) OWNER TO oar_gate;
 ALTER FUNCTION answer(uuid) OWNER TO oar_gate;
 ALTER FUNCTION withdraw(uuid) OWNER TO oar_gate;
 REVOKE ALL ON FUNCTION me(), ask(uuid, text, text), answer(uuid), withdraw(uuid), refresh_visible_resources(),
-    repeated_numbers() FROM PUBLIC;
+    repeated_numbers(), suspended_since(bigint) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION me(), ask(uuid, text, text), answer(uuid), withdraw(uuid) TO oar_user, oar;
 ALTER VIEW visible_jobs OWNER TO oar_gate;
 ALTER VIEW visible_dependencies OWNER TO oar_gate;

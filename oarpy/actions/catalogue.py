@@ -34,7 +34,9 @@ def prepare(
         case "hold":
             return jobs.prepare_hold(payload, login)
         case "resume":
-            return jobs.prepare_resume(payload, login)
+            return jobs.prepare_resume(payload, login, everybody=site.jobs.users_may_suspend)
+        case "suspend":
+            return jobs.prepare_suspend(payload, login, nodes.order_timeout, everybody=site.jobs.users_may_suspend)
         case "checkpoint":
             return jobs.prepare_checkpoint(payload, login, nodes.order_timeout)
         case "walltime":

@@ -1,4 +1,4 @@
-"""Verbs for jobs that exist: delete, hold, resume, checkpoint, signal.
+"""Verbs for jobs that exist: delete, hold, suspend, resume, checkpoint, signal.
 
 Each takes many jobs at once.  A job that is unknown, or another user's, spoils
 nothing for the others: every job has an outcome of its own.
@@ -20,11 +20,14 @@ from oarpy.database.events import Event
 from oarpy.database.wake import Reader
 from oarpy.errors import SyntaxRefused
 from oarpy.model.exit_statuses import ExitStatus
+from oarpy.model.job_types import has_type
 from oarpy.model.payloads import JobOutcome, JobsAnswer, JobSelection
 from oarpy.model.states import FINAL, ON_NODES, EndCause, JobId, JobState, OrderKind
 
 #: They may act on everybody's jobs.
 ADMINISTRATORS = frozenset({"root", "oar"})
+#: Jobs of these types have no processes on their nodes, or others live in them.
+UNSUSPENDABLE = ("container", "noop", "cosystem", "deploy")
 REGISTERED = "REGISTERED"
 REFUSED = "REFUSED"
 
@@ -41,6 +44,7 @@ _DONE = _Verdict()
 _UNKNOWN = _Verdict(REFUSED, ExitStatus.REFUSED, "does not exist")
 _OVER = _Verdict(REFUSED, ExitStatus.REFUSED, "is over")
 _NOT_RUNNING = _Verdict(REFUSED, ExitStatus.NOTHING_TO_DO, "is over")
+_NOT_ALLOWED = _Verdict(REFUSED, ExitStatus.REFUSED, "runs; only administrators may suspend and resume running jobs")
 _Verdicts: TypeAlias = Mapping[JobId, _Verdict]
 #: Acts on jobs, all of them locked and not over, that the one who asks may act upon.
 _Act: TypeAlias = Callable[[Connection, Mapping[JobId, JobState]], _Verdicts]
@@ -58,9 +62,20 @@ def prepare_hold(payload: object, login: str) -> Prepared:
     return _prepared(JobSelection.from_json(payload), login, partial(_hold, asked_by=login))
 
 
-def prepare_resume(payload: object, login: str) -> Prepared:
-    """Let jobs that were held wait for their start again."""
-    return _prepared(JobSelection.from_json(payload), login, partial(_resume, asked_by=login))
+def prepare_suspend(payload: object, login: str, within: timedelta, *, everybody: bool) -> Prepared:
+    """Let running jobs rest, and others use what they hold; jobs that wait are held.
+
+    Running ones only for administrators, unless ``everybody`` may.
+    """
+    may = everybody or login in ADMINISTRATORS
+    act = partial(_suspend, asked_by=login, within=within, may=may)
+    return _prepared(JobSelection.from_json(payload), login, act, wakes=(Reader.RUNNER, Reader.ALMIGHTY))
+
+
+def prepare_resume(payload: object, login: str, *, everybody: bool) -> Prepared:
+    """Let jobs that were held wait for their start again, and suspended ones go on when they can."""
+    may = everybody or login in ADMINISTRATORS
+    return _prepared(JobSelection.from_json(payload), login, partial(_resume, asked_by=login, may=may))
 
 
 def prepare_checkpoint(payload: object, login: str, within: timedelta) -> Prepared:
@@ -147,10 +162,38 @@ def _hold(conn: Connection, states: Mapping[JobId, JobState], *, asked_by: str) 
     return _by_state(states, held, JobState.HOLD)
 
 
-def _resume(conn: Connection, states: Mapping[JobId, JobState], *, asked_by: str) -> _Verdicts:
-    released = jobs.transition(conn, list(states), JobEvent.RELEASED)
-    _log(conn, "RESUME_JOB", released, f"{asked_by} asked to resume the job")
-    return _by_state(states, released, JobState.WAITING)
+def _suspend(
+    conn: Connection, states: Mapping[JobId, JobState], *, asked_by: str, within: timedelta, may: bool
+) -> _Verdicts:
+    waiting = {job_id: state for job_id, state in states.items() if state in (JobState.WAITING, JobState.HOLD)}
+    verdicts = dict(_hold(conn, waiting, asked_by=asked_by)) if waiting else {}
+    others = {job_id: state for job_id, state in states.items() if job_id not in waiting}
+    if not may:
+        return verdicts | dict.fromkeys(others, _NOT_ALLOWED)
+    for job_id, types in selections.types(conn, list(others)).items():
+        unfit = next((name for name in UNSUSPENDABLE if has_type(types, name)), None)
+        if unfit is not None:
+            verdicts[job_id] = _Verdict(REFUSED, ExitStatus.REFUSED, f"is of type {unfit} and cannot be suspended")
+    running = [job_id for job_id, state in others.items() if state is JobState.RUNNING and job_id not in verdicts]
+    ordered = selections.order(conn, running, OrderKind.SUSPEND, signal=None, within=within)
+    # What has been given back is in use already.
+    resuming = [job_id for job_id, state in others.items() if state is JobState.RESUMING]
+    back = jobs.transition(conn, selections.lending(conn, resuming), JobEvent.SUSPENDED)
+    _log(conn, "HOLD_RUNNING_JOB", sorted([*ordered, *back]), f"{asked_by} asked to suspend the job")
+    started = _Verdict(REFUSED, ExitStatus.REFUSED, "is just being resumed; try again in a moment")
+    verdicts |= dict.fromkeys(running, _DONE) | dict.fromkeys(resuming, started) | dict.fromkeys(back, _DONE)
+    rest = {job_id: state for job_id, state in others.items() if job_id not in verdicts}
+    return verdicts | dict(_by_state(rest, (), JobState.SUSPENDED))
+
+
+def _resume(conn: Connection, states: Mapping[JobId, JobState], *, asked_by: str, may: bool) -> _Verdicts:
+    suspended = [job_id for job_id, state in states.items() if state is JobState.SUSPENDED]
+    resuming = jobs.transition(conn, suspended, JobEvent.RESUME_ASKED) if may else []
+    released = jobs.transition(conn, list(states.keys() - set(suspended)), JobEvent.RELEASED)
+    _log(conn, "RESUME_JOB", sorted([*released, *resuming]), f"{asked_by} asked to resume the job")
+    verdicts = dict(_by_state(states, [*released, *resuming], JobState.WAITING))
+    verdicts |= {job_id: _DONE for job_id, state in states.items() if state is JobState.RESUMING}
+    return verdicts if may else verdicts | dict.fromkeys(suspended, _NOT_ALLOWED)
 
 
 def _signal(

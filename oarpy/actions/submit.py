@@ -32,10 +32,12 @@ from oarpy.model.exit_statuses import ExitStatus
 from oarpy.model.filter_grammar import render_filter
 from oarpy.model.job_dates import Dates
 from oarpy.model.job_message import job_message
+from oarpy.model.job_types import NOOP
 from oarpy.model.output_names import default_output
 from oarpy.model.payloads import Estimate, Submitted, notification_to_json
 from oarpy.model.request import Alternative, Group, ResourceRequest
 from oarpy.model.resource_grammar import complete, parse_wish, render_request, request_to_json
+from oarpy.model.sharing_types import check_sharing
 from oarpy.model.wording import excerpt
 from oarpy.scheduling.feasible import feasible
 from oarpy.scheduling.platform import Platform
@@ -97,6 +99,9 @@ def prepare_submit(payload: object, login: str, site: Site, request_id: int | No
     priority_types.check_given_by_user(submission.types)
     rules.admit(site.rules, submission)
     priority_types.check_given(submission.types)
+    check_sharing(submission.types)
+    if not submission.command.strip() and not submission.has_type(NOOP):
+        submission.types.append(NOOP)
     dates = dates_allowed(submission)
     queue = submission.queue or site.jobs.default_queue
     if queue not in site.queues:

@@ -1,4 +1,4 @@
-"""``oarhold``: keep jobs from starting."""
+"""``oarhold``: keep jobs from starting, or from going on."""
 
 from __future__ import annotations
 
@@ -8,23 +8,28 @@ from oarpy.commands.jobs import names_jobs, order
 from oarpy.commands.session import OarCommand, run, with_version
 
 UNSUPPORTED = {
-    "-r": "suspending a running job",
-    "--running": "suspending a running job",
     "--sql": "choosing jobs by a condition",
 }
 
 
 @click.command("oarhold", cls=OarCommand, unsupported=UNSUPPORTED)
 @names_jobs
+@click.option("-r", "--running", is_flag=True, help="Suspend the jobs that run; others may use their resources.")
 @with_version
-def oarhold(ids: tuple[str, ...], arrays: tuple[str, ...]) -> int:
-    """Hold waiting jobs: they start when oarresume has released them.
+def oarhold(ids: tuple[str, ...], arrays: tuple[str, ...], running: bool) -> int:
+    """Hold waiting jobs, and suspend running ones with -r: oarresume lets them go on.
 
     \b
-    Example:
+    Examples:
         oarhold 4242 4243
+        oarhold -r 4244
     """
-    return order("hold", ids, arrays, show=lambda job: click.echo(f"Holding the job = {job.job_id} ...{job.outcome}"))
+    return order(
+        "suspend" if running else "hold",
+        ids,
+        arrays,
+        show=lambda job: click.echo(f"Holding the job = {job.job_id} ...{job.outcome}"),
+    )
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""``oarresume``: release jobs that were held."""
+"""``oarresume``: release jobs that were held or suspended."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ UNSUPPORTED = {"--sql": "choosing jobs by a condition"}
 @names_jobs
 @with_version
 def oarresume(ids: tuple[str, ...], arrays: tuple[str, ...]) -> int:
-    """Release jobs that oarhold, or oarsub --hold, holds.
+    """Release jobs that oarhold, or oarsub --hold, holds; suspended ones go on when what they held is free again.
 
     \b
     Example:

@@ -18,6 +18,7 @@ from oarpy.commands.session import OarCommand, ask, connect, granted, run, tell,
 from oarpy.errors import RequestRefused, SyntaxRefused
 from oarpy.model.dependencies import parse_dependency
 from oarpy.model.exit_statuses import ExitStatus
+from oarpy.model.job_types import may_lack_command
 from oarpy.model.payloads import Submission, Submitted
 from oarpy.model.resource_grammar import parse_wishes
 from oarpy.model.wording import excerpt
@@ -129,7 +130,7 @@ def _submission(ctx: click.Context, options: Mapping[str, Any]) -> Submission:
         options = _merged(ctx, options, said)
         properties += said["property"]
         initial_request += "\n#OAR " + shlex.join(said["arguments"]) if said["arguments"] else ""
-    if not command.strip():
+    if not command.strip() and not may_lack_command(options["type"]):
         raise RequestRefused("no command was given", exit_status=ExitStatus.NOTHING_TO_DO)
     if options["array"] is not None and options["array"] < 1:
         raise SyntaxRefused("an array has at least one job", exit_status=ExitStatus.ARRAY_OR_ALREADY)

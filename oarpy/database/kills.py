@@ -27,11 +27,27 @@ class Wish(NamedTuple):
     job_state: JobState
 
 
+# Inner jobs that nobody wants dead yet, of containers that end or are to end.
+_LEFT_BEHIND = """
+    SELECT i.job_id FROM allocations i JOIN jobs c ON c.job_id = i.space
+    WHERE i.space <> 0 AND upper_inf(i.held)
+      AND (c.state = 'Finishing' OR EXISTS (
+          SELECT FROM frag_jobs f WHERE f.job_id = c.job_id AND f.state <> 'FRAGGED' AND f.due_at <= now()))
+      AND NOT EXISTS (SELECT FROM frag_jobs f WHERE f.job_id = i.job_id)
+"""
 _ANY_OPEN = text(
-    "SELECT EXISTS (SELECT FROM frag_jobs WHERE state IN ('LEON', 'LEON_EXTERMINATE') AND due_at <= now())"
+    "SELECT EXISTS (SELECT FROM frag_jobs WHERE state IN ('LEON', 'LEON_EXTERMINATE') AND due_at <= now()) "
+    f"OR EXISTS ({_LEFT_BEHIND})"
 )
 _ANY_CAME_DUE = text(
     "SELECT EXISTS (SELECT FROM frag_jobs WHERE state = 'LEON' AND due_at > asked_at AND due_at <= now())"
+)
+_FOLLOW = text(
+    f"""
+    INSERT INTO frag_jobs (job_id, cause, asked_by)
+    SELECT job_id, 'container', 'oar' FROM ({_LEFT_BEHIND}) AS left_behind ORDER BY job_id
+    ON CONFLICT DO NOTHING RETURNING job_id
+    """
 )
 # Jobs first and in the order of their ids, as everybody locks them.
 _LOCK_JOBS = text(
@@ -115,13 +131,22 @@ _CHECKPOINT = text(
 
 
 def any_open(conn: Connection) -> bool:
-    """Whether a wish is due that nobody has acted on."""
+    """Whether a wish is due that nobody has acted on, or a job must follow its container."""
     return bool(conn.execute(_ANY_OPEN).scalar_one())
 
 
 def any_came_due(conn: Connection) -> bool:
     """Whether a wish is due that was left alone for a while, so that nobody was told of it."""
     return bool(conn.execute(_ANY_CAME_DUE).scalar_one())
+
+
+def follow_containers(conn: Connection) -> list[JobId]:
+    """Wish the end of the jobs inside containers that end or are to end; those of which nobody had wished it."""
+    followed: list[JobId] = []
+    # A container may lie in another.
+    while found := conn.execute(_FOLLOW).scalars().all():
+        followed += found
+    return _ids(followed)
 
 
 def open_wishes(conn: Connection) -> list[Wish]:

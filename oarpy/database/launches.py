@@ -121,10 +121,8 @@ _SET_SUSPENDED = text(
 )
 _COUNT_SUSPENSION = text(
     """
-    UPDATE jobs j SET suspended_for = suspended_for + (now() - l.since)
-    FROM (SELECT job_id, max(date_start) AS since FROM job_state_logs
-          WHERE job_state = 'Suspended' AND job_id = ANY(CAST(:jobs AS bigint[])) GROUP BY job_id) l
-    WHERE j.job_id = l.job_id
+    UPDATE jobs SET suspended_for = suspended_for + (now() - suspended_since(job_id))
+    WHERE job_id = ANY(CAST(:jobs AS bigint[]))
     """
 )
 _OPEN_ORDERS = text(

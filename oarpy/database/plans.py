@@ -7,9 +7,9 @@ may have changed since they were read.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from psycopg2 import errors as pg_errors
 from sqlalchemy import func, text
@@ -17,18 +17,39 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from oarpy.automata.job import JobEvent
-from oarpy.database import jobs
+from oarpy.database import jobs, selections
 from oarpy.database.connection import savepoint
 from oarpy.model.ranges import written_ranges
-from oarpy.model.states import EndCause, JobId
+from oarpy.model.states import EndCause, JobId, OrderKind
 from oarpy.scheduling.plan import Kill, Start
+
+T = TypeVar("T")
 
 _LOCK_TOPOLOGY = text("SELECT version FROM topology FOR SHARE")
 _ALLOCATE = text(
     """
-    INSERT INTO allocations (job_id, attempt, resources, held, share)
-    SELECT j.job_id, j.attempt, d.resources::int4multirange, tstzrange(now(), NULL), j.job_id
-    FROM unnest(CAST(:jobs AS bigint[]), CAST(:resources AS text[])) AS d(job_id, resources) JOIN jobs j USING (job_id)
+    INSERT INTO allocations (job_id, attempt, resources, held, space, share, placeholder, kin)
+    SELECT j.job_id, j.attempt, d.resources::int4multirange, tstzrange(now(), NULL), d.space,
+        COALESCE(-1 - (hashtextextended(COALESCE(d.placeholder, d.pool), 0) & 9223372036854775807), j.job_id),
+        CASE WHEN d.placeholder IS NOT NULL THEN d.pool IS NOT DISTINCT FROM d.placeholder END,
+        CASE WHEN d.placeholder IS NULL THEN NULL
+            WHEN d.pool IS NULL OR d.pool = d.placeholder THEN j.job_id
+            ELSE -1 - (hashtextextended(d.pool, 0) & 9223372036854775807) END
+    FROM unnest(CAST(:jobs AS bigint[]), CAST(:resources AS text[]), CAST(:spaces AS bigint[]),
+            CAST(:pools AS text[]), CAST(:placeholders AS text[]))
+        AS d(job_id, resources, space, pool, placeholder) JOIN jobs j USING (job_id)
+    """
+)
+# Refused where somebody else has come to use it, it is left to the next pass.
+_GIVE_BACK = text(
+    """
+    WITH resuming AS MATERIALIZED (
+        SELECT job_id FROM jobs WHERE job_id = ANY(CAST(:jobs AS bigint[])) AND state = 'Resuming'
+        ORDER BY job_id FOR NO KEY UPDATE
+    )
+    UPDATE allocations a SET suspended = false FROM resuming r
+    WHERE a.job_id = r.job_id AND upper_inf(a.held) AND a.suspended
+    RETURNING a.job_id
     """
 )
 _KILL = text(
@@ -136,18 +157,46 @@ def allocate(conn: Connection, starts: Sequence[Start]) -> list[JobId]:
     A job that no longer waits is left out.  So is one that would get what another
     holds: the database refuses its allocation, and it goes on waiting.
     """
-    if not starts:
+    # A container that has ended meanwhile takes nobody in.
+    refusals: tuple[type[Exception], ...] = (pg_errors.ExclusionViolation,)
+    if any(start.space for start in starts):
+        refusals += (pg_errors.CheckViolation,)
+    return _as_many(conn, starts, _allocate_all, refusals)
+
+
+def resume(conn: Connection, job_ids: Sequence[JobId], within: timedelta) -> list[JobId]:
+    """Give suspended jobs back what they had lent and order their nodes to let them go on; those that got it.
+
+    One whose resources somebody else has come to use stays Resuming.
+    """
+    resumed = _as_many(conn, job_ids, _give_back, (pg_errors.ExclusionViolation,))
+    selections.order(conn, resumed, OrderKind.RESUME, signal=None, within=within)
+    return resumed
+
+
+def _give_back(conn: Connection, job_ids: Sequence[JobId]) -> list[JobId]:
+    return list(conn.execute(_GIVE_BACK, {"jobs": list(job_ids)}).scalars())
+
+
+def _as_many(
+    conn: Connection,
+    wanted: Sequence[T],
+    write: Callable[[Connection, Sequence[T]], list[JobId]],
+    refusals: tuple[type[Exception], ...],
+) -> list[JobId]:
+    """What ``write`` returns of as many as possible: those that the database refuses are left out."""
+    if not wanted:
         return []
     try:
         with savepoint(conn):
-            return _allocate_all(conn, starts)
+            return write(conn, wanted)
     except DBAPIError as error:
-        if not isinstance(error.orig, pg_errors.ExclusionViolation):
+        if not isinstance(error.orig, refusals):
             raise
-    if len(starts) == 1:
+    if len(wanted) == 1:
         return []
-    middle = len(starts) // 2
-    return allocate(conn, starts[:middle]) + allocate(conn, starts[middle:])
+    middle = len(wanted) // 2
+    return [job_id for part in (wanted[:middle], wanted[middle:]) for job_id in _as_many(conn, part, write, refusals)]
 
 
 def _allocate_all(conn: Connection, starts: Sequence[Start]) -> list[JobId]:
@@ -159,9 +208,17 @@ def _allocate_all(conn: Connection, starts: Sequence[Start]) -> list[JobId]:
         walltime = timedelta(seconds=walltime_s)
         values = {"alternative": alternative, "walltime": walltime, "planned_end_at": func.now() + walltime}
         allocated += jobs.transition(conn, job_ids, JobEvent.ALLOCATED, values=values)
-    resources = {start.job_id: written_ranges(start.resources) for start in starts}
+    by_job = {start.job_id: start for start in starts}
     if allocated:
-        conn.execute(_ALLOCATE, {"jobs": allocated, "resources": [resources[job_id] for job_id in allocated]})
+        given = [by_job[job_id] for job_id in allocated]
+        columns = {
+            "jobs": allocated,
+            "resources": [written_ranges(start.resources) for start in given],
+            "spaces": [start.space for start in given],
+            "pools": [start.sharing.joins for start in given],
+            "placeholders": [start.sharing.placeholder for start in given],
+        }
+        conn.execute(_ALLOCATE, columns)
         forget(conn, allocated)
     return allocated
 

@@ -37,6 +37,10 @@ _LOCKED = text(
     ORDER BY job_id FOR NO KEY UPDATE
     """
 )
+_TYPES = text("SELECT job_id, types FROM jobs WHERE job_id = ANY(CAST(:jobs AS bigint[]))")
+_LENDING = text(
+    "SELECT job_id FROM allocations WHERE upper_inf(held) AND suspended AND job_id = ANY(CAST(:jobs AS bigint[]))"
+)
 _WISH_DEAD = text(
     """
     INSERT INTO frag_jobs (job_id, cause, asked_by)
@@ -67,6 +71,16 @@ def locked(conn: Connection, job_ids: Collection[JobId]) -> dict[JobId, JobState
     """The states of those that are not over; nobody can change them until the transaction ends."""
     found = conn.execute(_LOCKED, {"jobs": list(job_ids)})
     return {job_id: JobState(state) for job_id, state in found}
+
+
+def types(conn: Connection, job_ids: Collection[JobId]) -> dict[JobId, tuple[str, ...]]:
+    """The types of jobs."""
+    return {job_id: tuple(of) for job_id, of in conn.execute(_TYPES, {"jobs": list(job_ids)})}
+
+
+def lending(conn: Connection, job_ids: Collection[JobId]) -> list[JobId]:
+    """Those of these suspended jobs to which nothing has been given back."""
+    return list(conn.execute(_LENDING, {"jobs": list(job_ids)}).scalars())
 
 
 def wish_dead(conn: Connection, job_ids: Collection[JobId], asked_by: str) -> frozenset[JobId]:

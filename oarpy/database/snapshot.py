@@ -8,7 +8,7 @@ topology until its version changes, requests and waiting jobs while they wait.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import NamedTuple
@@ -22,6 +22,7 @@ from oarpy.errors import OarError
 from oarpy.model.ranges import parsed_ranges
 from oarpy.model.request import ResourceRequest
 from oarpy.model.resource_grammar import request_from_json
+from oarpy.model.sharing_types import container_of, is_container_id
 from oarpy.model.states import DependencyKind, JobId, JobState, Ordering, QueueState
 from oarpy.scheduling.platform import Platform
 from oarpy.scheduling.snapshot import Dependency, HeldJob, Limits, Queue, Snapshot, Topology, WaitingJob
@@ -48,7 +49,7 @@ _DEPENDENCIES = text(
     """
     SELECT d.job_id, d.job_id_required, d.kind, r.state, COALESCE(r.state = 'Terminated' AND r.exit_code = 0, false),
         floor(extract(epoch FROM r.started_at))::bigint, floor(extract(epoch FROM r.stopped_at))::bigint,
-        CASE WHEN a.job_id IS NOT NULL THEN ceil(extract(epoch FROM r.planned_end_at))::bigint END,
+        CASE WHEN a.job_id IS NOT NULL THEN ceil(extract(epoch FROM r.planned_end_at + r.suspended_for))::bigint END,
         extract(epoch FROM d.window_min)::bigint, extract(epoch FROM d.window_max)::bigint
     FROM jobs j JOIN job_dependencies d USING (job_id)
     LEFT JOIN jobs r ON r.job_id = d.job_id_required
@@ -62,17 +63,27 @@ _DEPENDENCIES = text(
 _HELD = text(
     """
     SELECT a.job_id, j.queue_name, a.resources::text,
-        ceil(extract(epoch FROM COALESCE(j.planned_end_at, lower(a.held))))::bigint,
+        ceil(extract(epoch FROM COALESCE(j.planned_end_at, lower(a.held)) + j.suspended_for
+            + CASE WHEN a.suspended THEN now() - suspended_since(j.job_id) ELSE interval '0' END))::bigint,
         floor(extract(epoch FROM j.started_at))::bigint, j.job_user, j.project, COALESCE(j.job_name, ''), j.types,
         'besteffort' = ANY(j.types) AND j.state <> 'Finishing',
         ceil(extract(epoch FROM COALESCE(f.deadline, f.due_at + :grace)))::bigint, f.for_job, a.suspended,
-        ceil(extract(epoch FROM f.due_at))::bigint, COALESCE(ceil(extract(epoch FROM r.checkpoint))::integer, 0)
+        ceil(extract(epoch FROM f.due_at))::bigint, COALESCE(ceil(extract(epoch FROM r.checkpoint))::integer, 0),
+        j.state, a.space
     FROM allocations a JOIN jobs j USING (job_id)
     LEFT JOIN job_requests r
         ON r.job_request_id = j.job_request_id AND 'besteffort' = ANY(j.types) AND j.state = 'Running'
     LEFT JOIN frag_jobs f ON f.job_id = a.job_id AND f.state <> 'FRAGGED'
-    WHERE upper_inf(a.held) AND a.space = 0 AND j.stopped_at IS NULL
+    WHERE upper_inf(a.held) AND j.stopped_at IS NULL
       AND j.state NOT IN ('Waiting', 'Hold', 'toAckReservation', 'toError')
+    """
+)
+
+
+_CONTAINERS = text(
+    """
+    SELECT job_id FROM jobs WHERE job_id = ANY(CAST(:jobs AS bigint[])) AND stopped_at IS NULL
+        AND EXISTS (SELECT FROM unnest(types) AS t WHERE split_part(t, '=', 1) = 'container')
     """
 )
 
@@ -127,7 +138,12 @@ class SnapshotReader:
         )
         waiting, unreadable = self._read_waiting(conn, dependencies_exist=dependencies_exist)
         usage = self._usage.read(conn, queues, limits, now_s)
-        snapshot = Snapshot(now_s, self._cluster.topology, queues, waiting, _held(conn, limits), limits, usage=usage)
+        held = _held(conn, limits)
+        snapshot = Snapshot(
+            *(now_s, self._cluster.topology, queues, waiting, held, limits),
+            put_off=_put_off(conn, waiting, held),
+            usage=usage,
+        )
         return Reading(snapshot, self._cluster.platform, unreadable)
 
     def _read_waiting(
@@ -209,6 +225,15 @@ def _dependencies(conn: Connection) -> dict[JobId, tuple[Dependency, ...]]:
     return found
 
 
+def _put_off(conn: Connection, waiting: Sequence[WaitingJob], held: Sequence[HeldJob]) -> frozenset[JobId]:
+    """The containers of waiting jobs that neither wait nor hold resources, and are not over."""
+    wanted = {int(name) for job in waiting if job.types and (name := container_of(job.types)) and is_container_id(name)}
+    if not wanted:
+        return frozenset()
+    wanted -= {job.job_id for job in waiting} | {job.job_id for job in held}
+    return frozenset(conn.execute(_CONTAINERS, {"jobs": list(wanted)}).scalars()) if wanted else frozenset()
+
+
 def _held(conn: Connection, limits: Limits) -> tuple[HeldJob, ...]:
     found = conn.execute(_HELD, {"grace": timedelta(seconds=limits.kill_grace_s)})
     return tuple(
@@ -228,6 +253,8 @@ def _held(conn: Connection, limits: Limits) -> tuple[HeldJob, ...]:
             suspended=suspended,
             killing_from_s=killing_from_s,
             checkpoint_s=checkpoint_s,
+            state=JobState(state),
+            space=space,
         )
         for (
             job_id,
@@ -245,5 +272,7 @@ def _held(conn: Connection, limits: Limits) -> tuple[HeldJob, ...]:
             suspended,
             killing_from_s,
             checkpoint_s,
+            state,
+            space,
         ) in found.all()
     )

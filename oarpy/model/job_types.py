@@ -15,6 +15,8 @@ MAX_LENGTH = 255
 BESTEFFORT = "besteffort"
 IDEMPOTENT = "idempotent"
 NOOP = "noop"
+#: What runs nothing, and what is there for others.
+_WITHOUT_COMMAND = (NOOP, "container", "placeholder")
 _FIRST = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_")
 _DATED = frozenset({"postpone", "deadline", "expire"})
 _REST = _FIRST | frozenset("0123456789.:-")
@@ -38,6 +40,11 @@ def split_job_type(text: str) -> tuple[str, str | None]:
     """Name and value; the value of a type without one is None."""
     name, equals, value = text.partition("=")
     return name, value if equals else None
+
+
+def may_lack_command(types: Iterable[str]) -> bool:
+    """Whether a job of these types makes sense without a command."""
+    return any(split_job_type(each)[0] in _WITHOUT_COMMAND for each in types)
 
 
 def has_type(types: Iterable[str], name: str) -> bool:

@@ -11,7 +11,8 @@ frozen dataclass takes 0.5.
 verb                                           payload             answer
 =============================================  ==================  ==============================
 submit                                         ``Submission``      ``Submitted`` or ``Refusal``
-delete, hold, resume, checkpoint, signal       ``JobSelection``    ``JobsAnswer`` or ``Refusal``
+delete, hold, suspend, resume, checkpoint,
+signal                                         ``JobSelection``    ``JobsAnswer`` or ``Refusal``
 walltime                                       ``WalltimeChange``  ``WalltimeAnswer`` or ``Refusal``
 =============================================  ==================  ==============================
 """
@@ -25,7 +26,7 @@ from oarpy.errors import SyntaxRefused
 from oarpy.model.dependencies import MAX_JOB_ID, Dependency
 from oarpy.model.durations import MAX_DURATION_S
 from oarpy.model.exit_statuses import ExitStatus
-from oarpy.model.job_types import check_job_type
+from oarpy.model.job_types import check_job_type, may_lack_command
 from oarpy.model.notifications import Notification, checked
 from oarpy.model.resource_grammar import Wish, wishes_from_json, wishes_to_json
 from oarpy.model.states import DependencyKind, JobId
@@ -136,7 +137,7 @@ class Submission(NamedTuple):
             dry_run=fields.flag("dry_run"),
         )
         fields.check_all_taken()
-        if not submission.command.strip():
+        if not submission.command.strip() and not may_lack_command(submission.types):
             raise SyntaxRefused("a job without a command", exit_status=ExitStatus.NOTHING_TO_DO)
         if not submission.directory.startswith("/"):
             raise SyntaxRefused(f"the directory {excerpt(submission.directory)} is not a full path")

@@ -58,6 +58,11 @@ def container_of(types: Iterable[str]) -> str | None:
     return None
 
 
+def is_container_id(container: str) -> bool:
+    """Whether a container is meant by its id, and not by its name."""
+    return container.isascii() and container.isdecimal() and len(container) < 19
+
+
 def is_placed_apart(types: Iterable[str]) -> bool:
     """Whether a job of these types may be placed elsewhere than among free resources of the machine."""
     return any(split_job_type(each)[0] in (INNER, TIMESHARING, PLACEHOLDER, ALLOWED) for each in types)

@@ -51,6 +51,7 @@ class Context:
             jobs_per_user=scheduler.jobs_per_user,
             shares=shares_of(self.settings),
             factors=factors_of(self.settings.multifactor),
+            lent_types=scheduler.suspended_types,
         )
 
     def passes(self, point: str) -> None:

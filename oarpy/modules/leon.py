@@ -28,6 +28,7 @@ _REASON = {
     EndCause.WALLTIME: "its walltime has passed",
     EndCause.BESTEFFORT: "its resources are needed by another job",
     EndCause.ADMIN: "its resources are gone",
+    EndCause.CONTAINER: "its container ends",
 }
 
 
@@ -54,6 +55,7 @@ def turn(ctx: Context) -> Outcome:
 def _act(ctx: Context) -> tuple[list[JobId], list[Wish]]:
     settings = ctx.settings
     with ctx.transaction(durable=True) as conn:
+        kills.follow_containers(conn)
         wishes = kills.open_wishes(conn)
         ended = _end_unlaunched(conn, wishes)
         over = [wish.job_id for wish in wishes if wish.job_state in FINAL]

@@ -80,9 +80,10 @@ class _Changes:
     set_aside: list[SetAside] = field(default_factory=list)
     predictions: list[Prediction] = field(default_factory=list)
     longer: Sequence[Longer] = ()
+    resumes: Sequence[JobId] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.starts or self.kills or self.dooms or self.set_aside or self.predictions or self.longer)
+        return any((self.starts, self.kills, self.dooms, self.set_aside, self.predictions, self.longer, self.resumes))
 
 
 class _Written(NamedTuple):
@@ -91,6 +92,7 @@ class _Written(NamedTuple):
     started: Sequence[JobId] = ()
     doomed: Sequence[JobId] = ()
     kills: Sequence[Wished] = ()
+    resumed: Sequence[JobId] = ()
 
 
 class Scheduler:
@@ -213,7 +215,7 @@ class Scheduler:
             self.due_in_s = seconds if self.due_in_s is None else min(seconds, self.due_in_s)
 
     def _changes(self, plan: Plan, reading: Reading, effort: _Effort) -> _Changes:
-        changes = _Changes(kills=plan.kills)
+        changes = _Changes(kills=plan.kills, resumes=plan.resumes)
         # Under overload a job that is not planned for keeps what was said of it when it last was.
         keeps = effort.plan_first is not None
         for decision in plan.decisions:
@@ -242,10 +244,12 @@ class Scheduler:
         with self._ctx.transaction() as conn:
             if changes.starts and plans.lock_topology(conn) != version:
                 raise Stale("the resources have changed since they were read")
+            # They come before all that waits, in the tables as well.
+            resumed = plans.resume(conn, changes.resumes, self._ctx.settings.nodes.order_timeout)
             started = plans.allocate(conn, changes.starts)
             if started and self._karmas:
                 accounting.keep_karmas(conn, started)
-            if started:
+            if started or resumed:
                 wake(conn, Reader.RUNNER)
             kills = plans.kill(conn, changes.kills, within=self._ctx.settings.nodes.order_timeout)
             if kills:
@@ -265,7 +269,7 @@ class Scheduler:
                     *(Event("SCHEDULER_JOB_SET_ASIDE", one.job_id, description=one.error) for one in changes.set_aside),
                 ],
             )
-        return _Written(started, doomed, kills)
+        return _Written(started, doomed, kills, resumed)
 
     def _prolong(self, conn: Connection, longer: Sequence[Longer]) -> list[Event]:
         """Give running jobs more walltime; the events that tell of it."""
@@ -291,6 +295,8 @@ class Scheduler:
             logger.info("job %d: allocated", job_id, extra={"event": JobEvent.ALLOCATED.name, "job_id": job_id})
         for job_id in written.doomed:
             logger.info("job %d: can never start", job_id, extra={"event": JobEvent.DOOMED.name, "job_id": job_id})
+        for job_id in written.resumed:
+            logger.info("job %d: is to go on", job_id, extra={"event": "RESUMES", "job_id": job_id})
         for one in written.kills:
             logger.info("job %d: must go for job %d", one.job_id, one.for_job)
 

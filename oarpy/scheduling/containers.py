@@ -14,7 +14,7 @@ from functools import reduce
 from operator import or_
 from typing import NamedTuple
 
-from oarpy.model.sharing_types import MACHINE, container_name, container_of
+from oarpy.model.sharing_types import MACHINE, container_name, container_of, is_container_id
 from oarpy.model.states import EndCause, JobId, JobState
 from oarpy.scheduling.bits import Bits
 from oarpy.scheduling.demand import Demand
@@ -84,7 +84,7 @@ class Containers:
         wanted = container_of(job.types) if job.types and self._undecided else None
         if wanted is None:
             return None
-        if wanted.isdecimal():
+        if is_container_id(wanted):
             container = JobId(int(wanted))
             return container if container in self._undecided and container != job.job_id else None
         if self._named[wanted]:
@@ -110,7 +110,7 @@ class Containers:
         wanted = container_of(job.types) if job.types else None
         if wanted is None:
             return (self._spaces[MACHINE],)
-        if not wanted.isdecimal():
+        if not is_container_id(wanted):
             found = [self._spaces[container] for container in self._named[wanted] if container != job.job_id]
             return found or Postpone(job.job_id, Why(CONTAINER_MISSING, {"name": wanted}))
         container = JobId(int(wanted))
@@ -153,7 +153,7 @@ class Containers:
 
     def _never(self, job: WaitingJob, life: _Life, why: Why) -> Postpone | Doom:
         """A container that is named by its id is the only one; by name there may come another."""
-        by_id = (container_of(job.types) or "").isdecimal()
+        by_id = is_container_id(container_of(job.types) or "")
         return Doom(job.job_id, why, EndCause.NEVER_FITS) if by_id and life.held else Postpone(job.job_id, why)
 
     def _open_held(self, job: HeldJob, name: str) -> None:

@@ -159,6 +159,8 @@ def _read(text: str, like: object) -> object:
         return None
     if isinstance(like, timedelta):
         return settings.parse_duration(text)
+    if isinstance(like, tuple):
+        return tuple(text.split(", "))
     if isinstance(like, bool):
         return text == "true"
     if isinstance(like, int | float | dict):
