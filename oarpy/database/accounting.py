@@ -43,6 +43,7 @@ _SPENT = """
             ('USED'::consumption_type, s.used_until - s.suspended_for), ('ASKED', s.started_at + s.walltime)
         ) AS k(kind, until)
 """
+_UNSETTLED = text("SELECT EXISTS (SELECT FROM jobs WHERE stopped_at IS NOT NULL AND NOT accounted)")
 _SETTLE = text(
     f"""
     WITH ended AS (
@@ -129,6 +130,8 @@ _KEEP = text(
 
 def settle(conn: Connection, whole_s: int) -> int:
     """Add some ended jobs to the sums, in windows of ``whole_s``, each job once; how many."""
+    if not conn.execute(_UNSETTLED).scalar_one():
+        return 0
     settled: int = conn.execute(_SETTLE, {"batch": BATCH, "whole": whole_s, "most": MOST_WINDOWS}).scalar_one()
     return settled
 
