@@ -35,6 +35,7 @@ from oarpy.model.job_message import job_message
 from oarpy.model.job_types import NOOP
 from oarpy.model.output_names import default_output
 from oarpy.model.payloads import Estimate, Submitted, notification_to_json
+from oarpy.model.reach_types import check_reach
 from oarpy.model.request import Alternative, Group, ResourceRequest
 from oarpy.model.resource_grammar import complete, parse_wish, render_request, request_to_json
 from oarpy.model.sharing_types import check_sharing
@@ -102,6 +103,7 @@ def prepare_submit(payload: object, login: str, site: Site, request_id: int | No
     check_sharing(submission.types)
     if not submission.command.strip() and not submission.has_type(NOOP):
         submission.types.append(NOOP)
+    check_reach(submission.types)
     dates = dates_allowed(submission)
     queue = submission.queue or site.jobs.default_queue
     if queue not in site.queues:

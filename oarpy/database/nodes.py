@@ -47,7 +47,7 @@ _EXAMINED = text("UPDATE topology SET examined = :version")
 # Jobs of these types have nothing on the nodes, or want them in whatever state.
 _INDIFFERENT = """
     EXISTS (SELECT FROM unnest(j.types) AS t
-            WHERE split_part(t, '=', 1) IN ('noop', 'cosystem') OR t = 'state=permissive')
+            WHERE split_part(t, '=', 1) IN ('noop', 'cosystem') OR t IN ('state=permissive', 'deploy=standby'))
 """
 # The planner takes a third of all allocations for open, so these statements begin with the jobs
 # that are not over.

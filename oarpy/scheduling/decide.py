@@ -58,6 +58,7 @@ from oarpy.scheduling.gantt import NEVER_S, Gantt, Place
 from oarpy.scheduling.order import in_order
 from oarpy.scheduling.plan import Decision, Doom, Kill, Plan, Postpone, Predict, SetAside, Start, Why
 from oarpy.scheduling.platform import Platform
+from oarpy.scheduling.reach import Wider
 from oarpy.scheduling.resuming import Resuming, resumption
 from oarpy.scheduling.sharing import ALONE, sharing
 from oarpy.scheduling.snapshot import HeldJob, Queue, Snapshot, WaitingJob
@@ -108,6 +109,7 @@ class Pass:
         gantt = Gantt(self._now_s, usable, self._limits.grid_s)
         self._machine = Space(MACHINE, gantt, platform.demands(usable), usable & ~self._asleep)
         self._containers = Containers(snapshot, platform, self._machine)
+        self._wider = Wider(snapshot, platform, self._machine)
         #: For each job for which others are dying: these, when they are gone at the latest, and probably.
         self._dying: dict[JobId, list[JobId]] = {}
         self._dead_s: dict[JobId, int] = {}
@@ -149,8 +151,6 @@ class Pass:
     def _hold(self, held: Sequence[HeldJob]) -> None:
         gantt = self._machine.gantt
         holdings: defaultdict[Space, list[Holding]] = defaultdict(list)
-        if self._asleep:
-            holdings[self._machine].append(Holding(gantt.after_now(), self._asleep))
         resuming: list[tuple[Space, Resuming]] = []
         for job in held:
             space = self._containers.holding(job)
@@ -177,6 +177,9 @@ class Pass:
                 self._dead_s[job.killed_for] = max(end_s, self._dead_s.get(job.killed_for, 0))
                 soon_s = (job.killing_from_s or 0) + self._limits.kill_grace_s
                 self._soon_s[job.killed_for] = max(soon_s, self._soon_s.get(job.killed_for, 0))
+        self._wider.hold(holdings[self._machine])
+        if self._asleep:
+            holdings[self._machine].append(Holding(gantt.after_now(), self._asleep))
         for space, held_there in holdings.items():
             space.hold(held_there)
         for upto_s, bits in self._wakeable.items():
@@ -248,12 +251,12 @@ class Pass:
             return spaces
         shared = sharing(job.types, job.user, job.name, besteffort=job.besteffort) if job.types else ALONE
         fitting = []
-        for space in spaces:
+        for space in (self._wider.of(job, one) for one in spaces):
             prepared = space.demands.shared(job.request_id, job.request)
             if prepared.refusal is None:
                 fitting.append((Scope(space, shared), prepared.demands))
         if not fitting:
-            return self._unfit(job, spaces[0])
+            return self._unfit(job, self._wider.of(job, spaces[0]))
         scope, demands = fitting[0] if len(fitting) == 1 else self._soonest(fitting, passed)
         return placing(scope, job, demands, passed)
 
@@ -285,7 +288,7 @@ class Pass:
             return True
         # In a container, and in what others share, there may be room where the machine has none.
         view = self._machine.strict if job.besteffort else self._machine.normal
-        return not view.gantt.free_now and not is_placed_apart(job.types)
+        return not view.gantt.free_now and not is_placed_apart(job.types) and not self._wider.reaches_further(job)
 
     def _is_beyond_depth(self, job: WaitingJob) -> bool:
         """Whether the job is behind those that get a reservation: it starts now or has no place."""

@@ -213,7 +213,7 @@ class _Inquiry(Pass):
         return True
 
     def _place_those_before(self) -> None:
-        self._gantt.occupy_all(self._late)
+        self._machine.occupy_all(self._late, strictly=self._strictly)
         self._late = []
         for job, placing in self._untold:
             if len(self._decisions) < MOST_SEARCHED and self._has_time():

@@ -8,7 +8,7 @@ and a strict one in which they do.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import reduce
 from operator import or_
 from typing import NamedTuple
@@ -79,6 +79,8 @@ class Space:
         self.slowest_s = 0
         self._awake = awake
         self._strict: View | None = None
+        #: Other spaces of the same resources, which must know of what is given in this one.
+        self._beside: list[Space] = []
 
     @property
     def gantt(self) -> Gantt:
@@ -97,6 +99,14 @@ class Space:
     def forget_strict(self) -> None:
         """Nobody asks for the strict view for a while, so it need not be told of anything."""
         self._strict = None
+        for space in self._beside:
+            space._strict = None
+
+    def stands_beside(self, space: Space) -> None:
+        """The two are of the same resources; so are all that stand beside either."""
+        together = [self, *self._beside, space]
+        for one in together:
+            one._beside = [other for other in together if other is not one]
 
     def hold(self, holdings: Iterable[Holding]) -> None:
         """Take what is held from now to its end; the ends lie on the grid."""
@@ -124,10 +134,16 @@ class Space:
         self, start_s: int, end_s: int, taken: Bits, sharing: Sharing = ALONE, *, strictly: bool = False
     ) -> None:
         """Take resources for a job; ``strictly`` when only jobs that count besteffort ones need know of it."""
-        if not strictly:
-            self.gantt.occupy(start_s, end_s, taken, joins=sharing.joins, leaves=sharing.uses)
-        if strictly or self._strict is not None:
-            self.strict.gantt.occupy(start_s, end_s, taken, joins=sharing.joins, leaves=sharing.uses)
+        for space in (self, *self._beside):
+            if not strictly:
+                space.gantt.occupy(start_s, end_s, taken, joins=sharing.joins, leaves=sharing.uses)
+            if strictly or space._strict is not None:
+                space.strict.gantt.occupy(start_s, end_s, taken, joins=sharing.joins, leaves=sharing.uses)
+
+    def occupy_all(self, periods: Sequence[tuple[int, int, Bits]], *, strictly: bool = False) -> None:
+        """The same for many at once, each with its start and its end, in one of the views."""
+        for space in (self, *self._beside):
+            (space.strict if strictly else space.normal).gantt.occupy_all(periods)
 
     def _hold(self, gantt: Gantt, holdings: list[Holding]) -> None:
         gantt.hold((one.end_s, one.bits) for one in holdings)

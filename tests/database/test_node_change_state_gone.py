@@ -110,7 +110,7 @@ def test_a_job_that_holds_some_of_a_gone_host_is_to_be_killed(cluster):
     ]
 
 
-@pytest.mark.parametrize("type_", ["noop", "cosystem", "cosystem=front", "state=permissive"])
+@pytest.mark.parametrize("type_", ["noop", "cosystem", "cosystem=front", "deploy=standby", "state=permissive"])
 def test_jobs_that_do_not_mind_are_left_alone(cluster, type_):
     job(cluster, JobState.RUNNING, types=(type_,))
     job(cluster, JobState.TO_LAUNCH, types=(type_,), holds="{[2,3)}")

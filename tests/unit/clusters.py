@@ -241,6 +241,9 @@ def _random_group(rng: random.Random) -> Group:
     return group(shape, _ORDINARY if brackets else rng.choice(_FILTERS))
 
 
+_TYPES = (("noop", "state=permissive"), ("noop=standby",), ("cosystem", "state=permissive"), ("state=permissive",))
+
+
 def _random_job(rng: random.Random, number: int, queue: str) -> WaitingJob:
     alternatives = []
     for _ in range(rng.choice((1, 1, 1, 2))):
@@ -254,6 +257,7 @@ def _random_job(rng: random.Random, number: int, queue: str) -> WaitingJob:
         NOW_S - rng.randrange(1000),
         besteffort=rng.random() < 0.2,
         not_before_s=NOW_S + rng.choice((-10, 70, 500)) if rng.random() < 0.15 else None,
+        types=rng.choice(_TYPES) if rng.random() < 0.2 else (),
         deadline_s=NOW_S + rng.choice((40, 400, 2000, 5000)) if rng.random() < 0.15 else None,
         expires_s=NOW_S + rng.choice((-10, 40, 70, 700)) if rng.random() < 0.15 else None,
     )

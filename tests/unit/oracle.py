@@ -37,6 +37,7 @@ class Held:
     end_s: int
     resources: Resources
     besteffort: bool = False
+    asleep: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,10 @@ class Oracle:
             if topology.states[i] is ResourceState.ABSENT and upto is not None and upto > now and not topology.drain[i]
         }
         alive = {i for i, state in enumerate(topology.states) if state is ResourceState.ALIVE and not topology.drain[i]}
-        self.usable = frozenset(alive | set(self.asleep))
+        self.awake_or_asleep = frozenset(alive | set(self.asleep))
+        self.not_dead = frozenset(i for i, state in enumerate(topology.states) if state is not ResourceState.DEAD)
+        #: What the types of the job that is being placed let it start on.
+        self.reach = "alive"
         self.held: list[Held] = []
         self.dispensable: list[Dispensable] = []
         self.chosen: set[JobId] = set()
@@ -91,6 +95,20 @@ class Oracle:
         return self.up(end) if end > now else self.up(now + max(security, 1))
 
     # Resources.
+
+    @property
+    def usable(self) -> Resources:
+        return self.not_dead if self.reach == "permissive" else self.awake_or_asleep
+
+    def reach_of(self, job: WaitingJob) -> str:
+        on_nodes = not {"noop", "noop=standby", "cosystem"} & set(job.types)
+        if "state=permissive" in job.types and not on_nodes:
+            return "permissive"
+        return "standby" if "noop=standby" in job.types else "alive"
+
+    def sleeps(self, held: Held, now: int) -> bool:
+        """Whether it is only that the resource is asleep, which does not matter to the job."""
+        return held.asleep and (self.reach == "permissive" or (self.reach == "standby" and held.begin_s == now))
 
     def kind(self, i: int) -> object:
         return self.snapshot.topology.properties.get("type", ["default"] * (i + 1))[i]
@@ -186,6 +204,8 @@ class Oracle:
     def room(self, begin: int, end: int, *, besteffort_counts: bool) -> Resources:
         room = self.usable
         for held in self.held:
+            if self.sleeps(held, self.snapshot.now_s):
+                continue
             if held.begin_s < end and begin < held.end_s and (besteffort_counts or not held.besteffort):
                 room -= held.resources
         return room
@@ -323,8 +343,8 @@ class Oracle:
     def hold(self) -> None:
         now, limits = self.snapshot.now_s, self.snapshot.limits
         for i, upto in self.asleep.items():
-            self.held.append(Held(now, self.up(now + 1), frozenset([i])))
-            self.held.append(Held(upto // limits.grid_s * limits.grid_s, FOREVER, frozenset([i])))
+            self.held.append(Held(now, self.up(now + 1), frozenset([i]), asleep=True))
+            self.held.append(Held(upto // limits.grid_s * limits.grid_s, FOREVER, frozenset([i]), asleep=True))
         for job in self.snapshot.held:
             resources, end = self.positions(job.resources), self.end_of(job)
             if job.suspended:
@@ -348,6 +368,7 @@ class Oracle:
             limits.plan_first is not None and self.placed >= limits.plan_first
         )
         self.placed += 1
+        self.reach = self.reach_of(job)
         shortest = min(alternative.walltime_s for alternative in job.request.alternatives)
         if (job.expires_s is not None and now > job.expires_s) or (
             job.deadline_s is not None and now + shortest > job.deadline_s
