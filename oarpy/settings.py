@@ -104,6 +104,8 @@ class Nodes:
     min_uid: int | None = None
     memory_share: bool = False
     order_timeout: timedelta = timedelta(seconds=60)
+    ssh: str = "ssh -o BatchMode=yes -o ConnectTimeout=10 -o ServerAliveInterval=10 -o ServerAliveCountMax=3"
+    python: str = "python3"
 
 
 @dataclass(frozen=True, slots=True)

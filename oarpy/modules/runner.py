@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import threading
 import time
 from collections import defaultdict
@@ -43,6 +44,7 @@ from oarpy.database.listen import Listener
 from oarpy.database.node_sessions import Identity
 from oarpy.database.wake import Reader, wake
 from oarpy.drivers.local import LocalExecutor
+from oarpy.drivers.ssh import SshExecutor
 from oarpy.errors import NodeMisbehaves, NodeUnreachable, NotLeader, Stale
 from oarpy.instance import find_instance
 from oarpy.model.job_types import NOOP, has_type
@@ -97,6 +99,8 @@ WELL = frozenset({EndCause.EXIT, EndCause.SIGNAL})
 #: OAR's exit status by which an idempotent job asks to be submitted again.
 ASKS_AGAIN = 99 << 8
 
+#: Where hosts other than the server's keep what they know of their jobs.
+SPOOL = "/var/spool/oarpy"
 _SUCCEEDED = {OrderKind.CHECKPOINT: "CHECKPOINT_SUCCESS", OrderKind.SIGNAL: "SIG_SUCCESS"}
 _FAILED = {
     OrderKind.KILL: "KILL_ERROR",
@@ -117,25 +121,28 @@ _SAID = {
 
 def serve(ctx: Context, stop: int) -> None:
     """Serve until ``stop`` can be read.  Raises ``NotLeader`` when the epoch has ended."""
-    asyncio.run(Runner(ctx, local_hosts(ctx)).serve(stop))
+    asyncio.run(Runner(ctx, ways(ctx)).serve(stop))
 
 
 def turn(ctx: Context) -> int:
     """Launch what is due and take in what the hosts say meanwhile; how many jobs changed."""
-    return asyncio.run(Runner(ctx, local_hosts(ctx)).turn_alone())
+    return asyncio.run(Runner(ctx, ways(ctx)).turn_alone())
 
 
-def local_hosts(ctx: Context) -> Callable[[str], Executor]:
-    """How each host is reached: this machine directly, others not at all."""
+def ways(ctx: Context) -> Callable[[str], Executor]:
+    """How each host is reached: this machine directly, others over ssh."""
+    nodes = ctx.settings.nodes
     name = os.uname().nodename
     mine = {name, name.partition(".")[0], "localhost"}
-    spool = ctx.settings.nodes.spool_dir or find_instance().spool_dir
-    here = LocalExecutor(spool, min_uid=ctx.settings.nodes.min_uid)
+    here = LocalExecutor(nodes.spool_dir or find_instance().spool_dir, min_uid=nodes.min_uid)
+    there = SshExecutor(
+        nodes.spool_dir or SPOOL, ssh=shlex.split(nodes.ssh), python=nodes.python, min_uid=nodes.min_uid
+    )
 
     def reach(host: str) -> Executor:
-        if host not in mine:
+        if host not in mine and not nodes.ssh.strip():
             raise NodeUnreachable(f"host {host}: jobs are launched on {name} only")
-        return here
+        return here if host in mine else there
 
     return reach
 

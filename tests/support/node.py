@@ -7,28 +7,30 @@ import os
 import pwd
 import signal
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
 from oarpy.drivers.local import LocalExecutor
-from oarpy.drivers.oarexec_link import OarexecSession
+from oarpy.drivers.ssh import SshExecutor
 from oarpy.model.states import EndCause, JobId
 from oarpy.ports.executor import (
     Answer,
     Attempt,
     Began,
     Ended,
+    Executor,
     Launch,
     Order,
     OrderWord,
     Refused,
     Report,
+    Session,
     SessionNumber,
 )
-from tests.support import accounts
+from tests.support import accounts, box
 from tests.support.place import a_place
 from tests.support.waiting import wait_until
 
@@ -39,14 +41,21 @@ DEADLINE_S = 20.0
 class Node:
     """One host and its spool; ``user`` is who runs jobs, ``runs_as`` who runs oarexec."""
 
-    def __init__(self, root: Path, user: pwd.struct_passwd, runs_as: pwd.struct_passwd) -> None:
+    def __init__(
+        self, root: Path, user: pwd.struct_passwd, runs_as: pwd.struct_passwd, ssh: Sequence[str] | None = None
+    ) -> None:
         self.instance = uuid.uuid4()
         self.user = user
         self.runs_as = runs_as
         self.work = root / "work"
         self.spool = root / "node" / "spool"
-        self.executor = LocalExecutor(str(self.spool), carrier=accounts.switched(runs_as, ()))
-        self.session: OarexecSession | None = None
+        self.name = "localhost" if ssh is None else "c1"
+        self.executor: Executor = (
+            LocalExecutor(str(self.spool), carrier=accounts.switched(runs_as, ()))
+            if ssh is None
+            else SshExecutor(str(self.spool), ssh=ssh)
+        )
+        self.session: Session | None = None
         self.number = SessionNumber(1, 0)
         #: The latest report of each attempt, and every answer.
         self.reports: dict[Attempt, Report] = {}
@@ -62,7 +71,7 @@ class Node:
     def connect(self, number: SessionNumber | None = None) -> None:
         """Open a session, by default with the next number; its inventory counts as reports."""
         self.number = number or self.number._replace(sequence=self.number.sequence + 1)
-        self.session = self._run(self.executor.open("localhost", self.instance, self.number))
+        self.session = self._run(self.executor.open(self.name, self.instance, self.number))
         self._heard = self.session.heard()
         self.reports.update((report.attempt, report) for report in self.session.greeting.inventory)
 
@@ -234,11 +243,11 @@ def _is_zombie(pid: int) -> bool:
 
 @contextmanager
 def a_node(kind: str) -> Iterator[Node]:
-    """A host of its own: ``as root`` (skips without root) or ``as its user``."""
+    """A host of its own: ``as root`` (skips without root), ``as its user``, or ``over ssh`` as root."""
     user = accounts.submitter()
-    runs_as = accounts.root() if kind == "as root" else user
+    runs_as = user if kind == "as its user" else accounts.root()
     with a_place() as root:
-        node = Node(root, user, runs_as)
+        node = Node(root, user, runs_as, ssh=box.a_box().ssh if kind == "over ssh" else None)
         for path, owner in ((node.work, user), (node.spool.parent, runs_as)):
             path.mkdir()
             os.chown(path, owner.pw_uid, owner.pw_gid)

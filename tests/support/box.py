@@ -1,0 +1,66 @@
+"""The cluster in a box that the tests of a run share."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+TOOL = Path(__file__).parents[2] / "tools" / "cluster"
+HOSTS = 3
+
+
+class Box:
+    """Hosts c1, c2, … of this machine."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    @property
+    def ssh(self) -> Sequence[str]:
+        return (
+            "ssh",
+            "-F",
+            str(self.directory / "ssh_config"),
+            "-o",
+            "ConnectTimeout=3",
+            "-o",
+            "ServerAliveInterval=1",
+            "-o",
+            "ServerAliveCountMax=2",
+        )
+
+    def do(self, what: str, *words: str) -> str:
+        """One command of tools/cluster."""
+        command = [sys.executable, str(TOOL), what, *words, "--directory", str(self.directory)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+
+@cache
+def a_box() -> Box:
+    """Up from its first use to the end of the run.  Skips where a machine allows nobody namespaces."""
+    if os.geteuid() != 0:
+        pytest.skip("a cluster in a box needs root")
+    may = subprocess.run(["unshare", "--net", "--uts", "--mount", "--pid", "--fork", "true"], check=False)
+    if may.returncode:
+        pytest.skip("this machine allows no namespaces")
+    directory = Path(tempfile.mkdtemp(prefix="oarpy-box-", dir="/var/tmp"))
+    box = Box(directory)
+    atexit.register(_end, box)
+    box.do("up", str(HOSTS))
+    return box
+
+
+def _end(box: Box) -> None:
+    box.do("down")
+    shutil.rmtree(box.directory, ignore_errors=True)

@@ -1,0 +1,84 @@
+"""Jobs on other hosts, over ssh, in a cluster in a box."""
+
+from __future__ import annotations
+
+import shlex
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support import box
+from tests.support.instance import SETTINGS, System, running_system
+from tests.support.postgres import TestDatabase
+from tests.support.waiting import wait_until
+
+
+@pytest.fixture
+def cluster(database: TestDatabase) -> Iterator[System]:
+    """An instance whose resources are two cores on each of the hosts c1 and c2, and none on this machine."""
+    # Test databases are copies of one another, the instance's uuid included.
+    spool = f"/var/spool/oarpy-{uuid.uuid4().hex}"
+    nodes = f'[nodes]\nssh = "{shlex.join(box.a_box().ssh)}"\nspool_dir = "{spool}"\n'
+    with running_system(database, slots=0, settings=SETTINGS + nodes) as system:
+        database.execute(
+            "INSERT INTO resources (network_address, host, cpu, core)"
+            " SELECT 'c' || h, 'c' || h, h, 2 * h + n FROM generate_series(1, 2) AS h, generate_series(0, 1) AS n"
+        )
+        yield system
+
+
+def test_jobs_run_on_the_hosts_that_they_were_given(cluster: System) -> None:
+    first = cluster.oarsub("-p", "host = 'c1'", "hostname; id -un; echo $OAR_JOB_ID; exit 7")
+    second = cluster.oarsub("-p", "host = 'c2'", "-l", "/core=2", 'hostname; cat "$OAR_NODEFILE"')
+
+    cluster.wait_until_all_final([first, second])
+
+    assert cluster.read(f"OAR.{first}.stdout").split() == ["c1", cluster.user.pw_name, str(first)]
+    assert cluster.read(f"OAR.{second}.stdout").split() == ["c2", "c2", "c2"]
+    assert (cluster.job(first).state, cluster.job(first).exit_code) == ("Terminated", 7 << 8)
+
+
+def test_a_host_that_is_down_delays_no_other_host(cluster: System) -> None:
+    hosts = box.a_box()
+    hosts.do("kill", "c2")
+    try:
+        lost = cluster.oarsub("-p", "host = 'c2'", "true")
+        well = [cluster.oarsub("-p", "host = 'c1'", "true") for _ in range(5)]
+
+        cluster.wait_until_all_final(well)
+
+        assert {cluster.job(job_id).state for job_id in well} == {"Terminated"}
+        assert cluster.job(lost).state in ("Waiting", "toLaunch", "Launching")
+    finally:
+        hosts.do("boot", "c2")
+    cluster.database.execute("UPDATE resources SET state = 'Alive' WHERE host = 'c2' AND state = 'Suspected'")
+    assert cluster.wait_until_final(lost, timeout_s=60).state == "Terminated"
+
+
+def test_a_job_goes_on_while_its_host_is_cut_off_and_its_end_is_learnt_afterwards(cluster: System) -> None:
+    hosts = box.a_box()
+    job_id = cluster.oarsub("-p", "host = 'c1'", "sleep 3; exit 4")
+    cluster.wait_until_state(job_id, "Running")
+
+    hosts.do("cut", "c1")
+    try:
+        suspected = "SELECT 1 FROM resources WHERE host = 'c1' AND state = 'Suspected'"
+        wait_until(lambda: cluster.database.execute(suspected), timeout_s=40, what="the host is Suspected")
+        assert cluster.job(job_id).state == "Running"
+    finally:
+        hosts.do("mend", "c1")
+
+    job = cluster.wait_until_final(job_id, timeout_s=60)
+    assert (job.state, job.exit_code, job.attempt) == ("Terminated", 4 << 8, 1)
+
+
+def test_a_host_that_was_restarted_ends_its_jobs_with_that_cause(cluster: System) -> None:
+    hosts = box.a_box()
+    job_id = cluster.oarsub("-p", "host = 'c2'", "sleep 600")
+    cluster.wait_until_state(job_id, "Running")
+
+    hosts.do("kill", "c2")
+    hosts.do("boot", "c2")
+
+    assert cluster.wait_until_final(job_id, timeout_s=60).end_cause == "node_rebooted"
