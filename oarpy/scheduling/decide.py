@@ -164,6 +164,7 @@ class Pass:
                 bits &= ~lent
                 if job.state is JobState.RESUMING:
                     resuming.append((space, Resuming(job.job_id, lent, end_s - self._now_s, shared)))
+            space.note_end(job.job_id, end_s, bits)
             if job.besteffort and job.killing_until_s is None:
                 lived_s = self._now_s - job.started_s if job.started_s is not None else 0
                 dead_s = self._now_s + max(self._limits.kill_grace_s + job.checkpoint_s, 1)
@@ -385,6 +386,7 @@ class Pass:
         resources = self._platform.ranges(taken)
         if job.job_id not in self._supposed:
             scope.space.occupy(start_s, end_s, taken, scope.sharing, strictly=job.besteffort)
+            scope.space.note_end(job.job_id, scope.space.gantt.on_grid(end_s), taken)
             self._containers.open(job, start_s, demand.walltime_s, taken)
             self._planned[job.job_id] = Period(start_s, end_s)
             self._reserved[job.queue] += start_s > self._now_s
@@ -431,6 +433,9 @@ class Pass:
             "matching": mask.bit_count(),
             "ahead": self._reserved.total(),
         }
+        awaited = scope.space.freed_by(choice.place.start_s, choice.place.taken)
+        if awaited is not None:
+            numbers["awaited"] = awaited
         return Why(BUSY, numbers)
 
     def _without_place(self, scope: Scope, job: WaitingJob, demands: Demands, passed: Gate) -> Postpone | Doom:

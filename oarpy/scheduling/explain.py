@@ -6,7 +6,7 @@ and counted; the sentence is made where somebody reads it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
 from oarpy.scheduling.plan import Why
@@ -90,22 +90,29 @@ _SENTENCES: Mapping[str, str] = {
     EXPIRED: "it had not started by {expires_s}, when it was to be given up",
     DEADLINE_PASSED: "it can no longer end by {deadline_s}, as it had to",
 }
+#: What is added where the number is known.
+_ADDED: Mapping[str, str] = {"awaited": "; job {awaited} must end first"}
 _DURATIONS = frozenset({"length_s", "every_s"})
 _COUNTS: Mapping[object, str] = {-1: "ALL", -2: "BEST", -3: "BESTHALF"}
 
 
-def sentence(why: Why) -> str:
-    """The reason in English, one sentence without its full stop; instants are UTC."""
+def _utc(instant_s: int) -> str:
+    return datetime.fromtimestamp(instant_s, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def sentence(why: Why, dated: Callable[[int], str] = _utc) -> str:
+    """The reason in English, one sentence without its full stop; ``dated`` shows instants, as UTC by default."""
     if why.code == FILTER_MATCHES_NONE and why.numbers["total"] == 0:
         return "no resource takes jobs"
-    return _SENTENCES[why.code].format_map({name: _shown(name, value) for name, value in why.numbers.items()})
+    template = _SENTENCES[why.code] + "".join(more for name, more in _ADDED.items() if name in why.numbers)
+    return template.format_map({name: _shown(name, value, dated) for name, value in why.numbers.items()})
 
 
-def _shown(name: str, value: object) -> object:
+def _shown(name: str, value: object, dated: Callable[[int], str]) -> object:
     if name in _DURATIONS:
         return value
     if name.endswith("_s") and isinstance(value, int):
-        return datetime.fromtimestamp(value, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        return dated(value)
     if name == "needed":
         return _COUNTS.get(value, value)
     if name == "found":

@@ -8,6 +8,7 @@ and a strict one in which they do.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import reduce
 from operator import or_
@@ -81,6 +82,8 @@ class Space:
         self._strict: View | None = None
         #: Other spaces of the same resources, which must know of what is given in this one.
         self._beside: list[Space] = []
+        #: Who gives up what at an instant of the grid.
+        self._ends: defaultdict[int, list[tuple[JobId, Bits]]] = defaultdict(list)
 
     @property
     def gantt(self) -> Gantt:
@@ -126,6 +129,14 @@ class Space:
         """What victims hold that would not be gone by then."""
         slow = (victim.bits for victim in self.victims if victim.gone_s > at_s and victim.end_s > at_s)
         return reduce(or_, slow, 0)
+
+    def note_end(self, job_id: JobId, end_s: int, bits: Bits) -> None:
+        """Remember until when a job has resources; the end lies on the grid."""
+        self._ends[end_s].append((job_id, bits))
+
+    def freed_by(self, start_s: int, bits: Bits) -> JobId | None:
+        """A job that gives up some of these resources at this instant."""
+        return next((job_id for job_id, given in self._ends.get(start_s, ()) if given & bits), None)
 
     def held_by_besteffort(self, at_s: int) -> Bits:
         return reduce(or_, (victim.bits for victim in self.victims if victim.end_s > at_s), 0)

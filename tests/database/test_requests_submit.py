@@ -238,7 +238,7 @@ def test_dry_runs_see_what_has_changed_since_the_last_one(database: TestDatabase
 
     assert [answer_to(database, one)["estimates"][0]["reason"] for one in (request, again)] == [
         "",
-        "0 of the 1 resources that it may use are free now; waiting jobs before it: 0",
+        "0 of the 1 resources that it may use are free now; waiting jobs before it: 0; job 1 must end first",
     ]
 
 

@@ -93,7 +93,7 @@ def test_a_job_that_waits_is_told_when_and_why(ctx: Context, database: TestDatab
     assert predictions(database)[second] == [
         "BUSY",
         True,
-        "0 of the 1 resources that it may use are free now; waiting jobs before it: 0",
+        "0 of the 1 resources that it may use are free now; waiting jobs before it: 0; job 1 must end first",
     ]
 
 
