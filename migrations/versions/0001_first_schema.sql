@@ -322,6 +322,8 @@ CREATE TABLE prediction_log (
     start_at timestamptz NOT NULL
 );
 CREATE INDEX prediction_log_job_id_idx ON prediction_log (job_id, said_at);
+-- Rows come in the order of their dates, so this costs next to nothing.
+CREATE INDEX prediction_log_said_at_idx ON prediction_log USING brin (said_at);
 
 -- What ended jobs used and asked for, in resource-seconds, by windows of time.
 CREATE TABLE accounting (
@@ -792,6 +794,20 @@ CREATE VIEW visible_dependencies AS SELECT * FROM job_dependencies;
 CREATE VIEW visible_queues AS SELECT * FROM queues;
 CREATE VIEW visible_properties AS SELECT * FROM properties;
 CREATE VIEW visible_events AS SELECT event_id, type, job_id, hosts, date, description FROM events;
+CREATE VIEW visible_predictions AS SELECT * FROM prediction_log;
+-- A condition on the period reaches the index on said_at.
+CREATE VIEW prediction_scores AS
+    SELECT p.period, j.queue_name, l.kind, count(*) AS predictions,
+        avg(j.started_at - l.start_at) AS mean_error,
+        percentile_cont(0.1) WITHIN GROUP (ORDER BY j.started_at - l.start_at) AS error_10,
+        percentile_cont(0.5) WITHIN GROUP (ORDER BY j.started_at - l.start_at) AS error_50,
+        percentile_cont(0.9) WITHIN GROUP (ORDER BY j.started_at - l.start_at) AS error_90,
+        avg((j.started_at < l.start_at + interval '1 min')::integer)::float8 AS in_time
+    FROM (VALUES (interval '1 day'), (interval '7 days'), (interval '30 days')) AS p(period)
+    JOIN prediction_log l ON l.said_at > now() - p.period
+    JOIN jobs j USING (job_id)
+    WHERE j.started_at IS NOT NULL
+    GROUP BY p.period, j.queue_name, l.kind;
 CREATE VIEW visible_processes AS
     SELECT p.name, p.pid, p.host, p.epoch, p.started_at, p.restarts, p.detail,
         l.holder, l.taken_at, l.renewed_at, l.lease
@@ -858,10 +874,13 @@ ALTER VIEW visible_dependencies OWNER TO oar_gate;
 ALTER VIEW visible_queues OWNER TO oar_gate;
 ALTER VIEW visible_properties OWNER TO oar_gate;
 ALTER VIEW visible_events OWNER TO oar_gate;
+ALTER VIEW visible_predictions OWNER TO oar_gate;
+ALTER VIEW prediction_scores OWNER TO oar_gate;
 ALTER VIEW visible_processes OWNER TO oar_gate;
 ALTER VIEW assigned_resources OWNER TO oar_gate;
 ALTER VIEW gantt_jobs_predictions_visu OWNER TO oar_gate;
 ALTER VIEW gantt_jobs_resources_visu OWNER TO oar_gate;
 GRANT SELECT ON visible_jobs, visible_dependencies, visible_queues, visible_properties, visible_events,
-    visible_processes, assigned_resources, gantt_jobs_predictions_visu, gantt_jobs_resources_visu
+    visible_predictions, prediction_scores, visible_processes, assigned_resources, gantt_jobs_predictions_visu,
+    gantt_jobs_resources_visu
     TO oar_user, oar_reader;

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from oarpy.actions import jobs
 from oarpy.actions.prepared import Prepared
 from oarpy.actions.submit import Site, prepare_submit
 from oarpy.actions.walltime import prepare_walltime
+from oarpy.actions.why import Outlook, prepare_why
 from oarpy.errors import SyntaxRefused
 from oarpy.model.wording import excerpt
 from oarpy.settings import Nodes, WalltimeChange
+
+#: Verbs whose answer takes so long that it is worked out when nobody else waits for one.
+DEAR = frozenset({"why"})
 
 
 def prepare(
@@ -19,6 +25,7 @@ def prepare(
     site: Site,
     nodes: Nodes,
     walltimes: WalltimeChange,
+    look_around: Callable[[], Outlook],
     request_id: int | None = None,
 ) -> Prepared:
     """Judge what ``login`` asks.
@@ -43,4 +50,6 @@ def prepare(
             return prepare_walltime(payload, login, walltimes, nodes.order_timeout)
         case "signal":
             return jobs.prepare_signal(payload, login, nodes.order_timeout)
+        case "why":
+            return prepare_why(payload, look_around)
     raise SyntaxRefused(f"{excerpt(verb)} is nothing that can be asked")

@@ -45,15 +45,16 @@ def estimates(reading: Reading, job: WaitingJob) -> tuple[Estimate, ...]:
 def _told(decision: Decision, snapshot: Snapshot) -> tuple[int | None, tuple[str, ...], str]:
     match decision:
         case Start():
-            return snapshot.now_s, _hosts(snapshot.topology, decision.resources), ""
+            return snapshot.now_s, hosts_of(snapshot.topology, decision.resources), ""
         case Predict():
-            return decision.start_s, _hosts(snapshot.topology, decision.resources), sentence(decision.why)
+            return decision.start_s, hosts_of(snapshot.topology, decision.resources), sentence(decision.why)
         case Postpone():
             return None, (), sentence(decision.why)
     return None, (), "the scheduler cannot decide on it"
 
 
-def _hosts(topology: Topology, ranges: Ranges) -> tuple[str, ...]:
+def hosts_of(topology: Topology, ranges: Ranges) -> tuple[str, ...]:
+    """The hosts of these resources, in the site's order of preference."""
     addresses = topology.properties["network_address"]
     chosen = (
         addresses[position]

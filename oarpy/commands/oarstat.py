@@ -13,11 +13,12 @@ from oarpy.client import job_view
 from oarpy.client.connection import Connection
 from oarpy.client.job_view import Detail, Event, Line, Selection
 from oarpy.commands.listing import printable, shown_date, shown_property
-from oarpy.commands.session import OarCommand, connect, run, with_version
-from oarpy.errors import SyntaxRefused
+from oarpy.commands.session import OarCommand, ask, complain, connect, run, with_version
+from oarpy.errors import RequestRefused, ServerUnavailable, SyntaxRefused
 from oarpy.model.dependencies import parse_job_id
 from oarpy.model.durations import render_duration, render_elapsed
 from oarpy.model.exit_statuses import ExitStatus
+from oarpy.model.wording import excerpt
 
 UNSUPPORTED = {
     "-g": "the diagram of past and planned jobs",
@@ -82,6 +83,14 @@ _LEFT_OUT = " "
 @click.option("-s", "--state", is_flag=True, help="Ids and states alone.")
 @click.option("-e", "--events", is_flag=True, help="What happened to the jobs.")
 @click.option("-p", "--properties", is_flag=True, help="The properties of the jobs' resources.")
+@click.option("--why", "asked", multiple=True, metavar="ID", help="Why this job does not start, and what would help.")
+@click.option(
+    "--forecast",
+    is_flag=False,
+    flag_value=_LEFT_OUT,
+    metavar="ID|QUEUE",
+    help="Planned starts, and how good they have been; of a job, of a queue, or all.",
+)
 @click.option("-J", "--json", "as_json", is_flag=True, help="As JSON.")
 @click.option(
     "--format",
@@ -101,9 +110,11 @@ def oarstat(
     state: bool,
     events: bool,
     properties: bool,
+    asked: tuple[str, ...],
+    forecast: str | None,
     as_json: bool,
     layout: str | None,
-) -> None:
+) -> int | None:
     """Show jobs that have not ended, or those that are named.
 
     \b
@@ -111,6 +122,7 @@ def oarstat(
         oarstat
         oarstat -fj 4242
         oarstat -u -J
+        oarstat --why 4242
 
     Nothing found is no error: nothing is printed, or {} as JSON.
     """
@@ -122,6 +134,10 @@ def oarstat(
         filter=_filter(sql),
     )
     conn: Connection = connect()
+    if asked:
+        return _show_why(conn, _job_ids(asked, words), as_json)
+    if forecast is not None:
+        return _show_forecast(conn, None if forecast == _LEFT_OUT else forecast, as_json)
     if properties:
         _show_properties(conn, selection, as_json)
     elif state:
@@ -134,6 +150,7 @@ def oarstat(
         _show_full(conn, selection, renamed=layout == "3")
     else:
         _show_table(conn, selection, arrays=bool(arrays), layout=layout or "2")
+    return None
 
 
 def _job_ids(jobs: Sequence[str], words: Sequence[str]) -> tuple[int, ...]:
@@ -364,6 +381,83 @@ def _timed(arrays: bool, now_s: int) -> tuple[list[str], Callable[[Line], str]]:
         return f"{job.job_id:<9} {array}{LETTERS[job.state]} {job.user:<8.8} {elapsed:>10} {message}"
 
     return title, shown
+
+
+def _show_why(conn: Connection, job_ids: Sequence[int], as_json: bool) -> int:
+    """Tell of each job what keeps it from starting; the status is the worst of them."""
+    status = 0
+    documents: dict[str, Any] = {}
+    for number, job_id in enumerate(dict.fromkeys(job_ids)):
+        try:
+            job, answer, lines = _why(conn, job_id, stored=not as_json)
+        except ServerUnavailable as error:
+            complain(str(error))
+            status = max(status, error.exit_status)
+            continue
+        except RequestRefused as refusal:
+            complain(str(refusal))
+            status = max(status, refusal.exit_status)
+            continue
+        if as_json:
+            documents[str(job_id)] = {"state": job.state, **answer, "text": lines}
+        else:
+            _print_lines(["", *lines] if number else lines)
+    if as_json:
+        _print_json(documents)
+    return status
+
+
+def _why(conn: Connection, job_id: int, *, stored: bool) -> tuple[Detail, dict[str, Any], list[str]]:
+    """The job, the server's answer when it waits, and both in words.
+
+    Where the server does not answer, what the tables say is shown if ``stored``.
+    """
+    from oarpy.commands import why
+
+    job = _existing(conn, job_id)
+    if job.state != "Waiting" or job.reservation != "None":
+        return job, {"job_id": job_id}, [why.of_other(job)]
+    try:
+        answer = {key: value for key, value in ask("why", {"job_ids": [job_id]}).items() if key != "ok"}
+    except RequestRefused:
+        job = _existing(conn, job_id)
+        if job.state == "Waiting":
+            raise
+        return job, {"job_id": job_id}, [why.of_other(job)]
+    except ServerUnavailable:
+        if stored:
+            _print_lines([why.stored(job)])
+        raise
+    return job, answer, list(why.of_waiting(answer, job))
+
+
+def _existing(conn: Connection, job_id: int) -> Detail:
+    found = job_view.details(conn, Selection(job_ids=(job_id,)))
+    if not found:
+        raise RequestRefused(f"there is no job {job_id}")
+    return found[0]
+
+
+def _show_forecast(conn: Connection, of: str | None, as_json: bool) -> int:
+    from oarpy.client import forecast as view
+    from oarpy.commands import forecast
+
+    if of is not None and of.isdigit():
+        job = _existing(conn, parse_job_id(of))
+        told, scores = view.of_job(conn, job.job_id), view.scores(conn, job.queue)
+        if as_json:
+            _print_json(forecast.document((), scores, job, told))
+        else:
+            _print_lines(forecast.of_job(job, told, scores))
+        return 0
+    if of is not None and not view.queue_exists(conn, of):
+        raise RequestRefused(f"there is neither a job nor a queue {excerpt(of)}")
+    found, scores = view.of_waiting(conn, of), view.scores(conn, of)
+    if as_json:
+        _print_json(forecast.document(found, scores, None, ()))
+    else:
+        _print_lines(forecast.of_jobs(found, scores))
+    return 0
 
 
 def main() -> None:

@@ -19,8 +19,9 @@ from sqlalchemy.exc import DBAPIError
 from oarpy.automata.job import JobEvent
 from oarpy.database import jobs, selections
 from oarpy.database.connection import savepoint
-from oarpy.model.ranges import written_ranges
+from oarpy.model.ranges import parsed_ranges, written_ranges
 from oarpy.model.states import EndCause, JobId, OrderKind
+from oarpy.scheduling.inquiry import Told
 from oarpy.scheduling.plan import Kill, Start
 
 T = TypeVar("T")
@@ -107,6 +108,12 @@ _LOG_HOURLY = text(
 _SAID = text(
     """
     SELECT job_id, floor(extract(epoch FROM start_at))::bigint, alternative, resources::text, code FROM predictions
+    """
+)
+_TOLD = text(
+    """
+    SELECT job_id, floor(extract(epoch FROM start_at))::bigint, alternative, resources::text FROM predictions
+    WHERE start_at IS NOT NULL
     """
 )
 _FORGET = text("DELETE FROM predictions WHERE job_id = ANY(CAST(:jobs AS bigint[]))")
@@ -251,6 +258,14 @@ def said(conn: Connection) -> dict[JobId, Said]:
     """What stands in the tables about jobs that wait."""
     conn.execute(_FORGET_OTHERS)
     return {JobId(job_id): Said(*columns) for job_id, *columns in conn.execute(_SAID)}
+
+
+def told(conn: Connection) -> dict[JobId, Told]:
+    """The places that were told to jobs; some of these may wait no longer."""
+    return {
+        JobId(job_id): Told(start_s, alternative, parsed_ranges(resources))
+        for job_id, start_s, alternative, resources in conn.execute(_TOLD).all()
+    }
 
 
 def predict(conn: Connection, predictions: Iterable[Prediction]) -> None:

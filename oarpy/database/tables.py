@@ -391,6 +391,7 @@ prediction_log = Table(
     Column("said_at", Instant, nullable=False, server_default=_now()),
     Column("start_at", Instant, nullable=False),
     Index("prediction_log_job_id_idx", "job_id", "said_at"),
+    Index("prediction_log_said_at_idx", "said_at", postgresql_using="brin"),
 )
 
 accounting = Table(

@@ -14,6 +14,7 @@ submit                                         ``Submission``      ``Submitted``
 delete, hold, suspend, resume, checkpoint,
 signal                                         ``JobSelection``    ``JobsAnswer`` or ``Refusal``
 walltime                                       ``WalltimeChange``  ``WalltimeAnswer`` or ``Refusal``
+why                                            ``JobSelection``    a document, or ``Refusal``
 =============================================  ==================  ==============================
 """
 

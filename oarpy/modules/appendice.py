@@ -25,12 +25,13 @@ from typing import Any, TypeAlias
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from oarpy.actions.catalogue import prepare
+from oarpy.actions.catalogue import DEAR, prepare
 from oarpy.actions.prepared import Answer, Prepared
 from oarpy.actions.rules import RuleBook, Source
 from oarpy.actions.submit import Cluster, Site
 from oarpy.actions.time_limit import TookTooLong, time_limit
-from oarpy.database import requests, resources, submissions
+from oarpy.actions.why import Outlook
+from oarpy.database import plans, requests, resources, submissions
 from oarpy.database.connection import RETRIED, is_absence, retrying, savepoint
 from oarpy.database.listen import FRUITLESS, Listener
 from oarpy.database.requests import Pending
@@ -56,6 +57,8 @@ TURN_S = 0.2
 BATCH_S = 0.1
 #: Jobs that one transaction touches, but for a single request: all its answers wait for its end.
 MOST_ROWS = 20_000
+#: How many turns a request that is dear gives way to others.
+MOST_PASSED_OVER = 8
 #: How long hints are not heeded after a flood of them: what a flood costs those with true requests.
 FLOOD_S = 0.5
 #: How long to wait for a database that broke a turn off.
@@ -120,6 +123,8 @@ class Appendice:
         self._slow: set[str] = set()
         #: Requests that can be answered in ``BATCH_S``, as far as is known.
         self._room = ctx.settings.requests.batch
+        #: How many turns in a row took up others only while a dear request waited.
+        self._passed_over = 0
         #: Whether the last turn left requests that could be answered now.
         self.behind = False
 
@@ -153,7 +158,8 @@ class Appendice:
             del self._survived[request_id]
         # Requests that somebody else has locked are not waited for.
         self.behind = answered > 0 and (len(found) == room or len(judged) < len(found))
-        self._room = _next_room(room, len(judged), time.monotonic() - turn_begun, self._ctx.settings.requests.batch)
+        if not any(request.verb in DEAR for request, _ in batch):
+            self._room = _next_room(room, len(judged), time.monotonic() - turn_begun, self._ctx.settings.requests.batch)
         return answered
 
     def expire(self) -> int:
@@ -172,8 +178,13 @@ class Appendice:
         harmless = [
             (request, deaths)
             for request, deaths in counted
-            if deaths >= FATAL or (deaths == 0 and request.login not in self._slow)
+            if deaths >= FATAL or (deaths == 0 and request.login not in self._slow and request.verb not in DEAR)
         ]
+        dear = [(request, deaths) for request, deaths in counted if request.verb in DEAR]
+        self._passed_over = self._passed_over + 1 if dear and harmless else 0
+        if self._passed_over > MOST_PASSED_OVER:
+            self._passed_over = 0
+            return dear[:1]
         return harmless or counted[:1]
 
     def _site(self, rows: Rows) -> Site:
@@ -187,6 +198,11 @@ class Appendice:
         """What the scheduler would know if it were called now."""
         with self._ctx.snapshot() as conn:
             return self._reader.read(conn, self._ctx.limits(plan_first=self._ctx.settings.scheduler.plan_first))
+
+    def _look_around(self) -> Outlook:
+        """The same for all jobs, however many wait, and what was told of them."""
+        with self._ctx.snapshot() as conn:
+            return Outlook(self._reader.read(conn, self._ctx.limits()), plans.told(conn))
 
     def _judge(self, request: Pending, deaths: int, site: Site) -> Prepared | Refusal:
         if deaths >= FATAL:
@@ -203,6 +219,7 @@ class Appendice:
                     site=site,
                     nodes=self._ctx.settings.nodes,
                     walltimes=self._ctx.settings.walltime_change,
+                    look_around=self._look_around,
                     request_id=request.request_id,
                 )
         except RequestRefused as refusal:

@@ -23,11 +23,13 @@ from oarpy.scheduling.bits import Bits
 from oarpy.scheduling.decide import Pass, Placing
 from oarpy.scheduling.demand import GroupDemand
 from oarpy.scheduling.dependencies import Period
+from oarpy.scheduling.explain import CONTAINER_PENDING
 from oarpy.scheduling.gantt import Gantt
 from oarpy.scheduling.matching import PropertyUnknown
-from oarpy.scheduling.plan import Decision, Predict, Ranges, SetAside, Start, Why
+from oarpy.scheduling.plan import Decision, Doom, Postpone, Predict, Ranges, SetAside, Start, Why
 from oarpy.scheduling.platform import Platform
 from oarpy.scheduling.snapshot import Snapshot, WaitingJob
+from oarpy.scheduling.space import Space
 
 #: How many jobs are named of those that are in the way.
 MOST_NAMED = 5
@@ -92,7 +94,7 @@ class InTheWay:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What would start the job at ``start_s``: this alternative of its request, changed in one thing.
+    """What would start the job at ``start_s``: ``wanted``, one of its alternatives, changed in one thing.
 
     ``kind`` is what was changed: alternative (nothing, but there is no other), walltime or
     count; of a count ``group`` and ``level`` say which one, ``beside`` which amount there.
@@ -101,6 +103,7 @@ class Change:
     start_s: int
     kind: str
     index: int
+    wanted: Alternative
     alternative: Alternative
     group: int | None = None
     level: int | None = None
@@ -144,7 +147,8 @@ def inquire(
         inquiry.plan()
     except _Reached as reached:
         return inquiry.findings(reached.job, reached.placing)
-    return None
+    job = next((one for one in snapshot.waiting if one.job_id == asked), None)
+    return None if job is None else inquiry.never_reached(job)
 
 
 class _Reached(Exception):
@@ -207,6 +211,7 @@ class _Inquiry(Pass):
         end_s = told.start_s + job.request.alternatives[told.alternative].walltime_s + self._limits.security_s
         bits = self._platform.bits(told.resources)
         self._late.append((told.start_s, end_s, bits))
+        self._machine.note_end(job.job_id, self._gantt.on_grid(end_s), bits)
         self._placed.append((job.job_id, told.start_s, end_s, bits))
         self._planned[job.job_id] = Period(told.start_s, end_s)
         self._reserved[job.queue] += 1
@@ -238,14 +243,15 @@ class _Inquiry(Pass):
         except Exception:
             # The job is set aside by every pass; there is nothing else to tell of it.
             decision = SetAside(job.job_id, traceback.format_exc())
+        space = self._space(job)
         facts: list[AlternativeFacts] = []
         mask, changes = 0, []
         if not isinstance(decision, SetAside):
-            mask = reduce(or_, (self._mask(each) for each in job.request.alternatives), 0)
+            mask = reduce(or_, (self._mask(space, each) for each in job.request.alternatives), 0)
             facts = [self._facts(job, placing, each) for each in job.request.alternatives[:MOST_ALTERNATIVES]]
             changes = list(self._changes(job, placing, decision, facts))
         in_question = self._platform.bits(decision.resources) if isinstance(decision, Predict) else mask
-        holders = self._holders(in_question)
+        holders = self._holders(space, in_question)
         takers = self._takers(in_question, decision.start_s if isinstance(decision, Predict) else None)
         return Findings(
             decision=decision,
@@ -262,22 +268,33 @@ class _Inquiry(Pass):
             complete=self._complete,
         )
 
-    def _groups(self, alternative: Alternative) -> Sequence[GroupDemand]:
+    def never_reached(self, job: WaitingJob) -> Findings:
+        """What is said of a job whose turn does not come, as what it waits for in turn waits for it."""
+        decision = Postpone(job.job_id, Why(CONTAINER_PENDING, {"container": self._containers.awaited(job)}))
+        return Findings(decision, (), 0, (), 0, 0, (), 0, self._before, self._unplanned, (), self._complete)
+
+    def _space(self, job: WaitingJob) -> Space:
+        """Where the job is placed; the machine when that is not known."""
+        found = self._containers.of(job)
+        return self._machine if isinstance(found, Postpone | Doom) else found[0]
+
+    def _groups(self, space: Space, alternative: Alternative) -> Sequence[GroupDemand]:
         try:
-            return self._machine.demands.groups(alternative.groups)
+            return space.demands.groups(alternative.groups)
         except PropertyUnknown:
             return ()
 
-    def _mask(self, alternative: Alternative) -> Bits:
-        return reduce(or_, (group.mask for group in self._groups(alternative)), 0)
+    def _mask(self, space: Space, alternative: Alternative) -> Bits:
+        return reduce(or_, (group.mask for group in self._groups(space, alternative)), 0)
 
     def _facts(self, job: WaitingJob, placing: Placing, alternative: Alternative) -> AlternativeFacts:
-        gantt = self._gantt
+        space = self._space(job)
+        gantt = (space.strict if job.besteffort else space.normal).gantt
         free = gantt.free_now
         staying = gantt.room(self._now_s, alternative.walltime_s + self._limits.security_s)
         usable = self._platform.usable(self._now_s)
         groups = []
-        for group in self._groups(alternative):
+        for group in self._groups(space, alternative):
             path = tuple(level.property for level in group.levels)
             existing = [
                 self._platform.partition(path[: depth + 1]).within(usable).marks.bit_count()
@@ -328,28 +345,40 @@ class _Inquiry(Pass):
         planned_s = self._start(decision)
         if planned_s == self._now_s:
             return
-        for index, fact in enumerate(facts):
-            if fact.start_s is not None and (planned_s is None or fact.start_s < planned_s):
-                yield Change(fact.start_s, "alternative", index, fact.alternative)
-        index = decision.alternative if isinstance(decision, Predict) else 0
-        alternative = job.request.alternatives[index]
-        for variants in _variants(alternative, self._limits.grid_s):
+        chosen = decision.alternative if isinstance(decision, Predict) else 0
+        for index in sorted(range(len(facts)), key=lambda index: index != chosen):
+            start_s, wanted = facts[index].start_s, facts[index].alternative
+            if start_s is not None and (planned_s is None or start_s < planned_s):
+                yield Change(start_s, "alternative", index, wanted, wanted)
+            else:
+                for variants in _variants(wanted, self._limits.grid_s):
+                    yield from self._smaller(job, placing, planned_s, index, wanted, variants)
 
-            def start_s(value: int, made: Callable[[int], Alternative] = variants.made) -> int | None:
-                return self._start(self._probe(job, placing, made(value)))
+    def _smaller(
+        self,
+        job: WaitingJob,
+        placing: Placing,
+        planned_s: int | None,
+        index: int,
+        wanted: Alternative,
+        variants: _Variants,
+    ) -> Iterator[Change]:
+        def start_s(value: int) -> int | None:
+            return self._start(self._probe(job, placing, variants.made(value)))
 
-            found = _largest(variants.most, start_s, before_s=planned_s)
-            if found is not None:
-                yield variants.change(found, index)
-            if found is not None and found.start_s > self._now_s:
-                at_once = _largest(found.value - 1, start_s, before_s=self._now_s + 1)
-                if at_once is not None:
-                    yield variants.change(at_once, index)
+        found = _largest(variants.most, start_s, before_s=planned_s)
+        if found is None:
+            return
+        yield variants.change(found, index, wanted)
+        if found.start_s > self._now_s:
+            at_once = _largest(found.value - 1, start_s, before_s=self._now_s + 1)
+            if at_once is not None:
+                yield variants.change(at_once, index, wanted)
 
-    def _holders(self, in_question: Bits) -> list[InTheWay]:
+    def _holders(self, space: Space, in_question: Bits) -> list[InTheWay]:
         found = []
         for held in self._snapshot.held:
-            if not held.suspended:
+            if not held.suspended and held.space == space.number:
                 common = self._platform.bits(held.resources) & in_question
                 if common:
                     found.append(InTheWay(held.job_id, held.user, None, self._end_s(held), common.bit_count()))
@@ -410,9 +439,9 @@ class _Variants(NamedTuple):
     level: int | None = None
     beside: int | None = None
 
-    def change(self, found: _Found, index: int) -> Change:
+    def change(self, found: _Found, index: int, wanted: Alternative) -> Change:
         kind = "walltime" if self.group is None else "count"
-        return Change(found.start_s, kind, index, self.made(found.value), self.group, self.level, self.beside)
+        return Change(found.start_s, kind, index, wanted, self.made(found.value), self.group, self.level, self.beside)
 
 
 def _variants(alternative: Alternative, grid_s: int) -> Iterator[_Variants]:
