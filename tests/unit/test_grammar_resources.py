@@ -180,7 +180,10 @@ groups = st.builds(
         levels,
         min_size=1,
         max_size=4,
-        unique_by=(lambda level: level.property, lambda level: level.beside or level.property),
+        unique_by=(
+            lambda level: level.property,
+            lambda level: tuple(one.type for one in level.beside) or level.property,
+        ),
     ).map(tuple),
     filters,
 )
