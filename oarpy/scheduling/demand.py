@@ -51,6 +51,8 @@ class GroupDemand:
         )
         #: Whether what it takes in the end is single members: at least ``least`` of them.
         self.single = partitions[-1].single
+        #: Whether it takes no more where more is free, and whole blocks alone.
+        self.frugal = all(level.count > 0 for level in levels) and not self._stores
         self.members = partitions[-1].members
         #: All that it may use.
         self.mask = reduce(or_, (store.members for level in stores for store in level), self.members)
@@ -79,6 +81,10 @@ class GroupDemand:
         for having, count in self._climb:
             marks = having(marks, count)
         return marks.bit_count() >= self._needed
+
+    def whole(self, bits: Bits) -> Bits:
+        """The members of the innermost blocks that lie wholly in ``bits``."""
+        return bits if self.single else self._partitions[-1].union(self._full(bits))
 
     def take(self, bits: Bits) -> Bits | None:
         """The resources of its first place among these, None where it has none."""
@@ -168,6 +174,9 @@ class Demand:
         self.family = family
         self.sizes = sizes
         self.coarse = coarse
+        #: Whether it takes no more where more is free; asked of demands of one group alone, as is `whole`.
+        self.frugal = len(groups) == 1 and groups[0].frugal
+        self.whole = groups[0].whole
         #: Whether each group finds its place among these free resources, all of them in ``mask``.
         self.fits: Callable[[Bits], bool] = groups[0].fits if len(groups) == 1 else self._all_fit
 

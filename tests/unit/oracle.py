@@ -221,7 +221,25 @@ class Oracle:
             room = self.room(start, self.up(start + window), besteffort_counts=besteffort_counts)
             taken = self.take(alternative, room)
             if taken is not None:
-                return start, room, taken
+                earlier = sorted((moment for moment in moments if now <= moment < start), reverse=True)
+                longer = (self.room(m, start, besteffort_counts=besteffort_counts) for m in earlier)
+                return start, room, self.take_last(alternative, room, longer) or taken
+        return None
+
+    def take_last(self, alternative: Alternative, room: Resources, longer: Iterable[Resources]) -> Resources | None:
+        """A place on blocks that become wholly free as late as possible.
+
+        For one group that takes no more than it needs; ``longer`` is what is free from earlier and earlier moments on.
+        """
+        wanted = alternative.groups[0]
+        if len(alternative.groups) > 1 or any(level.count < 0 or level.beside for level in wanted.levels):
+            return None
+        leaves = [frozenset(leaf) for leaf in self.leaves(self.matching(wanted), wanted.levels)]
+        for free in longer:
+            late = room.difference(*(leaf for leaf in leaves if leaf <= free))
+            taken = self.take(alternative, late)
+            if taken is not None:
+                return taken
         return None
 
     def search(
