@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "model": {"errors"},
     "automata": BASE,
     "scheduling": BASE,
+    "simulation": BASE | {"scheduling"},
     "database": BASE | {"automata", "instance", "scheduling"},
     "ports": BASE,
     "drivers": BASE | {"instance", "ports", "settings"},
@@ -35,7 +36,18 @@ MAY_IMPORT = {
     "almighty": BASE | {"automata", "database", "drivers", "instance", "modules", "ports", "settings"},
     "client": BASE | {"instance", "settings"},
     "commands": BASE
-    | {"almighty", "automata", "client", "database", "drivers", "instance", "modules", "scheduling", "settings"},
+    | {
+        "almighty",
+        "automata",
+        "client",
+        "database",
+        "drivers",
+        "instance",
+        "modules",
+        "scheduling",
+        "settings",
+        "simulation",
+    },
 }
 #: What would make the same question get another answer the next time.
 WORLDLY = {"sqlalchemy", "psycopg2", "time", "os", "logging", "random", "socket", "subprocess"}
