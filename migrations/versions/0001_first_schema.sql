@@ -232,6 +232,7 @@ CREATE TABLE jobs (
     -- Its karma when it started.
     last_karma double precision,
     CONSTRAINT jobs_final_check CHECK ((state IN ('Terminated', 'Error')) = (stopped_at IS NOT NULL)),
+    CONSTRAINT jobs_accounted_check CHECK (stopped_at IS NOT NULL OR NOT accounted),
     CONSTRAINT jobs_allocated_check CHECK (state NOT IN ('toLaunch', 'Launching', 'Running', 'Suspended', 'Resuming')
         OR (walltime IS NOT NULL AND alternative IS NOT NULL AND planned_end_at IS NOT NULL)),
     CONSTRAINT jobs_started_check CHECK (state NOT IN ('Running', 'Suspended', 'Resuming') OR started_at IS NOT NULL)

@@ -71,6 +71,16 @@ def test_a_file_changes_what_it_names(tmp_path):
     assert loaded.jobs.max_array == 7
 
 
+def test_names_with_numbers_are_read(tmp_path):
+    path = tmp_path / "oarpy.toml"
+    path.write_text("[fairshare]\ncoefficient_user = 3\nuser_targets = { alice = 30, default = 2.5 }\n")
+
+    loaded = settings.load(str(path))
+
+    assert loaded.fairshare.coefficient_user == 3.0
+    assert loaded.fairshare.user_targets == {"alice": 30.0, "default": 2.5}
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
@@ -85,6 +95,25 @@ def test_a_file_changes_what_it_names(tmp_path):
         ("[mail]\nhost = 1", "mail.host must be text in quotes, not 1"),
         ('[mail]\nstarttls = "no"', "mail.starttls must be true or false, not 'no'"),
         ('[log]\nlevel = "loud"', "log.level must be one of debug, info, warning, error, not 'loud'"),
+        ("[fairshare]\ncoefficient_user = true", "fairshare.coefficient_user must be a number, not True"),
+        ("[fairshare]\ncoefficient_user = inf", "fairshare.coefficient_user must be a number, not inf"),
+        (
+            "[fairshare]\nuser_targets = 30",
+            "fairshare.user_targets must be names with numbers, such as { alice = 30 }, not 30",
+        ),
+        (
+            '[fairshare.user_targets]\nalice = "30 %"',
+            "fairshare.user_targets.alice must be a number, not '30 %'",
+        ),
+        (
+            '[multifactor]\nsize_favours = "wide"',
+            "multifactor.size_favours must be one of small, large, not 'wide'",
+        ),
+        (
+            "[scheduler]\njobs_per_user = 0",
+            "scheduler.jobs_per_user must be 1 or more; without it, all are looked at",
+        ),
+        ('[accounting]\nwindow = "1 s"', "accounting.window must be a minute or more"),
         ("[kill", "Expected ']' at the end of a table declaration (at end of document)"),
     ],
 )
