@@ -13,32 +13,49 @@ from operator import itemgetter, le
 from oarpy.scheduling.demand import Demand
 
 
-class Bounds:
-    """Lower bounds on starts in one gantt, for each family the ones that no other implies."""
+class Frontier:
+    """Lower bounds of one family: those that no other implies."""
 
     def __init__(self) -> None:
         #: (minus the bound, length, sizes), so that the first one that applies is the best.
-        self._families: dict[int, list[tuple[int, int, tuple[int, ...]]]] = {}
+        self._known: list[tuple[int, int, tuple[int, ...]]] = []
+
+    def lower(self, length_s: int, own: tuple[int, ...], start_s: int) -> int:
+        """The latest known bound for this length and these sizes, at least ``start_s``."""
+        for minus_bound_s, length, sizes in self._known:
+            if -minus_bound_s <= start_s:
+                break
+            if length <= length_s and all(map(le, sizes, own)):
+                return -minus_bound_s
+        return start_s
+
+    def learn(self, length_s: int, own: tuple[int, ...], bound_s: int) -> None:
+        """Nothing of these sizes can start for this length before ``bound_s``, which is later than its lower bound."""
+        known = self._known
+        at = bisect_left(known, -bound_s, key=itemgetter(0))
+        known[at:] = [
+            (-bound_s, length_s, own),
+            *(entry for entry in known[at:] if entry[1] < length_s or not all(map(le, own, entry[2]))),
+        ]
+
+
+class Bounds:
+    """Lower bounds on starts in one gantt, by family of demands."""
+
+    def __init__(self) -> None:
+        self._families: dict[int, Frontier] = {}
 
     def lower(self, demand: Demand, length_s: int, start_s: int) -> int:
         """The latest known bound of the demand's start, at least ``start_s``."""
         for family, own in demand.sizes.items():
-            for minus_bound_s, length, sizes in self._families.get(family, ()):
-                if -minus_bound_s <= start_s:
-                    break
-                if length <= length_s and all(map(le, sizes, own)):
-                    start_s = -minus_bound_s
-                    break
+            frontier = self._families.get(family)
+            if frontier is not None:
+                start_s = frontier.lower(length_s, own, start_s)
         return start_s
 
     def learn(self, demand: Demand, length_s: int, bound_s: int) -> None:
         """The demand for this length cannot start before ``bound_s``, which is later than its lower bound."""
         if demand.family is None:
             return
-        own = demand.sizes[demand.family]
-        known = self._families.setdefault(demand.family, [])
-        at = bisect_left(known, -bound_s, key=itemgetter(0))
-        known[at:] = [
-            (-bound_s, length_s, own),
-            *(entry for entry in known[at:] if entry[1] < length_s or not all(map(le, own, entry[2]))),
-        ]
+        frontier = self._families.setdefault(demand.family, Frontier())
+        frontier.learn(length_s, demand.sizes[demand.family], bound_s)

@@ -58,6 +58,7 @@ from oarpy.scheduling.gantt import NEVER_S, Gantt, Place
 from oarpy.scheduling.order import in_order
 from oarpy.scheduling.plan import Decision, Doom, Kill, Plan, Postpone, Predict, SetAside, Start, Why
 from oarpy.scheduling.platform import Platform
+from oarpy.scheduling.quotas import Quotas, Verdict
 from oarpy.scheduling.reach import Wider
 from oarpy.scheduling.resuming import Resuming, resumption
 from oarpy.scheduling.sharing import ALONE, sharing
@@ -79,10 +80,11 @@ def decide(snapshot: Snapshot, known: Platform | None = None, *, supposed: Colle
 
 
 class _Choice(NamedTuple):
-    """The alternative that ends first, and where."""
+    """The alternative that ends first, and where; ``limited`` tells of the quota that allows nothing earlier."""
 
     demand: Demand
     place: Place
+    limited: Why | None = None
 
     @property
     def end_s(self) -> int:
@@ -116,6 +118,9 @@ class Pass:
         self._soon_s: dict[JobId, int] = {}
         self._kills: list[Kill] = []
         self._resumes: list[JobId] = []
+        self._quotas = Quotas(snapshot.quotas, platform, self._now_s) if snapshot.quotas is not None else None
+        #: The quota, if it was one, that refused all places of the job that is being decided on.
+        self._limited: Why | None = None
         self._hold(snapshot.held)
         self._planned: dict[JobId, Period] = {}
         self._reserved: Counter[str] = Counter()
@@ -159,6 +164,8 @@ class Pass:
             bits = self._platform.bits(job.resources)
             end_s = gantt.on_grid(self._end_s(job))
             shared = sharing(job.types, job.user, job.name, besteffort=job.besteffort) if job.types else ALONE
+            if self._quotas is not None and (not job.suspended or job.state is JobState.RESUMING):
+                self._quotas.hold(job, bits, end_s)
             if job.suspended:
                 lent = bits & self._platform.of_types(self._limits.lent_types)
                 bits &= ~lent
@@ -258,7 +265,8 @@ class Pass:
                 fitting.append((Scope(space, shared), prepared.demands))
         if not fitting:
             return self._unfit(job, self._wider.of(job, spaces[0]))
-        scope, demands = fitting[0] if len(fitting) == 1 else self._soonest(fitting, passed)
+        self._limited = None
+        scope, demands = fitting[0] if len(fitting) == 1 else self._soonest(job, fitting, passed)
         return placing(scope, job, demands, passed)
 
     def _unfit(self, job: WaitingJob, space: Space) -> Postpone | Doom:
@@ -271,9 +279,11 @@ class Pass:
         out_of_service = Why(NOT_USABLE, {"reason": sentence(refusal) if refusal is not None else ""})
         return Postpone(job.job_id, out_of_service if space.number != MACHINE or lasting is None else lasting)
 
-    def _soonest(self, fitting: Sequence[tuple[Scope, Demands]], passed: Gate) -> tuple[Scope, Demands]:
+    def _soonest(
+        self, job: WaitingJob, fitting: Sequence[tuple[Scope, Demands]], passed: Gate
+    ) -> tuple[Scope, Demands]:
         """Of several containers of one name the one in which the job ends first."""
-        found = [(self._search(scope.normal, demands, passed), (scope, demands)) for scope, demands in fitting]
+        found = [(self._search(job, scope.normal, demands, passed), (scope, demands)) for scope, demands in fitting]
         ends = [(choice.end_s, i) for i, (choice, _) in enumerate(found) if choice is not None]
         return found[min(ends)[1] if ends else 0][1]
 
@@ -306,17 +316,17 @@ class Pass:
         """Where it fits without further kills when those who die for it are gone, else with as few as possible."""
         dead_s = self._dead_s[job.job_id]
         in_time = replace(passed, latest_s=min(dead_s, passed.latest_s))
-        choice = self._search(scope.strict, demands, in_time)
+        choice = self._search(job, scope.strict, demands, in_time)
         if choice is not None:
             return self._settle(scope, job, choice, Why(KILLING, _killed(self._dying[job.job_id])))
-        choice = self._search(scope.normal, demands, replace(in_time, earliest_s=max(dead_s, passed.earliest_s)))
+        choice = self._search(job, scope.normal, demands, replace(in_time, earliest_s=max(dead_s, passed.earliest_s)))
         if choice is not None and choice.demand.take(self._room_in_time(scope, choice)) is not None:
             return self._kill_for(scope, job, choice, self._soon_s[job.job_id], passed)
         return self._place_normal(scope, job, demands, passed)
 
     def _place_normal(self, scope: Scope, job: WaitingJob, demands: Demands, passed: Gate) -> Decision:
         within = self._within_depth(job, passed)
-        choice = self._search(scope.normal, demands, within)
+        choice = self._search(job, scope.normal, demands, within)
         if choice is None:
             return self._without_place(scope, job, demands, passed)
         if not choice.place.taken & scope.space.preemptible:
@@ -327,8 +337,8 @@ class Pass:
         # Besteffort jobs hold some of it.  Perhaps other resources will do.
         besteffort = scope.space.held_by_besteffort(choice.place.start_s)
         taken = choice.demand.take(self._room(scope, choice) & ~besteffort)
-        if taken is not None:
-            untouched = choice._replace(place=choice.place._replace(taken=taken))
+        untouched = choice._replace(place=Place(choice.place.start_s, taken)) if taken is not None else None
+        if untouched is not None and self._verdict(job, untouched.demand, untouched.place) is None:
             return self._settle(scope, job, untouched, self._why(scope, untouched, passed))
         return self._displace(scope, job, demands, passed, choice.place.start_s)
 
@@ -341,14 +351,14 @@ class Pass:
         for gone_s in scope.space.gone_s:
             earliest_s = max(gone_s, passed.earliest_s)
             latest_s = min(gone_s, passed.latest_s) if beyond_depth else passed.latest_s
-            choice = self._search(scope.normal, demands, replace(passed, earliest_s=earliest_s, latest_s=latest_s))
+            choice = self._search(job, scope.normal, demands, replace(passed, earliest_s=earliest_s, latest_s=latest_s))
             if choice is not None and choice.demand.take(self._room_in_time(scope, choice)) is not None:
                 start_s = choice.place.start_s
                 return self._kill_for(scope, job, choice, wanted_s if start_s <= earliest_s else start_s, passed)
         return self._without_place(scope, job, demands, passed)
 
     def _place_besteffort(self, scope: Scope, job: WaitingJob, demands: Demands, passed: Gate) -> Decision:
-        choice = self._search(scope.strict, demands, self._within_depth(job, passed), self._limits.besteffort_s)
+        choice = self._search(job, scope.strict, demands, self._within_depth(job, passed), self._limits.besteffort_s)
         if choice is None:
             return self._without_place(scope, job, demands, passed)
         return self._settle(scope, job, choice, self._why(scope, choice, passed))
@@ -357,17 +367,32 @@ class Pass:
         """The gate for a job that may be beyond those that get a reservation: it starts now or not at all."""
         return replace(passed, latest_s=self._now_s) if self._is_beyond_depth(job) else passed
 
-    def _search(self, view: View, demands: Demands, passed: Gate, at_most_s: int = NEVER_S) -> _Choice | None:
+    def _search(
+        self, job: WaitingJob, view: View, demands: Demands, passed: Gate, at_most_s: int = NEVER_S
+    ) -> _Choice | None:
         """The place of the alternative that ends first, the first such one; free for ``at_most_s`` at most."""
         best: _Choice | None = None
         for demand in demands:
             latest_s = min(passed.latest_s, passed.ends_by_s - demand.walltime_s)
             if best is not None:
                 latest_s = min(latest_s, best.end_s - demand.walltime_s - 1)
-            place = view.earliest(demand, min(self._length_s(demand), at_most_s), passed.earliest_s, latest_s)
+            length_s = min(self._length_s(demand), at_most_s)
+            place = view.earliest(demand, length_s, passed.earliest_s, latest_s)
+            limited: Why | None = None
+            while place is not None and (verdict := self._verdict(job, demand, place, latest_s)) is not None:
+                self._limited = limited = limited or verdict.why
+                never = verdict.start_s == NEVER_S
+                place = None if never else view.earliest(demand, length_s, verdict.start_s, latest_s)
             if place is not None:
-                best = _Choice(demand, place)
+                best = _Choice(demand, place, limited)
         return best
+
+    def _verdict(self, job: WaitingJob, demand: Demand, place: Place, latest_s: int = NEVER_S) -> Verdict | None:
+        """What quotas say when they do not allow the job this place."""
+        if self._quotas is None:
+            return None
+        verdict = self._quotas.first(job, place.taken, demand.walltime_s, place.start_s, latest_s)
+        return verdict if verdict.start_s > place.start_s else None
 
     def _length_s(self, demand: Demand) -> int:
         return demand.walltime_s + self._limits.security_s
@@ -381,13 +406,15 @@ class Pass:
         return self._room(scope, choice) & ~scope.space.held_by_slow(choice.place.start_s)
 
     def _settle(self, scope: Scope, job: WaitingJob, choice: _Choice, why: Why) -> Start | Predict:
-        demand, (start_s, taken) = choice
+        demand, (start_s, taken) = choice.demand, choice.place
         end_s = start_s + self._length_s(demand)
         resources = self._platform.ranges(taken)
         if job.job_id not in self._supposed:
             scope.space.occupy(start_s, end_s, taken, scope.sharing, strictly=job.besteffort)
             scope.space.note_end(job.job_id, scope.space.gantt.on_grid(end_s), taken)
             self._containers.open(job, start_s, demand.walltime_s, taken)
+            if self._quotas is not None:
+                self._quotas.add(job, taken, demand.walltime_s, start_s, self._machine.gantt.on_grid(end_s))
             self._planned[job.job_id] = Period(start_s, end_s)
             self._reserved[job.queue] += start_s > self._now_s
         if start_s == self._now_s:
@@ -398,6 +425,10 @@ class Pass:
         """Let those die that hold what the job needs, as soon as they must for a start at ``wanted_s``."""
         alive = [victim for victim in scope.space.victims if victim.end_s > choice.place.start_s]
         taken, going = spare(choice.demand, self._room_in_time(scope, choice), alive)
+        if taken != choice.place.taken and self._verdict(job, choice.demand, Place(choice.place.start_s, taken)):
+            # It is more than quotas allow, which what was found before is not.
+            taken = choice.place.taken
+            going = [victim for victim in alive if victim.bits & taken]
         # Who is quickly gone need not die before the slowest is told.
         needed_s = max([wanted_s, *(victim.dead_s for victim in going)])
         dying = list(self._dying.get(job.job_id, []))
@@ -421,6 +452,8 @@ class Pass:
             return not_yet
         if passed.why is not None and start_s <= gantt.on_grid(passed.earliest_s):
             return passed.why
+        if choice.limited is not None:
+            return choice.limited
         asleep = choice.place.taken & self._asleep
         if asleep and start_s == gantt.after_now():
             return Why(WAKING, {"asleep": asleep.bit_count()})
@@ -443,6 +476,8 @@ class Pass:
             if passed.earliest_s <= self._now_s:
                 self._not_now.add(job.request_id)
             return self._beyond_depth(job)
+        if self._limited is not None:
+            return Postpone(job.job_id, self._limited)
         if passed.ends_by_s < NEVER_S:
             return Postpone(job.job_id, Why(DEADLINE_MISSED, {"deadline_s": passed.ends_by_s}))
         too_late = self._containers.too_late(job, scope.space, demands)

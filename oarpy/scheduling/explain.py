@@ -18,6 +18,8 @@ KILLING = "KILLING"
 NOT_BEFORE = "NOT_BEFORE"
 AFTER_JOB = "AFTER_JOB"
 CONTAINER_PLANNED = "CONTAINER_PLANNED"
+QUOTA = "QUOTA"
+QUOTA_AHEAD = "QUOTA_AHEAD"
 
 # Something else must change first.
 REQUIRED_PENDING = "REQUIRED_PENDING"
@@ -37,6 +39,8 @@ NOT_USABLE = "NOT_USABLE"
 CONTAINER_PENDING = "CONTAINER_PENDING"
 CONTAINER_MISSING = "CONTAINER_MISSING"
 CONTAINER_ENDS = "CONTAINER_ENDS"
+QUOTA_TOO_SMALL = "QUOTA_TOO_SMALL"
+QUOTA_HORIZON = "QUOTA_HORIZON"
 SET_ASIDE = "SET_ASIDE"
 
 # It can never start.
@@ -58,6 +62,10 @@ _SENTENCES: Mapping[str, str] = {
     NOT_BEFORE: "it must not start before {not_before_s}",
     AFTER_JOB: "it waits for job {required}, expected to be ready for it at {expected_s}",
     CONTAINER_PLANNED: "its container, job {container}, is expected to start at {expected_s}",
+    QUOTA: "quota {rule} allows {limit} {measure} at once; {in_use} are in use and it needs {asked}",
+    QUOTA_AHEAD: (
+        "quota {rule} allows {limit} {measure} at once; {in_use} are promised for {when_s} and it needs {asked}"
+    ),
     REQUIRED_PENDING: "it waits for job {required}, of which no start is planned (it is {state})",
     WINDOW_MISSED: "it must start by {latest_s} and nothing suitable is free before",
     DEADLINE_MISSED: "it must end by {deadline_s} and nothing suitable is free early enough",
@@ -78,6 +86,8 @@ _SENTENCES: Mapping[str, str] = {
     CONTAINER_PENDING: "no start is planned of its container, job {container}",
     CONTAINER_MISSING: "no container called {name} is running or waiting",
     CONTAINER_ENDS: "its container, job {container}, has no room for {length_s} seconds before it ends at {end_s}",
+    QUOTA_TOO_SMALL: "quota {rule} allows {limit} {measure} at once, and it needs {asked} by itself",
+    QUOTA_HORIZON: "nothing suitable is free before {until_s}, and quotas are worked out no further ahead",
     SET_ASIDE: "deciding on it failed, which is a fault of the server; it is tried again every {every_s} seconds",
     REQUIRED_FAILED: "job {required}, which had to succeed, did not",
     REQUIRED_SUCCEEDED: "job {required}, which had to fail, succeeded",

@@ -208,8 +208,11 @@ class _Inquiry(Pass):
             return False
         if told is None or told.start_s <= self._now_s or told.alternative >= len(job.request.alternatives):
             return False
-        end_s = told.start_s + job.request.alternatives[told.alternative].walltime_s + self._limits.security_s
+        walltime_s = job.request.alternatives[told.alternative].walltime_s
+        end_s = told.start_s + walltime_s + self._limits.security_s
         bits = self._platform.bits(told.resources)
+        if self._quotas is not None:
+            self._quotas.add(job, bits, walltime_s, told.start_s, self._gantt.on_grid(end_s))
         self._late.append((told.start_s, end_s, bits))
         self._machine.note_end(job.job_id, self._gantt.on_grid(end_s), bits)
         self._placed.append((job.job_id, told.start_s, end_s, bits))

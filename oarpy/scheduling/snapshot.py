@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from oarpy.model.quotas import Rule
 from oarpy.model.request import ResourceRequest
 from oarpy.model.sharing_types import MACHINE
 from oarpy.model.states import DependencyKind, JobId, JobState, Ordering, ResourceState
@@ -159,6 +160,20 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class QuotaRules:
+    """``sets`` of rules by name; ``calendar`` says from when on which of them holds, in order of time.
+
+    Without a calendar the set ``default`` always holds.  With one nothing is known from
+    ``until_s`` on.  Resources of other ``types`` are not counted.
+    """
+
+    sets: Mapping[str, tuple[Rule, ...]]
+    calendar: tuple[tuple[int, str], ...] = ()
+    until_s: int = 1 << 62
+    types: tuple[str, ...] = ("default",)
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """One consistent view: queues in any order, jobs of a queue in submission order.
 
@@ -174,3 +189,4 @@ class Snapshot:
     limits: Limits = Limits()
     put_off: frozenset[JobId] = frozenset()
     usage: Usage = NOTHING_USED
+    quotas: QuotaRules | None = None

@@ -5,12 +5,14 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from fractions import Fraction
 
 from oarpy.model.filters import Comparison, Filter
-from oarpy.model.request import Alternative, Group, ResourceRequest
+from oarpy.model.quotas import Amount, Measure, Rule
+from oarpy.model.request import Alternative, Group, Level, ResourceRequest
 from oarpy.model.resource_grammar import parse_wish
 from oarpy.model.states import JobId, Ordering, ResourceState
-from oarpy.scheduling.snapshot import HeldJob, Limits, Queue, Snapshot, Topology, WaitingJob
+from oarpy.scheduling.snapshot import HeldJob, Limits, Queue, QuotaRules, Snapshot, Topology, WaitingJob
 from oarpy.scheduling.usage import Account, Consumption, Factors, Shares, Usage
 
 NOW_S = 1_700_000_000
@@ -124,6 +126,67 @@ def random_snapshot(seed: int, jobs: int = 12) -> Snapshot:
     else:
         running = [one for one in running if not one.besteffort]
     return Snapshot(NOW_S + rng.randrange(60), cluster, queues, tuple(waiting), tuple(running), limits)
+
+
+def with_quotas(plain: Snapshot, seed: int) -> Snapshot:
+    """The same cluster, its jobs those that take the same number of resources everywhere, bound by quotas."""
+    rng = random.Random(seed)
+    count = rng.randint(0, 3)
+    begins = [NOW_S - 100] + [NOW_S + rng.choice((35, 100, 600, 1800, 2000, 5000)) for _ in range(count)]
+    calendar = tuple((begin_s, rng.choice(("default", "night", "free"))) for begin_s in sorted(set(begins)))
+    quotas = QuotaRules(
+        {"default": _random_rules(rng), "night": _random_rules(rng)},
+        calendar if count else (),
+        NOW_S + 6000 if count and rng.random() < 0.3 else 1 << 62,
+    )
+    waiting = tuple(
+        replace(one, queue=_queue_of(rng, one), **_owner(rng, besteffort=one.besteffort))  # type: ignore[arg-type]
+        for one in plain.waiting
+        if all(level.count > 0 and levels[-1].property == "core" for levels in _levels(one) for level in levels)
+    )
+    running = tuple(
+        replace(one, **_owner(rng, besteffort=one.besteffort))  # type: ignore[arg-type]
+        for one in plain.held
+    )
+    return replace(plain, waiting=waiting, held=running, quotas=quotas)
+
+
+def _levels(one: WaitingJob) -> list[tuple[Level, ...]]:
+    return [part.levels for alternative in one.request.alternatives for part in alternative.groups]
+
+
+def _queue_of(rng: random.Random, one: WaitingJob) -> str:
+    return rng.choice(("equal", one.queue)) if one.besteffort else one.queue
+
+
+def _owner(rng: random.Random, *, besteffort: bool) -> dict[str, object]:
+    types = rng.sample(("deploy", "noop=standby", "container", "no_quotas"), rng.choice((0, 0, 0, 1, 2)))
+    if "container" in types:
+        types = ["container"] if rng.random() < 0.3 else []
+    return {
+        "user": rng.choice("uvw"),
+        "project": rng.choice("pq"),
+        "types": (*types, "besteffort") if besteffort else tuple(types),
+    }
+
+
+def _random_rules(rng: random.Random) -> tuple[Rule, ...]:
+    found: dict[object, Rule] = {}
+    for _ in range(rng.randint(0, 5)):
+        limits = {
+            Measure.RESOURCES: Amount(Fraction(rng.choice((1, 2, 3, 4, 6)))),
+            Measure.JOBS: Amount(Fraction(rng.choice((0, 1, 2, 3, 4)))),
+            Measure.HOURS: Amount(Fraction(rng.choice((1, 2, 8, 16)), 8), of_all=rng.random() < 0.3),
+        }
+        rule = Rule(
+            rng.choice(("*", "*", "/", "default", "equal")),
+            rng.choice(("*", "*", "/", "p")),
+            rng.choice(("*", "*", "*", "deploy", "noop")),
+            rng.choice(("*", "/", "/", "u")),
+            {measure: limits[measure] for measure in rng.sample(sorted(limits), rng.randint(1, 2))},
+        )
+        found[rule.key] = rule
+    return tuple(found.values())
 
 
 def _random_topology(rng: random.Random) -> Topology:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from oarpy.model.filters import Comparison
+from oarpy.model.quotas import Measure, Rule
 from oarpy.model.request import Alternative, Count, Group, Level
 from oarpy.model.states import JobId, Ordering, ResourceState
 from oarpy.scheduling.snapshot import HeldJob, Snapshot, WaitingJob
@@ -38,6 +39,21 @@ class Held:
     resources: Resources
     besteffort: bool = False
     asleep: bool = False
+
+
+@dataclass(frozen=True)
+class Counted:
+    """A job as quotas count it."""
+
+    job: WaitingJob | HeldJob
+    begin_s: int
+    end_s: int
+    walltime_s: int
+    resources: int
+
+    def taken(self, measure: Measure) -> Fraction:
+        hours = Fraction(self.resources * self.walltime_s, 3600)
+        return {Measure.RESOURCES: Fraction(self.resources), Measure.JOBS: Fraction(1), Measure.HOURS: hours}[measure]
 
 
 @dataclass(frozen=True)
@@ -75,6 +91,7 @@ class Oracle:
         self.dead_s: dict[JobId, int] = {}
         self.soon_s: dict[JobId, int] = {}
         self.reserved: dict[str, int] = {}
+        self.counted: list[Counted] = []
         self.placed = 0
         self.waiting_on: dict[tuple[int, str], int] = {}
 
@@ -211,16 +228,26 @@ class Oracle:
         return room
 
     def earliest(
-        self, alternative: Alternative, first: int, latest: int, *, window: int, besteffort_counts: bool
+        self,
+        job: WaitingJob,
+        alternative: Alternative,
+        first: int,
+        latest: int,
+        *,
+        window: int,
+        besteffort_counts: bool,
     ) -> tuple[int, Resources, Resources] | None:
         """(start, room, taken) of the first place within [first, latest]."""
         now = self.snapshot.now_s
         first = self.up(first)
         moments = {now, first} | {edge for held in self.held for edge in (held.begin_s, held.end_s)}
+        if self.snapshot.quotas is not None:
+            moments |= {self.up(begin) for begin, _ in self.snapshot.quotas.calendar}
+            moments |= {one.end_s for one in self.counted}
         for start in sorted(moment for moment in moments if first <= moment <= latest and moment < FOREVER):
             room = self.room(start, self.up(start + window), besteffort_counts=besteffort_counts)
             taken = self.take(alternative, room)
-            if taken is not None:
+            if taken is not None and self.is_within_quotas(job, start, alternative.walltime_s, taken):
                 earlier = sorted((moment for moment in moments if now <= moment < start), reverse=True)
                 longer = (self.room(m, start, besteffort_counts=besteffort_counts) for m in earlier)
                 return start, room, self.take_last(alternative, room, longer) or taken
@@ -255,11 +282,76 @@ class Oracle:
             by = latest if job.expires_s is None else min(latest, job.expires_s)
             if job.deadline_s is not None:
                 by = min(by, job.deadline_s - alternative.walltime_s)
-            found = self.earliest(alternative, first, by, window=window, besteffort_counts=besteffort_counts)
+            found = self.earliest(job, alternative, first, by, window=window, besteffort_counts=besteffort_counts)
             if found is not None and found[0] + alternative.walltime_s < best_end:
                 best = (index, *found)
                 best_end = found[0] + alternative.walltime_s
         return best
+
+    # Quotas.
+
+    def count(self, job: WaitingJob | HeldJob, begin: int, end: int, walltime: int, resources: Resources) -> None:
+        number = sum(self.kind(i) == "default" for i in resources)
+        self.counted.append(Counted(job, begin, end, walltime, number))
+
+    def matches(self, rule: Rule, job: WaitingJob | HeldJob) -> bool:
+        types = {each.partition("=")[0] for each in job.types}
+        if "container" in types or (rule.queue == "*" and job.besteffort):
+            return False
+        wanted = ((rule.queue, job.queue), (rule.project, job.project), (rule.user, job.user))
+        return all(name in ("*", "/", own) for name, own in wanted) and rule.job_type in ("*", *types)
+
+    def binding(self, rules: Sequence[Rule], job: WaitingJob | HeldJob) -> list[Rule]:
+        """All that match, but those which another one replaces by putting names for stars and slashes."""
+
+        def replaces(other: Rule, rule: Rule) -> bool:
+            pairs = list(zip(other.key, rule.key, strict=True))
+            return other.key != rule.key and all(o == r or (r in ("*", "/") and o not in ("*", "/")) for o, r in pairs)
+
+        if "no_quotas" in job.types:
+            return []
+        matching = [rule for rule in rules if self.matches(rule, job)]
+        return [rule for rule in matching if not any(replaces(other, rule) for other in matching)]
+
+    def share_a_counter(self, rule: Rule, job: WaitingJob | HeldJob, other: WaitingJob | HeldJob) -> bool:
+        return self.matches(rule, other) and all(
+            name != "/" or own == others
+            for name, own, others in (
+                (rule.queue, job.queue, other.queue),
+                (rule.project, job.project, other.project),
+                (rule.user, job.user, other.user),
+            )
+        )
+
+    def rules_at(self, moment: int) -> Sequence[Rule]:
+        quotas = self.snapshot.quotas
+        assert quotas is not None
+        names = [name for begin, name in quotas.calendar if begin <= moment] if quotas.calendar else ["default"]
+        return quotas.sets.get(names[-1], ())
+
+    def is_within_quotas(self, job: WaitingJob, start: int, walltime: int, resources: Resources) -> bool:
+        """Whether at no instant of its walltime the job makes anything exceed a limit."""
+        quotas = self.snapshot.quotas
+        if quotas is None:
+            return True
+        if start >= quotas.until_s and any(self.binding(rules, job) for rules in quotas.sets.values()):
+            return False
+        everything = sum(
+            self.kind(i) == "default" and state is not ResourceState.DEAD
+            for i, state in enumerate(self.snapshot.topology.states)
+        )
+        self.count(job, start, start + walltime, walltime, resources)
+        mine = self.counted.pop()
+        edges = {begin for begin, _ in quotas.calendar} | {one.begin_s for one in self.counted}
+        for moment in {start} | {edge for edge in edges if start < edge < start + walltime}:
+            together = [mine, *(one for one in self.counted if one.begin_s <= moment < one.end_s)]
+            for rule in self.binding(self.rules_at(moment), job):
+                sharers = [one for one in together if self.share_a_counter(rule, job, one.job)]
+                for measure, amount in rule.limits.items():
+                    most = amount.number * everything if amount.of_all else amount.number
+                    if sum(one.taken(measure) for one in sharers) > most:
+                        return False
+        return True
 
     # The pass.
 
@@ -365,6 +457,9 @@ class Oracle:
             self.held.append(Held(upto // limits.grid_s * limits.grid_s, FOREVER, frozenset([i]), asleep=True))
         for job in self.snapshot.held:
             resources, end = self.positions(job.resources), self.end_of(job)
+            if not job.suspended:
+                assert job.started_s is not None
+                self.count(job, now, end, max(job.end_s - job.started_s, 0), resources)
             if job.suspended:
                 resources = frozenset(i for i in resources if self.kind(i) not in limits.lent_types)
             expendable = job.besteffort and job.killing_until_s is None
@@ -424,6 +519,7 @@ class Oracle:
         index, start, _, taken = found
         end = self.up(start + self.length(job.request.alternatives[index]))
         self.held.append(Held(start, end, taken))
+        self.count(job, start, end, job.request.alternatives[index].walltime_s, taken)
         self.answers[job.job_id] = Answer(start, index, taken)
         if start > now:
             self.waiting_on[of_user] = self.waiting_on.get(of_user, 0) + 1

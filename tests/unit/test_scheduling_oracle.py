@@ -15,8 +15,9 @@ from oarpy.scheduling.gantt import Gantt
 from oarpy.scheduling.grain import Grain
 from oarpy.scheduling.partition import Blocks
 from oarpy.scheduling.plan import Doom, Plan, Postpone, Predict, Start
+from oarpy.scheduling.quotas import _Usage
 from oarpy.scheduling.snapshot import Snapshot
-from tests.unit.clusters import random_snapshot, with_orderings
+from tests.unit.clusters import random_snapshot, with_orderings, with_quotas
 from tests.unit.oracle import Answer, Oracle
 
 
@@ -65,6 +66,13 @@ def test_orderings_are_as_their_definition_says() -> None:
     cases = {seed: with_orderings(random_snapshot(seed, jobs=16), seed) for seed in range(5000, 6200)}
 
     different = [seed for seed, case in cases.items() if differs_from_the_definition(case)]
+    assert different == []
+
+
+def test_quotas_are_kept_as_their_definition_says() -> None:
+    different = [
+        seed for seed in range(1500) if differs_from_the_definition(with_quotas(random_snapshot(seed, jobs=30), seed))
+    ]
 
     assert different == []
 
@@ -111,3 +119,12 @@ def test_bounds_that_are_a_second_too_late_are_caught(monkeypatch: pytest.Monkey
     )
 
     assert any(differs_from_the_definition(random_snapshot(seed)) for seed in range(100))
+
+
+def test_quotas_that_look_one_step_too_short_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    last_above = _Usage.last_above
+    monkeypatch.setattr(
+        _Usage, "last_above", lambda self, most, begin_s, end_s: last_above(self, most, begin_s, begin_s + 1)
+    )
+
+    assert any(differs_from_the_definition(with_quotas(random_snapshot(seed, jobs=30), seed)) for seed in range(200))

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from fractions import Fraction
 
 import pytest
 
 from oarpy.model.filters import Comparison
+from oarpy.model.quotas import Amount, Measure, Rule
 from oarpy.model.reach_types import Reach, reach
 from oarpy.model.states import ResourceState
 from oarpy.scheduling.decide import decide
-from oarpy.scheduling.plan import Predict, Start
+from oarpy.scheduling.plan import Predict, Ranges, Start
 from oarpy.scheduling.platform import Platform
-from oarpy.scheduling.snapshot import Snapshot
+from oarpy.scheduling.snapshot import HeldJob, QuotaRules, Snapshot
 from tests.unit.clusters import random_snapshot
 
 SEEDS = range(3000, 3100)
@@ -96,3 +99,48 @@ def test_what_is_kept_from_an_earlier_pass_changes_nothing(seed: int) -> None:
     decide(random_snapshot(seed, jobs=20), known)
 
     assert decide(snapshot, known) == decide(snapshot)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_no_quota_is_exceeded_at_any_instant_of_the_plan(seed: int) -> None:
+    most = {"resources": 3, "jobs": 2, "seconds": 6000}
+    limits = {
+        Measure.RESOURCES: Amount(Fraction(most["resources"])),
+        Measure.JOBS: Amount(Fraction(most["jobs"])),
+        Measure.HOURS: Amount(Fraction(most["seconds"], 3600)),
+    }
+    plain = random_snapshot(seed, jobs=30)
+    users = {job.job_id: "uvw"[job.job_id % 3] for job in (*plain.waiting, *plain.held)}
+    snapshot = replace(
+        plain,
+        waiting=tuple(replace(job, user=users[job.job_id]) for job in plain.waiting),
+        held=tuple(replace(job, user=users[job.job_id]) for job in plain.held),
+        quotas=QuotaRules({"default": (Rule("*", "*", "*", "/", limits),)}),
+    )
+    kind = dict(zip(snapshot.topology.ids, snapshot.topology.properties["type"], strict=True))
+    besteffort = {job.job_id for job in (*snapshot.waiting, *snapshot.held) if job.besteffort}
+
+    uses = [
+        (users[job.job_id], snapshot.now_s, ends_s(job), job.end_s - (job.started_s or 0), ids(job.resources))
+        for job in snapshot.held
+        if job.job_id not in besteffort and not job.suspended
+    ]
+    planned = [
+        (users[decision.job_id], start_s, start_s + decision.walltime_s, decision.walltime_s, resources)
+        for decision, start_s, resources in placed(snapshot)
+        if decision.job_id not in besteffort
+    ]
+    for user, moment, *_ in planned:
+        together = [use for use in uses + planned if use[0] == user and use[1] <= moment < use[2]]
+        counts = [sum(kind[i] == "default" for i in resources) for *_, resources in together]
+        assert sum(counts) <= most["resources"]
+        assert len(together) <= most["jobs"]
+        assert sum(n * use[3] for n, use in zip(counts, together, strict=True)) <= most["seconds"]
+
+
+def ids(ranges: Ranges) -> set[int]:
+    return {i for low, high in ranges for i in range(low, high)}
+
+
+def ends_s(job: HeldJob) -> int:
+    return job.end_s if job.killing_until_s is None else min(job.end_s, job.killing_until_s)
