@@ -15,6 +15,7 @@ _WANTED = {
     "queues_priority_check": "the priority of a queue is a number from -1000000 to 1000000",
     "queues_policy_check": "the policy of a queue is conservative, easy or first:N",
     "queues_depth_check": "the N of the policy first:N is 1 or more",
+    "queues_ordering_check": "the ordering of a queue is fifo, fairshare or multifactor",
     "queues_policy_depth_check": "the policy first, and no other, wants the number of jobs to plan, as in first:5",
     "resources_pkey": "there is a resource with this id already",
     "resources_resource_id_check": "the id of a resource is 1 or more",
