@@ -119,7 +119,8 @@ def _changes(answer: Document) -> Iterator[str]:
         at = _at(change["start"], answer)
         wanted = ""
         if len(answer["alternatives"]) > 1:
-            wanted = f", asking for {printable(answer['alternatives'][change['alternative']]['request'])},"
+            request = answer["alternatives"][change["alternative"]]["request"]
+            wanted = f" for {printable(request.rpartition(',walltime=')[0])}"
         match change["kind"]:
             case "walltime":
                 yield f"With a walltime of {render_elapsed(change['walltime'])} or less{wanted} it would start {at}."
