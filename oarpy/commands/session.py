@@ -64,6 +64,8 @@ def with_version(function: F) -> F:
 def run(command: click.Command) -> NoReturn:
     """Run ``command`` as the program; does not return."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             # A name that the caller's locale cannot show is no reason to fail.

@@ -270,6 +270,21 @@ def test_a_reader_that_closes_early_takes_nothing_from_a_submission(system: Syst
     system.wait_until_all_final(list(range(first, first + 3000)))
 
 
+@pytest.mark.parametrize("command", ["oarsub", "oarstat", "oarpy"])
+def test_an_interrupt_while_a_command_is_still_loading_ends_it_without_a_word(tmp_path: Path, command: str) -> None:
+    (tmp_path / "click.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+
+    done = subprocess.run(
+        [COMMANDS / command, "--version"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        check=False,
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+
+
 def test_an_interrupted_submission_is_either_refused_or_told(system: System) -> None:
     instants = random.Random(7)
     told: set[int] = set()

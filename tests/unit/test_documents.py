@@ -18,6 +18,7 @@ import pytest
 
 from oarpy import settings
 from oarpy.automata.resource import RESOURCE
+from oarpy.commands import start
 from oarpy.database import tables
 from oarpy.model.events import EFFECTS, Resubmits, Suspects
 from oarpy.model.exit_statuses import ExitStatus
@@ -37,14 +38,14 @@ SUSPECTS = {
 }
 
 
-def _commands() -> dict[str, click.Command]:
+def _entries() -> dict[str, str]:
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg", encoding="utf-8")
-    entries = dict(line.split(" = ") for line in setup["options.entry_points"]["console_scripts"].split("\n") if line)
-    return {name: getattr(import_module(place.partition(":")[0]), name) for name, place in entries.items()}
+    return dict(line.split(" = ") for line in setup["options.entry_points"]["console_scripts"].split("\n") if line)
 
 
-COMMANDS = _commands()
+ENTRIES = _entries()
+COMMANDS: dict[str, click.Command] = {name: getattr(import_module(f"oarpy.commands.{name}"), name) for name in ENTRIES}
 
 
 def _with_subcommands(name: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
@@ -55,6 +56,11 @@ def _with_subcommands(name: str, command: click.Command) -> Iterator[tuple[str, 
 
 
 ALL_COMMANDS = dict(pair for name, command in COMMANDS.items() for pair in _with_subcommands(name, command))
+
+
+def test_every_command_begins_where_an_interrupt_makes_no_traceback() -> None:
+    assert {name: f"oarpy.commands.start:{name}" for name in ENTRIES} == ENTRIES
+    assert set(ENTRIES) <= set(vars(start))
 
 
 def _rows(text: str, columns: int) -> list[list[str]]:

@@ -1,0 +1,32 @@
+"""Where the commands begin: a ^C ends them without a word until they can say one.
+
+Python answers a ^C with a traceback.  Importing a command takes longer than anything
+else that most of them do, and nothing has been asked of the server by then, so until
+``session.run`` takes over the signal simply ends the process.
+"""
+
+from __future__ import annotations
+
+import signal
+from functools import partial
+from importlib import import_module
+
+
+def _start(name: str) -> None:
+    # What a script leaves in the background ignores the signal, and goes on doing so.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    import_module(f"oarpy.commands.{name}").main()
+
+
+oardel = partial(_start, "oardel")
+oarhold = partial(_start, "oarhold")
+oarnodes = partial(_start, "oarnodes")
+oarnodesetting = partial(_start, "oarnodesetting")
+oarproperty = partial(_start, "oarproperty")
+oarpy = partial(_start, "oarpy")
+oarqueue = partial(_start, "oarqueue")
+oarresume = partial(_start, "oarresume")
+oarstat = partial(_start, "oarstat")
+oarsub = partial(_start, "oarsub")
+oarwalltime = partial(_start, "oarwalltime")
