@@ -1,8 +1,8 @@
 """Runs migrations: one at a time, each in its own transaction, with a lock timeout.
 
-``alembic`` on the command line is told its database by OARPY_DATABASE, a SQLAlchemy
-URL; it looks for no instance, as ``oarpy db upgrade`` does.  A program hands over a
-connection in ``config.attributes["connection"]``.
+``alembic`` on the command line is told its database by OARPY_DATABASE, as an instance
+is; without it, it looks for no instance, as ``oarpy db upgrade`` does.  A program hands
+over a connection in ``config.attributes["connection"]``.
 """
 
 import os
@@ -13,6 +13,7 @@ from sqlalchemy.dialects.postgresql.base import ischema_names
 from sqlalchemy.engine import Connection
 
 from oarpy.database.tables import Xid8, metadata
+from oarpy.instance import Instance
 
 # SQLAlchemy does not know this type of PostgreSQL's when it reads a table back.
 ischema_names["xid8"] = Xid8
@@ -51,5 +52,7 @@ else:
     url = os.environ.get("OARPY_DATABASE") or context.config.get_main_option("sqlalchemy.url")
     if not url:
         raise SystemExit("alembic: set OARPY_DATABASE, or use: oarpy db upgrade")
-    with create_engine(url).connect() as connection:
+    # A URL, or words like "host=db dbname=oar"; who owns the tables is known.
+    parameters = Instance("/", database_url=url).dsn("oar")
+    with create_engine("postgresql+psycopg2://", connect_args=parameters).connect() as connection:
         run(connection)

@@ -79,6 +79,7 @@ class Site:
     """What a submission is judged by, as it stood when it was read.
 
     ``look`` reads what a pass knows, for dry runs; without it they say nothing of the start.
+    ``runs_no_jobs`` tells of a login whether nodes would refuse it.
     """
 
     cluster: Cluster
@@ -86,6 +87,7 @@ class Site:
     rules: Sequence[Rule]
     jobs: Jobs
     look: Callable[[], Reading] | None = None
+    runs_no_jobs: Callable[[str], bool] = lambda _: False
 
 
 def prepare_submit(payload: object, login: str, site: Site, request_id: int | None = None) -> Prepared:
@@ -99,6 +101,8 @@ def prepare_submit(payload: object, login: str, site: Site, request_id: int | No
     _check_size(asked, submission, site.jobs)
     priority_types.check_given_by_user(submission.types)
     rules.admit(site.rules, submission)
+    if site.runs_no_jobs(login):
+        raise _denied(f"{login} is an account of the system, and no node runs its jobs")
     priority_types.check_given(submission.types)
     check_sharing(submission.types)
     if not submission.command.strip() and not submission.has_type(NOOP):

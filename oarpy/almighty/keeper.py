@@ -97,15 +97,27 @@ def _only_one(instance: Instance) -> int | None:
 
     The descriptor is open, and locked, for as long as this process lives.
     """
-    descriptor = os.open(_pid_file(instance), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    while True:
+        descriptor = os.open(_pid_file(instance), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        if _is_still(_pid_file(instance), descriptor):
+            break
+        # A keeper that ended removed it after it was opened here; the next one would lock another file.
         os.close(descriptor)
-        return None
     os.ftruncate(descriptor, 0)
     os.write(descriptor, f"{os.getpid()}\n".encode())
     return descriptor
+
+
+def _is_still(path: str, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def _pid_file(instance: Instance) -> str:

@@ -42,6 +42,14 @@ _NOTIFICATIONS = text(
         SELECT notification_id FROM notifications ORDER BY notification_id LIMIT :batch)
     """
 )
+# Those of unfinished jobs say what these were told already.
+_ORDERS = text(
+    """
+    DELETE FROM orders o WHERE done_at < :before
+      AND order_id IN (SELECT order_id FROM orders ORDER BY order_id LIMIT :batch)
+      AND NOT EXISTS (SELECT FROM jobs j WHERE j.job_id = o.job_id AND j.stopped_at IS NULL)
+    """
+)
 _PREDICTIONS = text(
     """
     DELETE FROM prediction_log WHERE said_at < :before AND ctid = ANY (ARRAY(
@@ -128,6 +136,11 @@ def forget_requests(conn: Connection, before: datetime) -> int:
 def forget_notifications(conn: Connection, before: datetime) -> int:
     """Remove notifications whose last try was before ``before``; how many."""
     return conn.execute(_NOTIFICATIONS, {"before": before, "batch": BATCH}).rowcount
+
+
+def forget_orders(conn: Connection, before: datetime) -> int:
+    """Remove orders that were done before ``before``, but those of unfinished jobs; how many."""
+    return conn.execute(_ORDERS, {"before": before, "batch": BATCH}).rowcount
 
 
 def forget_predictions(conn: Connection, before: datetime) -> int:

@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
 
+from oarpy.drivers.accounts import Accounts
 from oarpy.ports.messenger import Delivery, Fate, Message
 
 TRY_LATER = 75
@@ -28,7 +29,6 @@ TRY_LATER = 75
 KEPT_OUTPUT = 4096
 LONGEST_COMMENT = 1000
 PATH = "/usr/local/bin:/usr/bin:/bin"
-_LOGIN_DEFS = "/etc/login.defs"
 # What setpriv itself says: no permission to run the program, no such program.
 _NOT_RUN = {126, 127}
 
@@ -42,7 +42,7 @@ class CommandMessenger:
 
     def __init__(self, timeout: timedelta, *, min_uid: int | None = None) -> None:
         self._timeout_s = timeout.total_seconds()
-        self._min_uid = min_uid
+        self._accounts = Accounts(min_uid)
 
     @property
     def limit_s(self) -> float:
@@ -83,7 +83,7 @@ class CommandMessenger:
         if os.geteuid() != 0:
             own = account.pw_uid == os.geteuid()
             return None if own else f"this instance runs programs of {_name_of(os.geteuid())} alone"
-        if account.pw_uid == 0 or account.pw_uid < (self._min_uid or _least_uid()):
+        if self._accounts.is_of_system(account):
             return f"{account.pw_name} is an account of the system; its programs are not run"
         return None
 
@@ -168,15 +168,6 @@ def _read(pipe: int) -> bytes | None:
         return os.read(pipe, 65536)
     except BlockingIOError:
         return None
-
-
-def _least_uid() -> int:
-    """UID_MIN of login.defs, else 1000."""
-    with suppress(OSError, ValueError), open(_LOGIN_DEFS, encoding="utf-8") as file:
-        for line in file:
-            if line.split()[:1] == ["UID_MIN"]:
-                return int(line.split()[1])
-    return 1000
 
 
 def _name_of(uid: int) -> str:

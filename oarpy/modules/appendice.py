@@ -38,6 +38,7 @@ from oarpy.database.requests import Pending
 from oarpy.database.snapshot import Reading, SnapshotReader
 from oarpy.database.submissions import Rows
 from oarpy.database.wake import Reader, wake
+from oarpy.drivers.accounts import Accounts
 from oarpy.errors import RequestRefused
 from oarpy.instance import find_instance, shared
 from oarpy.model.exit_statuses import ExitStatus
@@ -115,6 +116,7 @@ class Appendice:
         self._ctx = ctx
         self._rules = RuleBook(directory or rules_directory())
         self._cluster: Cluster | None = None
+        self._accounts = Accounts(ctx.settings.nodes.min_uid)
         #: For dry runs.
         self._reader = SnapshotReader()
         #: How often this process took up requests that are pending still: it did not die of these takings.
@@ -192,7 +194,8 @@ class Appendice:
             with self._ctx.snapshot() as conn:
                 self._cluster = Cluster(Platform(resources.topology(conn)), resources.property_kinds(conn))
         rules = self._rules.rules(Source(*rule) for rule in rows.rules)
-        return Site(self._cluster, rows.queues, rules, self._ctx.settings.jobs, self._look)
+        jobs = self._ctx.settings.jobs
+        return Site(self._cluster, rows.queues, rules, jobs, self._look, self._accounts.run_no_jobs)
 
     def _look(self) -> Reading:
         """What the scheduler would know if it were called now."""

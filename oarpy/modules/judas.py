@@ -183,6 +183,7 @@ class Judas:
         return len(results)
 
     def _take(self, method: str, lane: Lane) -> list[Notice]:
+        """As many messages that are due as the lane has workers free; nobody else takes them until its hold is over."""
         with self._ctx.transaction() as conn:
             return outbox.take(
                 conn,

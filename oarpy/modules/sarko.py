@@ -103,6 +103,7 @@ def _forget(ctx: Context) -> None:
             housekeeping.forget_requests(conn, today - kept.requests)
             housekeeping.forget_notifications(conn, today - kept.notifications)
             if kept.events is not None:
+                housekeeping.forget_orders(conn, today - kept.events)
                 housekeeping.forget_predictions(conn, today - kept.events)
                 housekeeping.forget_suspicions(conn, today - kept.events)
         with ctx.transaction() as conn:

@@ -70,6 +70,27 @@ def test_predictions_go_with_age(database: TestDatabase) -> None:
     assert database.execute("SELECT job_id FROM prediction_log") == [(2,)]
 
 
+def test_orders_that_are_done_go_with_age_unless_their_job_is_unfinished(database: TestDatabase) -> None:
+    with database.engine.begin() as conn:
+        rows.resources(conn, "c1")
+        (over,) = rows.submitted(conn)
+        rows.brought(conn, [over], JobState.TERMINATED)
+        (unfinished,) = rows.submitted(conn)
+    for job_id, age in ((over, "366 d"), (over, "364 d"), (unfinished, "366 d")):
+        database.execute(
+            "INSERT INTO orders (kind, job_id, attempt, deadline, done_at, succeeded)"
+            " VALUES ('signal', %s, 1, now(), now() - %s::interval, true)",
+            [job_id, age],
+        )
+    database.execute(
+        "INSERT INTO orders (kind, host, asked_at, deadline) VALUES ('check', 'c1', now() - interval '366 d', now())"
+    )
+
+    sarko.turn(Context(database.engine, Settings()))
+
+    assert database.execute("SELECT job_id FROM orders ORDER BY order_id") == [(over,), (unfinished,), (None,)]
+
+
 def test_suspicions_go_with_age_unless_a_job_may_fail_again(database: TestDatabase) -> None:
     with database.engine.begin() as conn:
         rows.resources(conn, "c1")

@@ -13,7 +13,7 @@ from typing import Any
 import psycopg2
 import pytest
 
-from tests.support.accounts import ALICE, BOB, account
+from tests.support.accounts import ALICE, BOB, account, root
 from tests.support.postgres import TestDatabase
 from tests.support.requests import answer_to, answered, appendice, ask, submission, with_hosts
 
@@ -133,6 +133,19 @@ def test_accounts_of_the_system_have_no_jobs(database: TestDatabase) -> None:
     appendice(database).turn()
 
     assert answer_of(database, key)["exit_status"] == 254
+
+
+def test_accounts_of_daemons_have_no_jobs(database: TestDatabase) -> None:
+    root()
+    with_hosts(database)
+    identify(database, "daemon")
+    key = str(uuid.uuid4())
+    ask_as_user(database, key)
+
+    appendice(database).turn()
+
+    assert answer_of(database, key)["message"] == "daemon is an account of the system, and no node runs its jobs"
+    assert database.execute("SELECT count(*) FROM jobs") == [(0,)]
 
 
 def test_fifty_megabytes_are_refused_at_once(database: TestDatabase) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from alembic import command
@@ -12,6 +16,8 @@ from oarpy.database import schema
 from oarpy.errors import ConfigurationError, ServerUnavailable
 from oarpy.instance import shared
 from tests.support.postgres import TestDatabase
+
+ROOT = Path(__file__).parents[2]
 
 
 def emptied(database: TestDatabase) -> TestDatabase:
@@ -50,3 +56,21 @@ def test_an_upgrade_does_not_wait_for_ever_behind_a_session(database):
             schema.upgrade(database.engine)
 
     assert schema.revision(database.engine) is None
+
+
+@pytest.mark.parametrize(
+    "form", ["{url}", "postgresql:///{name}?host={host}", "postgresql+psycopg2:///{name}?host={host}"]
+)
+def test_alembic_is_told_the_database_as_an_instance_is(database, form):
+    where = form.format(url=database.url, name=database.name, host=database.parameters("oar")["host"])
+
+    done = subprocess.run(
+        [sys.executable, "-m", "alembic", "current"],
+        cwd=ROOT,
+        env={**os.environ, "OARPY_DATABASE": where},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.stdout == f"{schema.newest()} (head)\n", done.stderr

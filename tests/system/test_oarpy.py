@@ -308,6 +308,12 @@ def test_a_site_s_own_server_is_made_ready_by_what_bootstrap_prints(home, postgr
         prepared = bringing_up.prepare(instance, Settings())
     finally:
         with closing(postgresql.connect(site)) as conn, conn.cursor() as cursor:
+            cursor.execute(
+                "SELECT unnest(setconfig) FROM pg_db_role_setting JOIN pg_database d ON d.oid = setdatabase"
+                " WHERE datname = 'site' AND setrole = 0"
+            )
+            defaults = {setting for (setting,) in cursor.fetchall()}
             cursor.execute("DROP DATABASE site WITH (FORCE)")
 
     assert prepared == bringing_up.Prepared(server_started=False, schema_changed=True, cores_added=0)
+    assert {"jit=off", "search_path=oar, public"} <= defaults

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -27,6 +28,11 @@ KINDS = {
     "mem": "real",
     "besteffort": "boolean",
 }
+
+
+def site_of_persons() -> Site:
+    """One whose nodes refuse the account ``daemon``."""
+    return replace(site(), runs_no_jobs=lambda login: login == "daemon")
 
 
 def site(*, hosts: int = 2, cores: int = 4, jobs: Jobs | None = None) -> Site:
@@ -152,3 +158,10 @@ def test_elements_that_share_an_output_file_are_warned_of() -> None:
 
     assert isinstance(answer, Submitted)
     assert answer.warnings == ("all elements write their stdout to out; %jobid% in the name keeps them apart",)
+
+
+def test_an_account_that_no_node_would_run_is_refused_at_the_door() -> None:
+    with pytest.raises(RequestRefused, match=r"^daemon is an account of the system, and no node runs its jobs$"):
+        judged(where=site_of_persons(), login="daemon")
+
+    assert judged(where=site_of_persons(), login="alice").rows == 1
