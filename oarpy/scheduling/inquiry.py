@@ -180,7 +180,8 @@ class _Inquiry(Pass):
         #: Jobs before it, planned as they were told; with `_late` those that no gantt knows yet.
         self._placed: list[tuple[JobId, int, int, Bits]] = []
         self._late: list[tuple[int, int, Bits]] = []
-        self._untold: list[tuple[WaitingJob, Placing]] = []
+        #: Those that were told none, in order among them, where users have a limit, those that were.
+        self._untold: list[tuple[WaitingJob, Placing | None]] = []
         self._probes = 0
 
     def _add(self, job: WaitingJob, placing: Placing) -> None:
@@ -218,13 +219,18 @@ class _Inquiry(Pass):
         self._placed.append((job.job_id, told.start_s, end_s, bits))
         self._planned[job.job_id] = Period(told.start_s, end_s)
         self._reserved[job.queue] += 1
+        if self._limits.jobs_per_user is not None:
+            self._untold.append((job, None))
         return True
 
     def _place_those_before(self) -> None:
         self._machine.occupy_all(self._late, strictly=self._strictly)
         self._late = []
         for job, placing in self._untold:
-            if len(self._decisions) < MOST_SEARCHED and self._has_time():
+            if placing is None:
+                queue = self._queues.get(job.queue)
+                self._of_user[queue.priority if queue is not None else 0, job.user] += 1
+            elif len(self._decisions) < MOST_SEARCHED and self._has_time():
                 super()._add(job, placing)
             else:
                 self._unplanned += 1
@@ -279,7 +285,7 @@ class _Inquiry(Pass):
     def _space(self, job: WaitingJob) -> Space:
         """Where the job is placed; the machine when that is not known."""
         found = self._containers.of(job)
-        return self._machine if isinstance(found, Postpone | Doom) else found[0]
+        return self._wider.of(job, self._machine if isinstance(found, Postpone | Doom) else found[0])
 
     def _groups(self, space: Space, alternative: Alternative) -> Sequence[GroupDemand]:
         try:

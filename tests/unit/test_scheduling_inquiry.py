@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 import pytest
@@ -15,7 +15,7 @@ from oarpy.scheduling.inquiry import Change, Findings, Told, inquire
 from oarpy.scheduling.plan import Decision, Plan, Predict, SetAside, Start
 from oarpy.scheduling.platform import Platform
 from oarpy.scheduling.snapshot import Snapshot
-from tests.unit.clusters import NOW_S, asks, held, hosts, job, random_snapshot, snapshot
+from tests.unit.clusters import NOW_S, asks, held, hosts, job, random_snapshot, snapshot, with_orderings, with_quotas
 
 HOUR_S = 3600
 
@@ -186,16 +186,24 @@ def test_a_job_on_which_deciding_fails_is_told_to_be_set_aside(monkeypatch: pyte
     assert (findings.alternatives, findings.changes) == ((), ())
 
 
-def cases(seeds: range) -> Iterator[tuple[Snapshot, Plan]]:
+Vary = Callable[[Snapshot, int], Snapshot]
+
+
+def plain(situation: Snapshot, _: int) -> Snapshot:
+    return situation
+
+
+def cases(seeds: range, vary: Vary = plain) -> Iterator[tuple[Snapshot, Plan]]:
     for seed in seeds:
-        situation = random_snapshot(seed)
+        situation = vary(random_snapshot(seed), seed)
         situation = replace(situation, limits=replace(situation.limits, plan_first=None))
         yield situation, decide(situation)
 
 
 @pytest.mark.parametrize("knows_places", [True, False])
-def test_an_inquiry_tells_what_the_pass_decides(knows_places: bool):
-    for situation, plan in cases(range(40)):
+@pytest.mark.parametrize("vary", [plain, with_quotas, with_orderings])
+def test_an_inquiry_tells_what_the_pass_decides(vary: Vary, knows_places: bool):
+    for situation, plan in cases(range(40), vary):
         for decision in plan.decisions:
             findings = asked(situation, decision.job_id, places_of(plan) if knows_places else {})
 
