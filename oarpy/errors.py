@@ -14,6 +14,7 @@
     ├── NotLeader            another almighty holds the lease
     ├── NodeUnreachable      the effect on the node is unknown
     ├── NodeMisbehaves       the node said what it must not say
+    ├── ProgramFailed        a program of the site could not be run, or failed
     └── ConfigurationError   a person must mend the configuration
 """
 
@@ -87,6 +88,10 @@ class NodeUnreachable(OarError):
 
 class NodeMisbehaves(OarError):
     """The host reported something it has no part in; its word is not taken."""
+
+
+class ProgramFailed(OarError):
+    """A program of the site failed; the sentence goes after its name."""
 
 
 class ConfigurationError(OarError):

@@ -168,6 +168,14 @@ class WalltimeChange:
 
 
 @dataclass(frozen=True, slots=True)
+class Tokens:
+    scripts: Mapping[str, str] = field(default_factory=dict)
+    timeout: timedelta = timedelta(seconds=10)
+    period: timedelta = timedelta(seconds=10)
+    settle: timedelta = timedelta(seconds=30)
+
+
+@dataclass(frozen=True, slots=True)
 class Retention:
     requests: timedelta = timedelta(days=7)
     notifications: timedelta = timedelta(days=30)
@@ -197,6 +205,7 @@ class Settings:
     notify: Notify = field(default_factory=Notify)
     prologue: Prologue = field(default_factory=Prologue)
     walltime_change: WalltimeChange = field(default_factory=WalltimeChange)
+    tokens: Tokens = field(default_factory=Tokens)
     retention: Retention = field(default_factory=Retention)
     log: Log = field(default_factory=Log)
 
@@ -288,6 +297,10 @@ def _value(name: str, kind: Any, value: object) -> object:
         return value
     if kind is float:
         return _number(name, value)
+    if kind == Mapping[str, str]:
+        if not isinstance(value, dict) or not all(isinstance(each, str) for each in value.values()):
+            raise ConfigurationError(f'{name} must be names with texts, such as {{ a = "b" }}, not {value!r}')
+        return value
     if get_origin(kind) is Mapping:
         if not isinstance(value, dict):
             raise ConfigurationError(f"{name} must be names with numbers, such as {{ alice = 30 }}, not {value!r}")

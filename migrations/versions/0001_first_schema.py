@@ -29,8 +29,8 @@ def downgrade() -> None:
             visible_properties, visible_dependencies, assigned_resources, gantt_jobs_predictions_visu,
             gantt_jobs_resources_visu, event_logs, event_log_hostnames, job_state_periods CASCADE;
         DROP TABLE IF EXISTS processes, node_sessions, leadership, notifications, suspicions, pending_events, events,
-            accounting, karmas, walltime_changes, orders, frag_jobs, prediction_log, predictions, allocations,
-            job_dependencies, job_state_logs, jobs, job_requests, requests, request_limits, identities,
+            accounting, karmas, walltime_changes, orders, token_counts, frag_jobs, prediction_log, predictions,
+            allocations, job_dependencies, job_state_logs, jobs, job_requests, requests, request_limits, identities,
             admission_rules, queues, resource_logs, resources, properties, topology, job_edges, resource_edges,
             instance CASCADE;
         DROP SEQUENCE IF EXISTS job_ids;

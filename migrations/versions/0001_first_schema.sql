@@ -348,6 +348,15 @@ CREATE TABLE karmas (
     PRIMARY KEY (queue_name, project, job_user)
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02);
 
+-- How many tokens of each kind are free, as the site's programs said; of one that failed, why.
+CREATE TABLE token_counts (
+    token text PRIMARY KEY,
+    free integer CHECK (free >= 0),
+    problem text,
+    counted_at timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT token_counts_known_check CHECK ((free IS NULL) = (problem IS NOT NULL))
+);
+
 CREATE TABLE frag_jobs (
     job_id bigint PRIMARY KEY REFERENCES jobs ON DELETE CASCADE,
     state frag_state NOT NULL DEFAULT 'LEON',

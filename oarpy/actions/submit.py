@@ -7,7 +7,7 @@ exist, and some state of the cluster must be able to satisfy it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache, lru_cache, partial
@@ -25,7 +25,7 @@ from oarpy.database.snapshot import Reading
 from oarpy.database.submissions import NewJobs
 from oarpy.database.wake import Reader
 from oarpy.errors import NeverFits, RequestRefused
-from oarpy.model import payloads, priority_types
+from oarpy.model import payloads, priority_types, token_types
 from oarpy.model.dependencies import Dependency
 from oarpy.model.durations import MAX_DURATION_S, render_duration
 from oarpy.model.exit_statuses import ExitStatus
@@ -80,6 +80,7 @@ class Site:
 
     ``look`` reads what a pass knows, for dry runs; without it they say nothing of the start.
     ``runs_no_jobs`` tells of a login whether nodes would refuse it.
+    ``tokens`` are the kinds that are counted.
     """
 
     cluster: Cluster
@@ -88,6 +89,7 @@ class Site:
     jobs: Jobs
     look: Callable[[], Reading] | None = None
     runs_no_jobs: Callable[[str], bool] = lambda _: False
+    tokens: Collection[str] = ()
 
 
 def prepare_submit(payload: object, login: str, site: Site, request_id: int | None = None) -> Prepared:
@@ -108,6 +110,7 @@ def prepare_submit(payload: object, login: str, site: Site, request_id: int | No
     if not submission.command.strip() and not submission.has_type(NOOP):
         submission.types.append(NOOP)
     check_reach(submission.types)
+    token_types.check_known(submission.types, site.tokens)
     dates = dates_allowed(submission)
     queue = submission.queue or site.jobs.default_queue
     if queue not in site.queues:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
-from oarpy.database import resources
+from oarpy.database import resources, tokens
 from oarpy.database.accounting import UsageReader
 from oarpy.errors import OarError
 from oarpy.model.ranges import parsed_ranges
@@ -143,6 +143,7 @@ class SnapshotReader:
             *(now_s, self._cluster.topology, queues, waiting, held, limits),
             put_off=_put_off(conn, waiting, held),
             usage=usage,
+            tokens=tokens.counts(conn, {group.types for group in self._waiting}, limits),
         )
         return Reading(snapshot, self._cluster.platform, unreadable)
 

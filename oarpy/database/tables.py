@@ -415,6 +415,17 @@ karmas = Table(
     Column("karma", Double, nullable=False),
 )
 
+token_counts = Table(
+    "token_counts",
+    metadata,
+    Column("token", Text, primary_key=True),
+    Column("free", Integer),
+    Column("problem", Text),
+    Column("counted_at", Instant, nullable=False, server_default=_now()),
+    CheckConstraint("free >= 0", name="token_counts_free_check"),
+    CheckConstraint("(free IS NULL) = (problem IS NOT NULL)", name="token_counts_known_check"),
+)
+
 frag_jobs = Table(
     "frag_jobs",
     metadata,

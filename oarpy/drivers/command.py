@@ -22,6 +22,7 @@ from contextlib import suppress
 from datetime import timedelta
 
 from oarpy.drivers.accounts import Accounts
+from oarpy.errors import ProgramFailed
 from oarpy.ports.messenger import Delivery, Fate, Message
 
 TRY_LATER = 75
@@ -103,6 +104,34 @@ class CommandMessenger:
         else:
             what = f"exit status {status}"
         return f"{what}: {output}" if output else what
+
+
+def output_of(words: Sequence[str], timeout: timedelta) -> str:
+    """What a program of the site prints, run as whoever calls this; it ends with the calling thread.
+
+    Raises:
+        ProgramFailed: it could not be run, took longer than ``timeout``, or ended with another status than 0.
+    """
+    try:
+        process = subprocess.Popen(
+            ["setpriv", "--pdeathsig", "KILL", "--", *words],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise ProgramFailed(f"could not be run: {error.strerror}") from error
+    with process:
+        output, in_time = _watch(process, timeout.total_seconds())
+    if not in_time:
+        raise ProgramFailed(f"took more than {timeout.total_seconds():g} s")
+    if process.returncode in _NOT_RUN:
+        raise ProgramFailed(f"could not be run (status {process.returncode})")
+    if process.returncode != 0:
+        raise ProgramFailed(f"ended with status {process.returncode}")
+    return output
 
 
 def _switch(account: pwd.struct_passwd) -> list[str]:

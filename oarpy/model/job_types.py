@@ -28,6 +28,10 @@ def check_job_type(text: str) -> str:
     name, _ = split_job_type(text)
     if not name or name[0] not in _FIRST or not _REST.issuperset(name):
         raise SyntaxRefused(f"{excerpt(text)} is not a job type; write name or name=value")
+    if name == "token" or name.startswith("token:"):
+        from oarpy.model.token_types import check_token_type
+
+        check_token_type(text)
     if name in _DATED:
         # Most submissions name none, and a command pays for each import.
         from oarpy.model.job_dates import parse_moment

@@ -194,8 +194,8 @@ class Appendice:
             with self._ctx.snapshot() as conn:
                 self._cluster = Cluster(Platform(resources.topology(conn)), resources.property_kinds(conn))
         rules = self._rules.rules(Source(*rule) for rule in rows.rules)
-        jobs = self._ctx.settings.jobs
-        return Site(self._cluster, rows.queues, rules, jobs, self._look, self._accounts.run_no_jobs)
+        jobs, tokens = self._ctx.settings.jobs, self._ctx.settings.tokens.scripts
+        return Site(self._cluster, rows.queues, rules, jobs, self._look, self._accounts.run_no_jobs, tokens)
 
     def _look(self) -> Reading:
         """What the scheduler would know if it were called now."""

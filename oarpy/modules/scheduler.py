@@ -34,6 +34,7 @@ from oarpy.model.durations import render_duration
 from oarpy.model.ranges import written_ranges
 from oarpy.model.states import EndCause, JobId
 from oarpy.modules.context import Context
+from oarpy.modules.tokens import TokenCounters
 from oarpy.scheduling.decide import decide
 from oarpy.scheduling.explain import BEYOND_DEPTH, SET_ASIDE, sentence
 from oarpy.scheduling.karma import karmas
@@ -106,6 +107,7 @@ class Scheduler:
         self.due_in_s: float | None = None
         self._ctx = ctx
         self._reader = SnapshotReader()
+        self._tokens = TokenCounters(ctx)
         self._said: dict[JobId, Said] = {}
         self._aside_until: dict[JobId, float] = {}
         #: What people are told; None as long as this process has told nothing.
@@ -131,6 +133,7 @@ class Scheduler:
             reading = self._reader.read(conn, self._ctx.limits())
             wishes = walltimes.pending(conn)
         snapshot = self._without_those_set_aside(reading.snapshot, begun)
+        counted_in_s = self._tokens.count(snapshot.tokens) if snapshot.tokens else None
         effort = self._effort(len(snapshot.waiting), begun)
         if effort.complete:
             with self._ctx.transaction() as conn:
@@ -150,6 +153,7 @@ class Scheduler:
         self._remember(changes, written, begun)
         self._put_off(effort, begun)
         self._wait_at_most(_until_next_start(plan, snapshot.now_s))
+        self._wait_at_most(counted_in_s)
         for early in self._not_due(wishes):
             self._wait_at_most(float(early.left_s))
         if len(written.started) < len(changes.starts):

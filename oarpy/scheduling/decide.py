@@ -64,6 +64,7 @@ from oarpy.scheduling.resuming import Resuming, resumption
 from oarpy.scheduling.sharing import ALONE, sharing
 from oarpy.scheduling.snapshot import HeldJob, Queue, Snapshot, WaitingJob
 from oarpy.scheduling.space import Holding, Scope, Space, View, closing
+from oarpy.scheduling.tokens import Tokens, needs_tokens
 from oarpy.scheduling.victims import Victim, spare
 
 
@@ -111,6 +112,7 @@ class Pass:
         gantt = Gantt(self._now_s, usable, self._limits.grid_s)
         self._machine = Space(MACHINE, gantt, platform.demands(usable), usable & ~self._asleep)
         self._containers = Containers(snapshot, platform, self._machine)
+        self._tokens = Tokens(snapshot)
         self._wider = Wider(snapshot, platform, self._machine)
         #: For each job for which others are dying: these, when they are gone at the latest, and probably.
         self._dying: dict[JobId, list[JobId]] = {}
@@ -254,6 +256,10 @@ class Pass:
             return passed
         if job.expires_s is not None or job.deadline_s is not None:
             passed = within_dates(job, passed)
+        if job.types and needs_tokens(job):
+            lacking = self._tokens.lacking(job)
+            if lacking is not None:
+                return lacking
         spaces = self._containers.of(job)
         if isinstance(spaces, Postpone | Doom):
             return spaces
@@ -417,6 +423,8 @@ class Pass:
                 self._quotas.add(job, taken, demand.walltime_s, start_s, self._machine.gantt.on_grid(end_s))
             self._planned[job.job_id] = Period(start_s, end_s)
             self._reserved[job.queue] += start_s > self._now_s
+            if start_s == self._now_s and job.types and needs_tokens(job):
+                self._tokens.take(job)
         if start_s == self._now_s:
             return Start(job.job_id, demand.index, demand.walltime_s, resources, scope.space.number, scope.sharing)
         return Predict(job.job_id, demand.index, start_s, demand.walltime_s, resources, why)

@@ -25,6 +25,8 @@ QUOTA_AHEAD = "QUOTA_AHEAD"
 REQUIRED_PENDING = "REQUIRED_PENDING"
 WINDOW_MISSED = "WINDOW_MISSED"
 DEADLINE_MISSED = "DEADLINE_MISSED"
+TOKENS_TAKEN = "TOKENS_TAKEN"
+TOKENS_NOT_COUNTED = "TOKENS_NOT_COUNTED"
 QUEUE_STOPPED = "QUEUE_STOPPED"
 QUEUE_UNKNOWN = "QUEUE_UNKNOWN"
 BEYOND_DEPTH = "BEYOND_DEPTH"
@@ -69,6 +71,8 @@ _SENTENCES: Mapping[str, str] = {
     REQUIRED_PENDING: "it waits for job {required}, of which no start is planned (it is {state})",
     WINDOW_MISSED: "it must start by {latest_s} and nothing suitable is free before",
     DEADLINE_MISSED: "it must end by {deadline_s} and nothing suitable is free early enough",
+    TOKENS_TAKEN: "it needs {wanted} of the token {token}, and {left} are free",
+    TOKENS_NOT_COUNTED: "it needs {wanted} of the token {token}, and how many are free is not known",
     QUEUE_STOPPED: "its queue {queue} is not active",
     QUEUE_UNKNOWN: "its queue {queue} does not exist",
     BEYOND_DEPTH: "it is behind the {planned} jobs that get a planned start, and what it needs is not free now",

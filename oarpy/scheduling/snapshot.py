@@ -7,7 +7,8 @@ build it by hand.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from oarpy.model.quotas import Rule
 from oarpy.model.request import ResourceRequest
@@ -132,6 +133,16 @@ class HeldJob:
     checkpoint_s: int = 0
 
 
+class TokenCount(NamedTuple):
+    """How many tokens of a kind are free, None when that is not known.
+
+    Those of a job that started at ``seen_s`` or later are counted as free still.
+    """
+
+    free: int | None
+    seen_s: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What the site configured for a pass.
@@ -146,6 +157,8 @@ class Limits:
     ``jobs_per_user``: how many waiting jobs of one user are looked at in queues of one
     priority (None: all).  ``shares`` and ``factors`` are for queues that are not ordered
     by submission.
+    A count of tokens is believed for ``token_valid_s``, and a job may take
+    ``token_settle_s`` to fetch its own.
     """
 
     grid_s: int = 60
@@ -157,6 +170,8 @@ class Limits:
     jobs_per_user: int | None = None
     shares: Shares = USUAL_SHARES
     factors: Factors = USUAL_FACTORS
+    token_settle_s: int = 30
+    token_valid_s: int = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +193,8 @@ class Snapshot:
     """One consistent view: queues in any order, jobs of a queue in submission order.
 
     ``put_off`` are containers that jobs are to lie in and that neither wait nor hold
-    resources: they are on hold, or their reservation is being settled.
+    resources: they are on hold, or their reservation is being settled.  ``tokens`` has
+    every kind that a waiting job needs.
     """
 
     now_s: int
@@ -190,3 +206,4 @@ class Snapshot:
     put_off: frozenset[JobId] = frozenset()
     usage: Usage = NOTHING_USED
     quotas: QuotaRules | None = None
+    tokens: Mapping[str, TokenCount] = field(default_factory=dict)

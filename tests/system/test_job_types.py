@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import time
 
-from tests.support.instance import System
+from tests.support import invariants
+from tests.support.instance import SETTINGS, System, running_system
+from tests.support.postgres import TestDatabase
 from tests.support.waiting import wait_until
 
 
@@ -56,6 +58,35 @@ def test_a_standby_job_starts_on_what_is_asleep(system: System) -> None:
 
     assert system.wait_until_final(job_id).state == "Terminated"
     assert system.read(f"OAR.{job_id}.stdout") == f"{os.uname().nodename}\n"
+
+
+COUNTED = """
+[tokens]
+period = "1 s"
+settle = "0 s"
+scripts = { fluent = "/bin/sh -c 'cat $OARPY_HOME/../free'", stuck = "sleep 1000" }
+"""
+
+
+def test_a_job_waits_for_licences_until_they_are_given_back(database: TestDatabase) -> None:
+    with running_system(database, settings=SETTINGS + COUNTED) as system:
+        (system.root / "free").write_text("1\n")
+        job_id = system.oarsub("-t", "token:fluent=2", "-l", "/core=1,walltime=0:1", "true")
+        wait_until(lambda: code_of(system, job_id) == "TOKENS_TAKEN", what="it is told how many there are")
+        said = system.run("oarstat", "-f", "-j", str(job_id)).stdout
+        assert "why = it needs 2 of the token fluent, and 1 are free" in said
+        hopeless = system.oarsub("-t", "token:stuck=1", "-l", "/core=1,walltime=0:1", "true")
+        other = system.oarsub("-l", "/core=1,walltime=0:1", "true")
+        assert system.wait_until_final(other).state == "Terminated"
+
+        (system.root / "free").write_text("2\n")
+
+        assert system.wait_until_final(job_id).state == "Terminated"
+        assert system.job(hopeless).state == "Waiting"
+        refused = system.run("oarsub", "-t", "token:matlab=1", "true", check=False)
+        assert (refused.returncode, refused.stdout) == (18, "")
+        assert "'matlab' is no kind of token of this site; these are: fluent, stuck" in refused.stderr
+        assert invariants.broken(database.engine) == []
 
 
 def test_types_that_contradict_themselves_are_refused_with_a_sentence(system: System) -> None:
