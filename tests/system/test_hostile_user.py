@@ -41,7 +41,8 @@ FAIRNESS = """
 def attacked(system: System, attack: str, attacker: pwd.struct_passwd) -> Iterator[subprocess.Popen[str]]:
     """``attack`` is under way by several sessions."""
     parameters = json.dumps(system.database.parameters("oar_user"))
-    command = accounts.switched(attacker, [sys.executable, str(PROGRAM), attack, parameters])
+    # The repository may be out of the attacker's reach.
+    command = accounts.switched(attacker, [sys.executable, "-c", PROGRAM.read_text(), attack, parameters])
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd="/", text=True) as process:
         assert process.stdout is not None
         try:
