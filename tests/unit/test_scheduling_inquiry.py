@@ -14,7 +14,7 @@ from oarpy.scheduling.gantt import Gantt
 from oarpy.scheduling.inquiry import Change, Findings, Told, inquire
 from oarpy.scheduling.plan import Decision, Plan, Predict, SetAside, Start
 from oarpy.scheduling.platform import Platform
-from oarpy.scheduling.snapshot import Snapshot
+from oarpy.scheduling.snapshot import Queue, Snapshot
 from tests.unit.clusters import NOW_S, asks, held, hosts, job, random_snapshot, snapshot, with_orderings, with_quotas
 
 HOUR_S = 3600
@@ -156,6 +156,39 @@ def test_when_as_much_as_it_needs_is_first_free_is_told_apart_from_its_start():
     assert (findings.alternatives[0].enough_s, findings.alternatives[0].start_s) == (NOW_S, NOW_S + 1600)
 
 
+def test_an_inner_job_is_looked_at_in_its_container():
+    running = [
+        held(5, (1, 4), NOW_S + HOUR_S, types=("container",), user="ann"),
+        held(6, (1, 3), NOW_S + 100, types=("inner=5",), space=JobId(5), user="bob"),
+    ]
+    inner = job(1, "core=2", 600, types=("inner=5",))
+    outer = job(2, "core=2", 600)
+    situation = snapshot(hosts(1, 4), inner, outer, running=running)
+
+    inside, outside = asked(situation, 1), asked(situation, 2)
+
+    assert [(each.job_id, each.resources) for each in inside.holders] == [(6, 2)]
+    assert [(each.job_id, each.resources) for each in outside.holders] == [(5, 2)]
+    assert [(level.free, level.able) for level in inside.alternatives[0].groups[0]] == [(1, 3)]
+
+
+@pytest.mark.parametrize("active", [True, False])
+def test_an_inner_job_waits_with_its_container(active: bool):
+    container = job(2, "core=2", queue="late", types=("container",))
+    situation = snapshot(
+        hosts(1, 2),
+        job(1, "core=1", 600, types=("inner=2",)),
+        container,
+        running=[held(-1, (1, 2), NOW_S + 100)],
+        queues=(Queue("default", 1), Queue("late", 0, active)),
+    )
+
+    findings = asked(situation, 1)
+
+    assert findings.decision == decided(situation, JobId(1))
+    assert (start_s(findings.decision) is not None) == active
+
+
 def test_a_job_that_does_not_wait_is_not_found():
     situation = snapshot(hosts(1, 1), job(1))
 
@@ -265,6 +298,7 @@ def decided(situation: Snapshot, job_id: JobId) -> Decision:
 
 def test_many_places_are_taken_in_one_sweep_as_one_by_one():
     periods = [(3, 9, 0b0011), (5, 12, 0b0100), (9, 10, 0b0001), (20, 40, 0b1100), (4, 6, 0b0110), (0, 5, 0b1000)]
+    periods.append((7, 8, 0b0010))
     one_by_one, at_once = Gantt(0, 0b1111, 1), Gantt(0, 0b1111, 1)
     for gantt in (one_by_one, at_once):
         gantt.hold([(7, 0b1000)])
