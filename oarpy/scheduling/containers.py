@@ -19,6 +19,7 @@ from oarpy.model.states import EndCause, JobId, JobState
 from oarpy.scheduling.bits import Bits
 from oarpy.scheduling.demand import Demand
 from oarpy.scheduling.explain import (
+    CONTAINER_CLOSED,
     CONTAINER_ENDS,
     CONTAINER_GONE,
     CONTAINER_MISSING,
@@ -39,12 +40,16 @@ _OPEN = frozenset({JobState.TO_LAUNCH, JobState.LAUNCHING, JobState.RUNNING})
 
 
 class _Life(NamedTuple):
-    """A container's resources and time; ``end_s`` without what it may need beyond its walltime."""
+    """A container's resources and time; ``end_s`` without what it may need beyond its walltime.
+
+    ``closed``: why no job is placed in it now.
+    """
 
     bits: Bits
     begin_s: int
     end_s: int
     held: bool
+    closed: str | None = None
 
 
 class Containers:
@@ -87,7 +92,7 @@ class Containers:
         if is_container_id(wanted):
             container = JobId(int(wanted))
             return container if container in self._undecided and container != job.job_id else None
-        if self._named[wanted]:
+        if any(self._lives[container].closed is None for container in self._named[wanted]):
             return None
         named = (one for one, name in self._undecided.items() if name == wanted and one != job.job_id)
         return next(named, None)
@@ -111,11 +116,15 @@ class Containers:
         if wanted is None:
             return (self._spaces[MACHINE],)
         if not is_container_id(wanted):
-            found = [self._spaces[container] for container in self._named[wanted] if container != job.job_id]
-            return found or Postpone(job.job_id, Why(CONTAINER_MISSING, {"name": wanted}))
+            named = [container for container in self._named[wanted] if container != job.job_id]
+            found = [self._spaces[container] for container in named if self._lives[container].closed is None]
+            if found:
+                return found
+            why = Why(CONTAINER_MISSING, {"name": wanted})
+            return (self._closed(job, named[0]) if named else None) or Postpone(job.job_id, why)
         container = JobId(int(wanted))
         if container in self._lives:
-            return (self._spaces[container],)
+            return self._closed(job, container) or (self._spaces[container],)
         numbers: dict[str, object] = {"container": container}
         if container in self._placeless or container in self._undecided or container in self._put_off:
             return Postpone(job.job_id, Why(CONTAINER_PENDING, numbers))
@@ -151,6 +160,12 @@ class Containers:
             return self._never(job, life, Why(CONTAINER_TOO_SHORT, numbers))
         return Postpone(job.job_id, Why(CONTAINER_ENDS, numbers))
 
+    def _closed(self, job: WaitingJob, container: JobId) -> Postpone | None:
+        state = self._lives[container].closed
+        if state is None:
+            return None
+        return Postpone(job.job_id, Why(CONTAINER_CLOSED, {"container": container, "state": state}))
+
     def _never(self, job: WaitingJob, life: _Life, why: Why) -> Postpone | Doom:
         """A container that is named by its id is the only one; by name there may come another."""
         by_id = is_container_id(container_of(job.types) or "")
@@ -158,8 +173,11 @@ class Containers:
 
     def _open_held(self, job: HeldJob, name: str) -> None:
         begin_s = self._now_s if job.state is JobState.RUNNING else self._spaces[MACHINE].gantt.after_now()
-        end_s = job.end_s if job.state in _OPEN and job.killing_until_s is None else self._now_s
-        self._open(job.job_id, name, _Life(self._platform.bits(job.resources), begin_s, end_s, held=True))
+        closed = None if job.state in _OPEN else job.state.value
+        if job.killing_until_s is not None:
+            closed = "being killed"
+        bits = self._platform.bits(job.resources)
+        self._open(job.job_id, name, _Life(bits, begin_s, job.end_s, held=True, closed=closed))
 
     def _open(self, job_id: JobId, name: str, life: _Life) -> None:
         usable = self._platform.usable(self._now_s) & life.bits
@@ -171,7 +189,7 @@ class Containers:
             gantt.hold([(gantt.after_now(), asleep)])
         for upto_s, bits in self._platform.wakeable(self._now_s).items():
             closing(gantt, upto_s, bits & usable)
-        closing(gantt, life.end_s + self._limits.security_s if life.end_s > self._now_s else self._now_s)
+        closing(gantt, life.end_s + self._limits.security_s)
         demands = self._platform.inner_demands(usable)
         self._spaces[job_id] = Space(job_id, gantt, demands, usable & ~asleep)
         self._lives[job_id] = life

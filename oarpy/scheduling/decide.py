@@ -289,7 +289,8 @@ class Pass:
         self, job: WaitingJob, fitting: Sequence[tuple[Scope, Demands]], passed: Gate
     ) -> tuple[Scope, Demands]:
         """Of several containers of one name the one in which the job ends first."""
-        found = [(self._search(job, scope.normal, demands, passed), (scope, demands)) for scope, demands in fitting]
+        views = [scope.strict if job.besteffort else scope.normal for scope, _ in fitting]
+        found = [(self._search(job, view, one[1], passed), one) for view, one in zip(views, fitting, strict=True)]
         ends = [(choice.end_s, i) for i, (choice, _) in enumerate(found) if choice is not None]
         return found[min(ends)[1] if ends else 0][1]
 

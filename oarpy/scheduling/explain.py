@@ -43,6 +43,7 @@ CONTAINER_MISSING = "CONTAINER_MISSING"
 CONTAINER_ENDS = "CONTAINER_ENDS"
 QUOTA_TOO_SMALL = "QUOTA_TOO_SMALL"
 QUOTA_HORIZON = "QUOTA_HORIZON"
+CONTAINER_CLOSED = "CONTAINER_CLOSED"
 SET_ASIDE = "SET_ASIDE"
 
 # It can never start.
@@ -89,6 +90,7 @@ _SENTENCES: Mapping[str, str] = {
     NOT_USABLE: "too many resources are out of service: {reason}",
     CONTAINER_PENDING: "no start is planned of its container, job {container}",
     CONTAINER_MISSING: "no container called {name} is running or waiting",
+    CONTAINER_CLOSED: "its container, job {container}, takes nobody in (it is {state})",
     CONTAINER_ENDS: "its container, job {container}, has no room for {length_s} seconds before it ends at {end_s}",
     QUOTA_TOO_SMALL: "quota {rule} allows {limit} {measure} at once, and it needs {asked} by itself",
     QUOTA_HORIZON: "nothing suitable is free before {until_s}, and quotas are worked out no further ahead",

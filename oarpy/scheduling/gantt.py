@@ -61,6 +61,11 @@ class Gantt:
         """What is free in the slot that begins now."""
         return self._free[0]
 
+    @property
+    def pools(self) -> list[str]:
+        """The pools that anything was put into."""
+        return list(self._pools)
+
     def copy(self) -> Gantt:
         """A gantt of the same content that changes on its own."""
         twin = Gantt(self._starts[0], 0, self._grid_s)
@@ -93,9 +98,9 @@ class Gantt:
             self._free[i] &= ~held
 
     def lend(self, pool: str, ends: Iterable[tuple[int, Bits]]) -> None:
-        """Let what is held from now to its ends be had by those who know the pool."""
+        """Let what is free now and is to be held from now to its ends be had by those who know the pool."""
         for i, held in self._until(ends):
-            self._pool(pool)[i] |= held
+            self._pool(pool)[i] |= held & self._free[i]
 
     def withdraw(self, pool: str, ends: Iterable[tuple[int, Bits]]) -> None:
         """Take what is held from now to its ends out of the pool."""
@@ -104,23 +109,24 @@ class Gantt:
                 self._pools[pool][i] &= ~held
 
     def occupy(
-        self, start_s: int, end_s: int, taken: Bits, *, joins: str | None = None, leaves: Iterable[str] = ()
+        self, start_s: int, end_s: int, taken: Bits, *, joins: str | None = None, leaves: Sequence[str] = ()
     ) -> None:
         """Take resources for ``[start_s, end_s)``, rounded up to the grid where they are later than now.
 
-        They are put into the pool that ``joins`` names, and out of those that they are to leave.
+        They leave the pools that ``leaves`` names; what was there of them or free joins another one.
         """
         first = self._boundary(start_s)
         stop = self._boundary(end_s) if end_s < NEVER_S else len(self._starts)
+        if joins is not None:
+            rows = self._pool(joins)
+            had = self._joined(leaves, slice(first, stop))
+            rows[first:stop] = [shared | (free & taken) for shared, free in zip(rows[first:stop], had, strict=True)]
         _take_from(self._free, first, stop, taken)
         for grain, rows in self._whole.items():
             _take_from(rows, first, stop, grain.touched(taken))
         for pool in leaves:
             if pool in self._pools:
                 _take_from(self._pools[pool], first, stop, taken)
-        if joins is not None:
-            rows = self._pool(joins)
-            rows[first:stop] = [shared | taken for shared in rows[first:stop]]
 
     def occupy_all(self, periods: Sequence[tuple[int, int, Bits]]) -> None:
         """Take resources for many ``(start_s, end_s, taken)`` as `occupy` would one by one, in one sweep."""

@@ -93,10 +93,15 @@ class Space:
     @property
     def strict(self) -> View:
         """The view in which besteffort jobs count, made when first asked for."""
+        if not self.victims:
+            return self.normal
         if self._strict is None:
             gantt = self.gantt.copy()
             self._strict = View(gantt, Bounds())
             self._hold(gantt, [Holding(victim.end_s, victim.bits, victim.sharing) for victim in self.victims])
+            for pool in gantt.pools:
+                others = [(one.end_s, one.bits) for one in self.victims if one.sharing.joins != pool]
+                gantt.withdraw(pool, others)
         return self._strict
 
     def forget_strict(self) -> None:
@@ -146,22 +151,30 @@ class Space:
     ) -> None:
         """Take resources for a job; ``strictly`` when only jobs that count besteffort ones need know of it."""
         for space in (self, *self._beside):
-            if not strictly:
-                space.gantt.occupy(start_s, end_s, taken, joins=sharing.joins, leaves=sharing.uses)
-            if strictly or space._strict is not None:
-                space.strict.gantt.occupy(start_s, end_s, taken, joins=sharing.joins, leaves=sharing.uses)
+            space._occupy(start_s, end_s, taken, sharing, strictly=strictly)
 
     def occupy_all(self, periods: Sequence[tuple[int, int, Bits]], *, strictly: bool = False) -> None:
         """The same for many at once, each with its start and its end, in one of the views."""
         for space in (self, *self._beside):
             (space.strict if strictly else space.normal).gantt.occupy_all(periods)
 
+    def _occupy(self, start_s: int, end_s: int, taken: Bits, sharing: Sharing, *, strictly: bool) -> None:
+        joins, leaves = sharing.joins, sharing.leaves
+        if strictly and self.victims:
+            self.strict.gantt.occupy(start_s, end_s, taken, joins=joins, leaves=leaves)
+            return
+        self.gantt.occupy(start_s, end_s, taken, joins=joins, leaves=leaves)
+        if self._strict is not None:
+            # It may get what victims share among themselves.
+            gantt = self._strict.gantt
+            gantt.occupy(start_s, end_s, taken, joins=joins, leaves=[pool for pool in gantt.pools if pool != joins])
+
     def _hold(self, gantt: Gantt, holdings: list[Holding]) -> None:
-        gantt.hold((one.end_s, one.bits) for one in holdings)
         shared = [one for one in holdings if one.sharing != ALONE]
-        # What is shared is first put into the pools; then those who were there already take their part out.
+        # What is shared is put into the pools while it is free; then those in a placeholder take out what they have.
         for pool in dict.fromkeys(one.sharing.joins for one in shared if one.sharing.joins is not None):
             gantt.lend(pool, [(one.end_s, one.bits & self._awake) for one in shared if one.sharing.joins == pool])
+        gantt.hold((one.end_s, one.bits) for one in holdings)
         for pool in dict.fromkeys(pool for one in shared for pool in one.sharing.leaves):
             gantt.withdraw(pool, [(one.end_s, one.bits) for one in shared if pool in one.sharing.leaves])
 

@@ -39,39 +39,35 @@ def spare(demand: Demand, room: Bits, running: Iterable[Victim]) -> tuple[Bits, 
     """
     in_the_way = [victim for victim in running if victim.bits & room]
     in_the_way.sort(key=lambda victim: (not victim.chosen, victim.lost_s, -victim.job_id))
-    occupied = 0
-    for victim in in_the_way:
-        occupied |= victim.bits
-    untouched = room & ~occupied
-    going = in_the_way[: _needed(demand, untouched, room, in_the_way)]
+    going = in_the_way[: _needed(demand, room, in_the_way)]
     # The last of them is needed, those before it may turn out not to be.
-    kept = going[::-1]
-    for victim in [victim for victim in kept[1:] if not victim.chosen]:
-        fewer = [other for other in kept if other is not victim]
-        if demand.take(_freed(untouched, room, fewer)) is not None:
-            kept = fewer
-    taken = demand.take(_freed(untouched, room, kept))
+    for victim in [victim for victim in going[-2::-1] if not victim.chosen]:
+        fewer = [other for other in going if other is not victim]
+        if demand.take(_freed(room, in_the_way, fewer)) is not None:
+            going = fewer
+    taken = demand.take(_freed(room, in_the_way, going))
     if taken is None:
         raise ValueError("the room is too small even when everybody goes")
-    # Those who share resources die together.
-    return taken, [victim for victim in in_the_way if victim.bits & taken]
+    return taken, [victim for victim in going if victim.bits & taken]
 
 
-def _needed(demand: Demand, untouched: Bits, room: Bits, in_the_way: Sequence[Victim]) -> int:
+def _needed(demand: Demand, room: Bits, in_the_way: Sequence[Victim]) -> int:
     """How many from the front must go for the demand to fit; found by bisection, as fitting is monotone."""
-    freed = list(accumulate((victim.bits & room for victim in in_the_way), or_, initial=untouched))
+    staying = list(accumulate((victim.bits for victim in reversed(in_the_way)), or_, initial=0))[::-1]
     low, high = 0, len(in_the_way)
     while low < high:
         middle = (low + high) // 2
-        if demand.take(freed[middle]) is not None:
+        if demand.take(room & ~staying[middle]) is not None:
             high = middle
         else:
             low = middle + 1
     return low
 
 
-def _freed(untouched: Bits, room: Bits, going: Iterable[Victim]) -> Bits:
-    freed = untouched
-    for victim in going:
-        freed |= victim.bits & room
-    return freed
+def _freed(room: Bits, in_the_way: Iterable[Victim], going: Iterable[Victim]) -> Bits:
+    """The room when some have gone: what several share is not free before the last of them has."""
+    gone = {victim.job_id for victim in going}
+    for victim in in_the_way:
+        if victim.job_id not in gone:
+            room &= ~victim.bits
+    return room

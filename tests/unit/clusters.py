@@ -11,7 +11,7 @@ from oarpy.model.filters import Comparison, Filter
 from oarpy.model.quotas import Amount, Measure, Rule
 from oarpy.model.request import Alternative, Group, Level, ResourceRequest
 from oarpy.model.resource_grammar import parse_wish
-from oarpy.model.states import JobId, Ordering, ResourceState
+from oarpy.model.states import JobId, JobState, Ordering, ResourceState
 from oarpy.scheduling.snapshot import HeldJob, Limits, Queue, QuotaRules, Snapshot, Topology, WaitingJob
 from oarpy.scheduling.usage import Account, Consumption, Factors, Shares, Usage
 
@@ -374,3 +374,87 @@ def with_orderings(snapshot: Snapshot, seed: int) -> Snapshot:
     jobs_per_user = rng.choice((None, None, 1, 2, 3))
     limits = replace(snapshot.limits, shares=shares, factors=factors, jobs_per_user=jobs_per_user)
     return replace(snapshot, queues=queues, waiting=waiting, limits=limits, usage=Usage(snapshot.now_s - 7, consumed))
+
+
+def with_spaces(snapshot: Snapshot, seed: int) -> Snapshot:
+    """The same with containers, jobs in them, jobs that share, and jobs that are to go on."""
+    rng = random.Random(f"spaces {seed}")
+    running = [one for job in snapshot.held for one in _spread(rng, job)]
+    containers = {
+        one.job_id: rng.choice(("container", "container=c")) for one in snapshot.waiting if rng.random() < 0.25
+    }
+    there = [str(one.job_id) for one in running if one.types and one.types[0].startswith("container")]
+    wanted = ["c", "c", "d", "300", "301", *map(str, containers), *there * 4]
+    waiting = tuple(
+        replace(
+            one,
+            user=rng.choice(("alice", "bob")),
+            name=rng.choice(("x", "y")),
+            types=(*((containers[one.job_id],) if one.job_id in containers else ()), *_spatial(rng, wanted)),
+        )
+        for one in snapshot.waiting
+    )
+    waiting = tuple(
+        replace(one, request=ResourceRequest((asks(rng.choice(("core=1", "host=1")), rng.choice((30, 60, 500))),)))
+        if any(each.startswith("inner") for each in one.types) and rng.random() < 0.7
+        else one
+        for one in waiting
+    )
+    put_off = frozenset({JobId(300)}) if rng.random() < 0.5 else frozenset()
+    return replace(snapshot, waiting=waiting, held=tuple(running), put_off=put_off)
+
+
+def _spatial(rng: random.Random, containers: Sequence[str]) -> tuple[str, ...]:
+    sharing = rng.choice(("timesharing=user,*", "timesharing=user,*", "timesharing=*,name", "timesharing=*,*"))
+    return tuple(
+        each
+        for each, often in (
+            (f"inner={rng.choice(containers)}", 0.4),
+            (sharing, 0.3),
+            (rng.choice(("placeholder=p", "allowed=p", "allowed=p", "allowed=q")), 0.3),
+        )
+        if rng.random() < often
+    )
+
+
+def _spread(rng: random.Random, job: HeldJob) -> list[HeldJob]:
+    """A running job, and others on some of its resources."""
+    job = replace(job, user=rng.choice(("alice", "bob")), name="x")
+    kind = rng.random()
+    if job.suspended:
+        return [replace(job, state=rng.choice((JobState.SUSPENDED, JobState.RESUMING)))]
+    parts = [rng.choice((True, True, False)) for _ in job.resources]
+    resources = tuple(one for one, taken in zip(job.resources, parts, strict=True) if taken)
+    if not resources:
+        return [job]
+    # Jobs of the same user, one more running on the same resources, besteffort if the first one is.
+    other = replace(
+        job,
+        job_id=JobId(job.job_id + 100),
+        resources=resources,
+        end_s=job.end_s + rng.choice((-40, 0, 300)),
+    )
+    if kind < 0.4:
+        state = rng.choice(
+            (JobState.RUNNING, JobState.RUNNING, JobState.RUNNING, JobState.LAUNCHING, JobState.FINISHING)
+        )
+        resting = rng.random() < 0.3
+        inner = replace(
+            other,
+            space=job.job_id,
+            besteffort=not resting and rng.random() < 0.4,
+            killing_until_s=None,
+            killed_for=None,
+            suspended=resting,
+            state=JobState.RESUMING if resting else JobState.RUNNING,
+        )
+        return [replace(job, types=(rng.choice(("container", "container=c")),), state=state), inner]
+    if kind < 0.6:
+        types = ("timesharing=user,*",)
+        return [replace(job, types=types), replace(other, types=types)]
+    if kind < 0.8 and not job.besteffort:
+        return [
+            replace(job, types=("placeholder=p",)),
+            replace(other, types=rng.choice((("allowed=p",), ("allowed=p", "timesharing=user,*")))),
+        ]
+    return [job]

@@ -13,7 +13,7 @@ from fractions import Fraction
 from oarpy.model.filters import Comparison
 from oarpy.model.quotas import Measure, Rule
 from oarpy.model.request import Alternative, Count, Group, Level
-from oarpy.model.states import JobId, Ordering, ResourceState
+from oarpy.model.states import JobId, JobState, Ordering, ResourceState
 from oarpy.scheduling.snapshot import HeldJob, Snapshot, WaitingJob
 
 FOREVER = 10**12
@@ -32,12 +32,20 @@ class Answer:
 
 @dataclass
 class Held:
-    """Somebody's resources during a period; a running besteffort job's count for few."""
+    """Somebody's resources during a period; a running besteffort job's count for few.
+
+    ``space`` is None where they are held in all.  ``shares`` is the time-sharing class of those who may
+    have them as well.
+    ``placeholder`` is the name of the placeholder that it is.
+    """
 
     begin_s: int
     end_s: int
     resources: Resources
     besteffort: bool = False
+    space: int | None = 0
+    shares: object = None
+    placeholder: str | None = None
     asleep: bool = False
 
 
@@ -56,6 +64,54 @@ class Counted:
         return {Measure.RESOURCES: Fraction(self.resources), Measure.JOBS: Fraction(1), Measure.HOURS: hours}[measure]
 
 
+def value(job: WaitingJob | HeldJob, type_: str) -> str | None:
+    """The value of a type of the job, "" if it has none; None without the type."""
+    return next((each.partition("=")[2] for each in job.types if each.partition("=")[0] == type_), None)
+
+
+def shares(job: WaitingJob | HeldJob) -> object:
+    """The class of those with whom a job shares time."""
+    by = value(job, "timesharing")
+    if by is None or placeholder(job) is not None:
+        return None
+    user, name = by.split(",")
+    key = (job.user if user == "user" else None, job.name if name == "name" else None)
+    return *key, value(job, "allowed"), job.besteffort
+
+
+def placeholder(job: WaitingJob | HeldJob) -> str | None:
+    return None if job.besteffort else value(job, "placeholder")
+
+
+@dataclass(frozen=True)
+class Life:
+    """A container: what it has from ``begin_s`` to its planned end; nobody is let in if it is ``closed``."""
+
+    resources: Resources
+    begin_s: int
+    end_s: int
+    running: bool
+    name: str
+    closed: bool = False
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where a job may be placed, and what it may take there that others have."""
+
+    space: int = 0
+    shares: object = None
+    allowed: str | None = None
+
+    def excludes(self, held: Held) -> bool:
+        """Whether the job cannot have what this one has."""
+        if held.space not in (None, self.space):
+            return False
+        if self.shares is not None and held.shares == self.shares:
+            return False
+        return self.allowed is None or held.placeholder != self.allowed
+
+
 @dataclass(frozen=True)
 class Dispensable:
     job_id: JobId
@@ -65,6 +121,7 @@ class Dispensable:
     #: Told to die now it is dead at the one, and its resources count as free from the other on.
     dead_s: int
     gone_s: int
+    space: int = 0
 
 
 @dataclass
@@ -85,6 +142,14 @@ class Oracle:
         self.not_dead = frozenset(i for i, state in enumerate(topology.states) if state is not ResourceState.DEAD)
         #: What the types of the job that is being placed let it start on.
         self.reach = "alive"
+        self.lives: dict[int, Life] = {}
+        self.where = Where()
+        self.all_that_lasts = False
+        self.undecided = {
+            job.job_id: name for job in self.snapshot.waiting if (name := value(job, "container")) is not None
+        }
+        self.behind: dict[int, list[WaitingJob]] = {}
+        self.resumes: set[JobId] = set()
         self.held: list[Held] = []
         self.dispensable: list[Dispensable] = []
         self.chosen: set[JobId] = set()
@@ -101,6 +166,12 @@ class Oracle:
         grid = self.snapshot.limits.grid_s
         return instant if instant <= self.snapshot.now_s else -(-instant // grid) * grid
 
+    def down(self, instant: int) -> int:
+        return instant // self.snapshot.limits.grid_s * self.snapshot.limits.grid_s
+
+    def closing(self, life: Life) -> int:
+        return self.down(life.end_s + self.snapshot.limits.security_s)
+
     def length(self, alternative: Alternative) -> int:
         return alternative.walltime_s + self.snapshot.limits.security_s
 
@@ -115,7 +186,10 @@ class Oracle:
 
     @property
     def usable(self) -> Resources:
-        return self.not_dead if self.reach == "permissive" else self.awake_or_asleep
+        everything = self.awake_or_asleep
+        if self.all_that_lasts or (self.reach == "permissive" and self.where.space == 0):
+            everything = self.not_dead
+        return everything if self.where.space == 0 else everything & self.lives[self.where.space].resources
 
     def reach_of(self, job: WaitingJob) -> str:
         on_nodes = not {"noop", "noop=standby", "cosystem"} & set(job.types)
@@ -125,7 +199,8 @@ class Oracle:
 
     def sleeps(self, held: Held, now: int) -> bool:
         """Whether it is only that the resource is asleep, which does not matter to the job."""
-        return held.asleep and (self.reach == "permissive" or (self.reach == "standby" and held.begin_s == now))
+        wakes = self.reach == "permissive" or (self.reach == "standby" and held.begin_s == now)
+        return held.asleep and wakes and self.where.space == 0
 
     def kind(self, i: int) -> object:
         return self.snapshot.topology.properties.get("type", ["default"] * (i + 1))[i]
@@ -223,8 +298,12 @@ class Oracle:
         for held in self.held:
             if self.sleeps(held, self.snapshot.now_s):
                 continue
-            if held.begin_s < end and begin < held.end_s and (besteffort_counts or not held.besteffort):
+            counts = self.where.excludes(held) and (besteffort_counts or not held.besteffort)
+            if counts and held.begin_s < end and begin < held.end_s:
                 room -= held.resources
+        life = self.lives.get(self.where.space)
+        if life is not None and (begin < self.up(life.begin_s) or end > self.closing(life)):
+            return frozenset()
         return room
 
     def earliest(
@@ -244,6 +323,7 @@ class Oracle:
         if self.snapshot.quotas is not None:
             moments |= {self.up(begin) for begin, _ in self.snapshot.quotas.calendar}
             moments |= {one.end_s for one in self.counted}
+        moments |= {self.up(life.begin_s) for life in self.lives.values()}
         for start in sorted(moment for moment in moments if first <= moment <= latest and moment < FOREVER):
             room = self.room(start, self.up(start + window), besteffort_counts=besteffort_counts)
             taken = self.take(alternative, room)
@@ -360,14 +440,86 @@ class Oracle:
         order = self.order()
         for job in order:
             if job.job_id in self.dead_s and not job.besteffort:
-                self.answer(job)
+                self.turn(job)
         for job in order:
-            if job.job_id not in self.answers and not job.besteffort:
-                self.answer(job)
+            if job.job_id not in self.dead_s and not job.besteffort:
+                self.turn(job)
         for job in order:
             if job.besteffort:
-                self.answer(job)
+                self.turn(job)
+        for inner in self.behind.values():
+            self.answers.update({job.job_id: Answer(None) for job in inner})
         return self
+
+    def turn(self, job: WaitingJob) -> None:
+        """An inner job comes behind its container."""
+        container = self.awaited(job)
+        if container is not None:
+            self.behind.setdefault(container, []).append(job)
+            return
+        self.answer(job)
+        self.undecided.pop(job.job_id, None)
+        for inner in self.behind.pop(job.job_id, []):
+            self.turn(inner)
+
+    def awaited(self, job: WaitingJob) -> int | None:
+        inner = value(job, "inner")
+        others = {number: name for number, name in self.undecided.items() if number != job.job_id}
+        if inner is None or any(life.name == inner and not life.closed for life in self.lives.values()):
+            return None
+        return next((number for number, name in others.items() if inner in (str(number), name)), None)
+
+    def spaces(self, job: WaitingJob) -> list[int] | Answer:
+        """Where it may be placed; without any, whether it has come to its end."""
+        inner = value(job, "inner")
+        if inner is None:
+            return [0]
+        if not inner.isdigit():
+            named = [
+                number
+                for number, life in self.lives.items()
+                if life.name == inner and not life.closed and number != job.job_id
+            ]
+            return named or Answer(None)
+        if int(inner) in self.lives:
+            return Answer(None) if self.lives[int(inner)].closed else [int(inner)]
+        there = {one.job_id for one in self.snapshot.waiting if value(one, "container") is not None}
+        return Answer(None, ended=int(inner) not in there | self.snapshot.put_off)
+
+    def never(self, job: WaitingJob, space: int) -> Answer:
+        """It is ended if there can be no other container for it."""
+        return Answer(None, ended=space != 0 and str(value(job, "inner")).isdigit() and self.lives[space].running)
+
+    def fitting(self, job: WaitingJob) -> list[Alternative]:
+        return [each for each in job.request.alternatives if self.take(each, self.usable) is not None]
+
+    def place(self, job: WaitingJob, spaces: list[int]) -> Answer | None:
+        """Decide in which space the job is placed, from where it looks then; an answer if it fits in none."""
+        first = max(self.snapshot.now_s, job.not_before_s or 0)
+        ends = []
+        for space in spaces:
+            self.look_from(job, space)
+            if self.fitting(job):
+                found = self.search(job, first, FOREVER, besteffort_counts=job.besteffort) if len(spaces) > 1 else None
+                end = FOREVER if found is None else found[1] + job.request.alternatives[found[0]].walltime_s
+                ends.append((end, len(ends), space))
+        if ends:
+            self.look_from(job, min(ends)[2])
+            return None
+        if spaces[0] == 0:
+            return Answer(None)
+        self.look_from(job, spaces[0])
+        self.all_that_lasts = True
+        return Answer(None) if self.fitting(job) else self.never(job, spaces[0])
+
+    def too_late(self, job: WaitingJob) -> Answer:
+        """What is said where there is no place for it."""
+        life = self.lives.get(self.where.space)
+        if life is None or job.deadline_s is not None:
+            return Answer(None)
+        shortest = min(each.walltime_s for each in self.fitting(job))
+        too_long = shortest > life.end_s - max(life.begin_s, self.snapshot.now_s)
+        return self.never(job, self.where.space) if too_long else Answer(None)
 
     def order(self) -> list[WaitingJob]:
         """By priority and submission; jobs of another ordering are sorted in their places."""
@@ -453,8 +605,15 @@ class Oracle:
     def hold(self) -> None:
         now, limits = self.snapshot.now_s, self.snapshot.limits
         for i, upto in self.asleep.items():
-            self.held.append(Held(now, self.up(now + 1), frozenset([i]), asleep=True))
-            self.held.append(Held(upto // limits.grid_s * limits.grid_s, FOREVER, frozenset([i]), asleep=True))
+            self.held.append(Held(now, self.up(now + 1), frozenset([i]), space=None, asleep=True))
+            self.held.append(Held(self.down(upto), FOREVER, frozenset([i]), space=None, asleep=True))
+        for job in self.snapshot.held:
+            name = value(job, "container")
+            if name is not None:
+                closed = job.state not in (JobState.TO_LAUNCH, JobState.LAUNCHING, JobState.RUNNING)
+                closed = closed or job.killing_until_s is not None
+                begin = now if job.state is JobState.RUNNING else self.up(now + 1)
+                self.lives[job.job_id] = Life(self.positions(job.resources), begin, job.end_s, True, name, closed)
         for job in self.snapshot.held:
             resources, end = self.positions(job.resources), self.end_of(job)
             if not job.suspended:
@@ -463,15 +622,55 @@ class Oracle:
             if job.suspended:
                 resources = frozenset(i for i in resources if self.kind(i) not in limits.lent_types)
             expendable = job.besteffort and job.killing_until_s is None
-            self.held.append(Held(now, end, resources, expendable))
+            # What is asleep is nobody's to share.
+            awake = resources - self.asleep.keys()
+            self.held.append(Held(now, end, awake, expendable, job.space, shares(job), placeholder(job)))
+            self.held.append(Held(now, end, resources - awake, expendable, job.space))
             if expendable:
                 lost = (now - job.started_s if job.started_s is not None else 0) * len(resources)
                 dead = now + max(limits.kill_grace_s + job.checkpoint_s, 1)
-                self.dispensable.append(Dispensable(job.job_id, resources, lost, end, dead, self.up(dead)))
+                self.dispensable.append(Dispensable(job.job_id, resources, lost, end, dead, self.up(dead), job.space))
             elif job.killing_until_s is not None and job.killed_for is not None:
                 self.dead_s[job.killed_for] = max(end, self.dead_s.get(job.killed_for, 0))
                 soon = (job.killing_from_s or 0) + limits.kill_grace_s
                 self.soon_s[job.killed_for] = max(soon, self.soon_s.get(job.killed_for, 0))
+        for job in self.snapshot.held:
+            if job.suspended and job.state is JobState.RESUMING:
+                self.resume(job)
+        self.where = Where()
+
+    def resume(self, job: HeldJob) -> None:
+        """It goes on as soon as all that it had lent is free for as long as it runs, or for a moment at least."""
+        now, limits, end = self.snapshot.now_s, self.snapshot.limits, self.end_of(job)
+        lent = frozenset(i for i in self.positions(job.resources) if self.kind(i) in limits.lent_types)
+        self.look_from(job, job.space)
+        moments = sorted({now} | {self.up(edge) for held in self.held for edge in (held.begin_s, held.end_s)})
+        moments = [moment for moment in moments if now <= moment < FOREVER]
+        later = [moment for life in self.lives.values() for moment in (self.up(life.begin_s), self.closing(life))]
+        moments = sorted({*moments, *(moment for moment in later if moment >= now)})
+        wanted = lent & frozenset().union(*(self.room(at, at + 1, besteffort_counts=False) for at in moments))
+        for length in (end - now, 1):
+            for start in moments:
+                if wanted <= self.room(start, start + length, besteffort_counts=False):
+                    self.give_back(job, lent, start, self.up(start + end - now))
+                    return
+
+    def give_back(self, job: HeldJob, lent: Resources, start: int, end: int) -> None:
+        self.held.append(Held(start, end, lent, False, job.space, shares(job)))
+        in_the_way = [
+            one for one in self.dispensable if one.resources & lent and one.end_s > start and one.space == job.space
+        ]
+        for one in in_the_way:
+            if one.dead_s >= start and one.job_id not in self.chosen:
+                self.chosen.add(one.job_id)
+                self.kills.add((one.job_id, job.job_id))
+        if start == self.snapshot.now_s and not in_the_way:
+            self.resumes.add(job.job_id)
+
+    def look_from(self, job: WaitingJob | HeldJob, space: int) -> None:
+        """From here on it is spoken of this job in this space."""
+        self.where = Where(space, shares(job), value(job, "allowed") if placeholder(job) is None else None)
+        self.all_that_lasts = False
 
     def answer(self, job: WaitingJob) -> None:
         queue = next(queue for queue in self.snapshot.queues if queue.name == job.queue)
@@ -497,6 +696,13 @@ class Oracle:
             self.answers[job.job_id] = Answer(None)
             return
         first = max(now, job.not_before_s or now)
+        spaces = self.spaces(job)
+        nowhere = spaces if isinstance(spaces, Answer) else self.place(job, spaces)
+        if nowhere is not None:
+            if beyond and not nowhere.ended:
+                self.waiting_on[of_user] = self.waiting_on.get(of_user, 0) + 1
+            self.answers[job.job_id] = nowhere
+            return
         if job.besteffort:
             latest = now if beyond else FOREVER
             found = self.search(job, first, latest, at_most=limits.besteffort_s, besteffort_counts=True)
@@ -514,12 +720,16 @@ class Oracle:
         if found is None:
             if beyond:
                 self.waiting_on[of_user] = self.waiting_on.get(of_user, 0) + 1
-            self.answers[job.job_id] = Answer(None)
+            self.answers[job.job_id] = Answer(None) if beyond else self.too_late(job)
             return
         index, start, _, taken = found
         end = self.up(start + self.length(job.request.alternatives[index]))
-        self.held.append(Held(start, end, taken))
+        self.held.append(Held(start, end, taken, False, self.where.space, shares(job), placeholder(job)))
         self.count(job, start, end, job.request.alternatives[index].walltime_s, taken)
+        if job.job_id in self.undecided:
+            ends = start + job.request.alternatives[index].walltime_s
+            begin = max(start, self.up(now + 1))
+            self.lives[job.job_id] = Life(taken, begin, ends, False, self.undecided[job.job_id])
         self.answers[job.job_id] = Answer(start, index, taken)
         if start > now:
             self.waiting_on[of_user] = self.waiting_on.get(of_user, 0) + 1
@@ -529,25 +739,29 @@ class Oracle:
         """A normal job's place, for which besteffort jobs die where nothing else will do."""
         now = self.snapshot.now_s
         found = self.search(job, first, now if beyond else FOREVER)
-        if found is None or found[1] > max((one.dead_s for one in self.dispensable), default=now):
+        dispensable = self.dispensable_here()
+        if found is None or found[1] > max((one.dead_s for one in dispensable), default=now):
             return found
         index, start, room, taken = found
-        in_use = frozenset().union(*(one.resources for one in self.dispensable if one.end_s > start))
-        expendable = frozenset().union(*(one.resources for one in self.dispensable))
+        in_use = frozenset().union(*(one.resources for one in dispensable if one.end_s > start))
+        expendable = frozenset().union(*(one.resources for one in dispensable))
         if not taken & expendable:
             return found
         untouched = self.take(job.request.alternatives[index], room - in_use)
         if untouched is not None:
             return index, start, room, untouched
-        for gone in sorted({one.gone_s for one in self.dispensable}):
+        for gone in sorted({one.gone_s for one in dispensable}):
             later = self.search(job, max(first, gone), gone if beyond else FOREVER)
             if later is not None and self.fits_in_time(job, later):
                 return self.with_kills(job, later, start if later[1] <= max(first, gone) else later[1])
         return None
 
+    def dispensable_here(self) -> list[Dispensable]:
+        return [one for one in self.dispensable if one.space == self.where.space]
+
     def room_in_time(self, start: int, room: Resources) -> Resources:
         """Without what those hold who would not be gone by then."""
-        slow = (one.resources for one in self.dispensable if one.gone_s > start and one.end_s > start)
+        slow = (one.resources for one in self.dispensable_here() if one.gone_s > start and one.end_s > start)
         return room - frozenset().union(*slow)
 
     def fits_in_time(self, job: WaitingJob, found: tuple[int, int, Resources, Resources]) -> bool:
@@ -561,7 +775,7 @@ class Oracle:
         index, start, room, _ = found
         room = self.room_in_time(start, room)
         alternative = job.request.alternatives[index]
-        alive = [one for one in self.dispensable if one.end_s > start and one.resources & room]
+        alive = [one for one in self.dispensable_here() if one.end_s > start and one.resources & room]
         alive.sort(key=lambda one: (one.job_id not in self.chosen, one.lost_s, -one.job_id))
 
         def take(going: list[Dispensable]) -> Resources | None:

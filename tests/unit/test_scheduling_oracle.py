@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from oarpy.model.states import JobId
-from oarpy.scheduling import grain
+from oarpy.scheduling import containers, grain
 from oarpy.scheduling.bits import Bits
 from oarpy.scheduling.bounds import Bounds
 from oarpy.scheduling.decide import decide
@@ -17,7 +17,7 @@ from oarpy.scheduling.partition import Blocks
 from oarpy.scheduling.plan import Doom, Plan, Postpone, Predict, Start
 from oarpy.scheduling.quotas import _Usage
 from oarpy.scheduling.snapshot import Snapshot
-from tests.unit.clusters import random_snapshot, with_orderings, with_quotas
+from tests.unit.clusters import random_snapshot, with_orderings, with_quotas, with_spaces
 from tests.unit.oracle import Answer, Oracle
 
 
@@ -39,11 +39,20 @@ def differs_from_the_definition(snapshot: Snapshot) -> bool:
     oracle = Oracle(snapshot).run()
     plan = decide(snapshot)
     kills = {(kill.job_id, kill.for_job) for kill in plan.kills}
-    return answers(snapshot, plan) != oracle.answers or kills != oracle.kills
+    found = answers(snapshot, plan), kills, set(plan.resumes)
+    return found != (oracle.answers, oracle.kills, oracle.resumes)
 
 
 def test_a_pass_decides_what_its_definition_says() -> None:
     different = [seed for seed in range(1200) if differs_from_the_definition(random_snapshot(seed))]
+
+    assert different == []
+
+
+def test_containers_and_those_who_share_are_placed_as_their_definition_says() -> None:
+    cases = {seed: with_spaces(random_snapshot(seed, jobs=16), seed) for seed in range(7000, 8500)}
+
+    different = [seed for seed, snapshot in cases.items() if differs_from_the_definition(snapshot)]
 
     assert different == []
 
@@ -110,6 +119,19 @@ def test_rows_of_whole_blocks_that_lose_sight_of_what_was_taken_are_caught(monke
     monkeypatch.setattr(Grain, "touched", lambda self, resources: touched(self, resources & (resources - 1)))
 
     assert any(differs_from_the_definition(random_snapshot(seed)) for seed in range(100))
+
+
+@pytest.mark.parametrize("forgotten", ["lend", "withdraw"])
+def test_sharing_that_forgets_who_has_what_is_caught(monkeypatch: pytest.MonkeyPatch, forgotten: str) -> None:
+    monkeypatch.setattr(Gantt, forgotten, lambda self, pool, ends: None)
+
+    assert any(differs_from_the_definition(with_spaces(random_snapshot(seed), seed)) for seed in range(7000, 7300))
+
+
+def test_containers_that_have_no_end_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(containers, "closing", lambda gantt, end_s, gone=-1: None)
+
+    assert any(differs_from_the_definition(with_spaces(random_snapshot(seed), seed)) for seed in range(7000, 7300))
 
 
 def test_bounds_that_are_a_second_too_late_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:

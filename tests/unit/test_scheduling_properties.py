@@ -11,12 +11,13 @@ import pytest
 from oarpy.model.filters import Comparison
 from oarpy.model.quotas import Amount, Measure, Rule
 from oarpy.model.reach_types import Reach, reach
-from oarpy.model.states import ResourceState
+from oarpy.model.states import JobState, ResourceState
 from oarpy.scheduling.decide import decide
 from oarpy.scheduling.plan import Predict, Ranges, Start
 from oarpy.scheduling.platform import Platform
-from oarpy.scheduling.snapshot import HeldJob, QuotaRules, Snapshot
-from tests.unit.clusters import random_snapshot
+from oarpy.scheduling.snapshot import HeldJob, QuotaRules, Snapshot, WaitingJob
+from tests.unit.clusters import random_snapshot, with_spaces
+from tests.unit.oracle import shares, value
 
 SEEDS = range(3000, 3100)
 
@@ -42,6 +43,58 @@ def test_no_instant_uses_a_resource_twice(seed: int) -> None:
     for i, (begin, end, resources) in enumerate(uses):
         for other_begin, other_end, others in uses[:i]:
             assert begin >= other_end or other_begin >= end or not resources & others
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_no_instant_uses_a_resource_twice_unless_it_is_shared(seed: int) -> None:
+    snapshot = with_spaces(random_snapshot(seed, jobs=30), seed)
+    running = {
+        job.job_id: {i for low, high in job.resources for i in range(low, high)}
+        for job in snapshot.held
+        if not job.suspended and not job.besteffort and job.killing_until_s is None
+    }
+    jobs = {job.job_id: job for job in (*snapshot.waiting, *snapshot.held)}
+    containers = {job.job_id: job.space for job in snapshot.held}
+    uses = [
+        (jobs[job_id], containers[job_id], snapshot.now_s, job.end_s, running[job_id])
+        for job in snapshot.held
+        if (job_id := job.job_id) in running
+    ]
+    for decision, start_s, resources in placed(snapshot):
+        job = jobs[decision.job_id]
+        # Where inner jobs are planned is not part of a prediction.
+        if not job.besteffort and value(job, "inner") is None:
+            uses.append((job, 0, start_s, start_s + decision.walltime_s, resources))
+
+    for i, (job, space, begin, end, resources) in enumerate(uses):
+        for other, other_space, other_begin, other_end, others in uses[:i]:
+            apart = begin >= other_end or other_begin >= end or not resources & others
+            assert apart or space != other_space or may_share(job, other), (job, other)
+
+
+def may_share(one: WaitingJob | HeldJob, other: WaitingJob | HeldJob) -> bool:
+    placeholders = {value(one, "placeholder"), value(other, "placeholder")}
+    allowed = {value(one, "allowed"), value(other, "allowed")}
+    return (placeholders & allowed) - {None} != set() or (shares(one) is not None and shares(one) == shares(other))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_inner_jobs_that_start_lie_in_their_container(seed: int) -> None:
+    snapshot = with_spaces(random_snapshot(seed, jobs=30), seed)
+    held = {job.job_id: job for job in snapshot.held}
+    jobs = {job.job_id: job for job in snapshot.waiting}
+
+    for decision, _, resources in placed(snapshot):
+        if isinstance(decision, Start):
+            inner = value(jobs[decision.job_id], "inner")
+            assert (inner is None) == (decision.space == 0)
+            if inner is not None:
+                container = held[decision.space]
+                assert inner in (str(container.job_id), value(container, "container"))
+                assert container.state is JobState.RUNNING
+                assert resources <= {i for low, high in container.resources for i in range(low, high)}
+                if not jobs[decision.job_id].besteffort:
+                    assert snapshot.now_s + decision.walltime_s <= container.end_s
 
 
 @pytest.mark.parametrize("seed", SEEDS)
