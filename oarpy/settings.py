@@ -91,6 +91,19 @@ class Multifactor:
 
 
 @dataclass(frozen=True, slots=True)
+class Quotas:
+    resource_types: tuple[str, ...] = ("default",)
+    timezone: str | None = None
+    horizon: timedelta = timedelta(days=60)
+
+    def __post_init__(self) -> None:
+        if self.timezone is not None and not _is_time_zone(self.timezone):
+            raise ConfigurationError(f"quotas.timezone must be a time zone such as Europe/Paris, not {self.timezone!r}")
+        if self.horizon < timedelta(hours=1):
+            raise ConfigurationError("quotas.horizon must be an hour or more")
+
+
+@dataclass(frozen=True, slots=True)
 class Kill:
     soft: timedelta = timedelta(seconds=20)
     hard: timedelta = timedelta(seconds=300)
@@ -197,6 +210,7 @@ class Settings:
     accounting: Accounting = field(default_factory=Accounting)
     fairshare: Fairshare = field(default_factory=Fairshare)
     multifactor: Multifactor = field(default_factory=Multifactor)
+    quotas: Quotas = field(default_factory=Quotas)
     kill: Kill = field(default_factory=Kill)
     nodes: Nodes = field(default_factory=Nodes)
     jobs: Jobs = field(default_factory=Jobs)
@@ -236,6 +250,16 @@ def parse(document: Mapping[str, Any]) -> Settings:
         if not isinstance(value, dict):
             raise ConfigurationError(f"{name} is a section; write [{name}] above its settings")
     return Settings(**{name: _section(kind, name, document.get(name, {})) for name, kind in sections.items()})
+
+
+def _is_time_zone(name: str) -> bool:
+    from zoneinfo import ZoneInfo
+
+    try:
+        ZoneInfo(name)
+    except (LookupError, ValueError, OSError):
+        return False
+    return True
 
 
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|min|h|d)\s*")

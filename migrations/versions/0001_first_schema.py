@@ -25,6 +25,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.get_bind().exec_driver_sql(
         """
+        DROP VIEW IF EXISTS visible_quotas, visible_quota_periods;
         DROP VIEW IF EXISTS visible_jobs, visible_resources, visible_queues, visible_events, visible_processes,
             visible_properties, visible_dependencies, assigned_resources, gantt_jobs_predictions_visu,
             gantt_jobs_resources_visu, event_logs, event_log_hostnames, job_state_periods CASCADE;
@@ -32,7 +33,7 @@ def downgrade() -> None:
             accounting, karmas, walltime_changes, orders, token_counts, frag_jobs, prediction_log, predictions,
             allocations, job_dependencies, job_state_logs, jobs, job_requests, requests, request_limits, identities,
             admission_rules, queues, resource_logs, resources, properties, topology, job_edges, resource_edges,
-            instance CASCADE;
+            quotas, quota_periods, instance CASCADE;
         DROP SEQUENCE IF EXISTS job_ids;
         DROP FUNCTION IF EXISTS refresh_visible_resources, ask, withdraw, answer, me, refuse_queue_removal,
             refuse_new_id, refuse_truncation, wake_almighty, check_jobs_inserted, check_jobs_updated,

@@ -5,28 +5,18 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import click
 
 from oarpy.commands.listing import shown_hosts
-from oarpy.commands.session import OarCommand, run, tell, with_version
+from oarpy.commands.quotas import quotas
+from oarpy.commands.session import OarGroup, run, tell, with_version
 from oarpy.errors import ConfigurationError, NotAllowed
 from oarpy.instance import Instance, find_instance
 from oarpy.model.exit_statuses import ExitStatus
 
 # The modules that reach PostgreSQL take 0.2 s to import; `oarpy --help` does without.
-
-
-class OarGroup(click.Group):
-    """A group whose commands treat options as every command of oarpy does."""
-
-    command_class = OarCommand
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        kwargs.setdefault("no_args_is_help", False)
-        kwargs.setdefault("context_settings", {"help_option_names": ["-h", "--help"], "max_content_width": 100})
-        super().__init__(*args, **kwargs)
 
 
 @click.group("oarpy", cls=OarGroup)
@@ -245,6 +235,9 @@ def bootstrap() -> None:
     click.echo(f"SELECT 'CREATE DATABASE oar OWNER oar' {absent} \\gexec\n\\connect oar\n")
     click.echo(bootstrap_sql("database"))
     click.echo(bootstrap_sql("access"))
+
+
+oarpy.add_command(quotas)
 
 
 def _own_instance() -> Instance:

@@ -56,6 +56,17 @@ class OarCommand(click.Command):
             ) from error
 
 
+class OarGroup(click.Group):
+    """A group whose commands treat options as every command of oarpy does."""
+
+    command_class = OarCommand
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("no_args_is_help", False)
+        kwargs.setdefault("context_settings", {"help_option_names": ["-h", "--help"], "max_content_width": 100})
+        super().__init__(*args, **kwargs)
+
+
 def with_version(function: F) -> F:
     """Adds ``-V`` and ``--version``."""
     return click.version_option(__version__, "-V", "--version", message="%(prog)s (oarpy) %(version)s")(function)

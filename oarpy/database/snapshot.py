@@ -18,6 +18,7 @@ from sqlalchemy.engine import Connection
 
 from oarpy.database import resources, tokens
 from oarpy.database.accounting import UsageReader
+from oarpy.database.quotas import QuotaReader
 from oarpy.errors import OarError
 from oarpy.model.ranges import parsed_ranges
 from oarpy.model.request import ResourceRequest
@@ -28,7 +29,11 @@ from oarpy.scheduling.platform import Platform
 from oarpy.scheduling.snapshot import Dependency, HeldJob, Limits, Queue, Snapshot, Topology, WaitingJob
 
 _INSTANT = text(
-    "SELECT floor(extract(epoch FROM now()))::bigint, version, EXISTS (SELECT FROM job_dependencies) FROM topology"
+    """
+    SELECT floor(extract(epoch FROM now()))::bigint, version, EXISTS (SELECT FROM job_dependencies),
+        EXISTS (SELECT FROM quotas)
+    FROM topology
+    """
 )
 _QUEUES = text(
     "SELECT queue_name, priority, state, CASE policy WHEN 'easy' THEN 1 ELSE depth END, ordering FROM queues"
@@ -123,12 +128,13 @@ class SnapshotReader:
     def __init__(self) -> None:
         self._cluster: _Cluster | None = None
         self._usage = UsageReader()
+        self._quotas = QuotaReader()
         self._requests: dict[int, ResourceRequest | str] = {}
         self._waiting: dict[_Group, dict[JobId, WaitingJob]] = {}
 
     def read(self, conn: Connection, limits: Limits) -> Reading:
         """The tables as the transaction of ``conn``, a snapshot, sees them."""
-        now_s, version, dependencies_exist = conn.execute(_INSTANT).one()
+        now_s, version, dependencies_exist, quotas_exist = conn.execute(_INSTANT).one()
         if self._cluster is None or self._cluster.topology.version != version:
             topology = resources.topology(conn)
             self._cluster = _Cluster(topology, Platform(topology))
@@ -144,6 +150,7 @@ class SnapshotReader:
             put_off=_put_off(conn, waiting, held),
             usage=usage,
             tokens=tokens.counts(conn, {group.types for group in self._waiting}, limits),
+            quotas=self._quotas.read(conn, limits, now_s) if quotas_exist else None,
         )
         return Reading(snapshot, self._cluster.platform, unreadable)
 

@@ -147,6 +147,35 @@ queues = Table(
     Column("ordering", Text, nullable=False, server_default=text("'fifo'")),
 )
 
+quotas = Table(
+    "quotas",
+    metadata,
+    Column("quota_id", Integer, Identity(), primary_key=True),
+    Column("ruleset", Text, nullable=False, server_default=text("'default'")),
+    Column("queue_name", Text, nullable=False, server_default=text("'*'")),
+    Column("project", Text, nullable=False, server_default=text("'*'")),
+    Column("job_type", Text, nullable=False, server_default=text("'*'")),
+    Column("job_user", Text, nullable=False, server_default=text("'*'")),
+    Column("resources", Text),
+    Column("running_jobs", Text),
+    Column("resource_hours", Text),
+    UniqueConstraint("ruleset", "queue_name", "project", "job_type", "job_user"),
+)
+
+quota_periods = Table(
+    "quota_periods",
+    metadata,
+    Column("period_id", Integer, Identity(), primary_key=True),
+    Column("ruleset", Text, nullable=False),
+    Column("hours", Text, nullable=False, server_default=text("'*'")),
+    Column("weekdays", Text, nullable=False, server_default=text("'*'")),
+    Column("days", Text, nullable=False, server_default=text("'*'")),
+    Column("months", Text, nullable=False, server_default=text("'*'")),
+    Column("begins_at", Instant),
+    Column("ends_at", Instant),
+    Column("comment", Text, nullable=False, server_default=text("''")),
+)
+
 admission_rules = Table(
     "admission_rules",
     metadata,

@@ -18,9 +18,7 @@ DAY_MINUTES = 24 * 60
 ANY = "*"
 
 # The same stands in the constraints of the table ``quota_periods``.
-_HOURS = re.compile(
-    r"([0-9]|[01][0-9]|2[0-3]):([0-5][0-9])-(?:([0-9]|[01][0-9]|2[0-3]):([0-5][0-9])|(24):(00))", re.ASCII
-)
+_HOURS = re.compile(r"([01]?[0-9]|2[0-3]):([0-5][0-9])-([01]?[0-9]|2[0-3]|24(?=:00)):([0-5][0-9])", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +80,7 @@ def _hours(text: str) -> tuple[tuple[int, int], ...]:
         if match is None:
             raise SyntaxRefused(f"{excerpt(part)} is no range of hours; write it as 08:00-19:00")
         begin = 60 * int(match[1]) + int(match[2])
-        end = 60 * int(match[3] or match[5]) + int(match[4] or match[6])
+        end = 60 * int(match[3]) + int(match[4])
         found.append((begin, end if end > begin else end + DAY_MINUTES))
     return tuple(found)
 

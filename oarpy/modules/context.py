@@ -54,6 +54,9 @@ class Context:
             lent_types=scheduler.suspended_types,
             token_settle_s=int(tokens.settle.total_seconds()),
             token_valid_s=int((tokens.timeout + 3 * tokens.period).total_seconds()) + 1,
+            quota_types=self.settings.quotas.resource_types,
+            quota_horizon_s=whole_seconds(self.settings.quotas.horizon),
+            quota_zone=self.settings.quotas.timezone,
         )
 
     def passes(self, point: str) -> None:

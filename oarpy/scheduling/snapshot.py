@@ -167,6 +167,9 @@ class Limits:
     besteffort_s: int = 300
     plan_first: int | None = None
     lent_types: tuple[str, ...] = ("default",)
+    quota_types: tuple[str, ...] = ("default",)
+    quota_horizon_s: int = 60 * 86_400
+    quota_zone: str | None = None
     jobs_per_user: int | None = None
     shares: Shares = USUAL_SHARES
     factors: Factors = USUAL_FACTORS
