@@ -261,7 +261,9 @@ def shown_date(date: datetime, zone: tzinfo | None) -> str:
     return local.strftime(_DATE if not local.second else f"{_DATE}:%S")
 
 
-def _written(text: str | None) -> int | str:
+def _written(text: str | None) -> int | float | str:
     if text is None:
         return -1
-    return int(text) if text.isdecimal() else text
+    if text.isdecimal():
+        return int(text)
+    return text if text.endswith("ALL") else float(text)
