@@ -18,7 +18,7 @@ from tests.support.node import Node, a_node
 from tests.support.waiting import wait_until
 
 
-@pytest.fixture(params=["as root", "as its user", "over ssh"])
+@pytest.fixture(params=["as root", "as its user", "over ssh", "over ssh, v2"])
 def node(request: pytest.FixtureRequest) -> Iterator[Node]:
     with a_node(request.param) as node:
         yield node

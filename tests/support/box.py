@@ -16,6 +16,8 @@ import pytest
 
 TOOL = Path(__file__).parents[2] / "tools" / "cluster"
 HOSTS = 3
+#: The host that has control groups of version 2 only.
+V2_HOST = "c3"
 
 
 class Box:
@@ -57,7 +59,7 @@ def a_box() -> Box:
     directory = Path(tempfile.mkdtemp(prefix="oarpy-box-", dir="/var/tmp"))
     box = Box(directory)
     atexit.register(_end, box)
-    box.do("up", str(HOSTS))
+    box.do("up", str(HOSTS), "--cgroup2", V2_HOST)
     return box
 
 

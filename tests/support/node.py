@@ -42,14 +42,19 @@ class Node:
     """One host and its spool; ``user`` is who runs jobs, ``runs_as`` who runs oarexec."""
 
     def __init__(
-        self, root: Path, user: pwd.struct_passwd, runs_as: pwd.struct_passwd, ssh: Sequence[str] | None = None
+        self,
+        root: Path,
+        user: pwd.struct_passwd,
+        runs_as: pwd.struct_passwd,
+        ssh: Sequence[str] | None = None,
+        host: str = "c1",
     ) -> None:
         self.instance = uuid.uuid4()
         self.user = user
         self.runs_as = runs_as
         self.work = root / "work"
         self.spool = root / "node" / "spool"
-        self.name = "localhost" if ssh is None else "c1"
+        self.name = "localhost" if ssh is None else host
         self.executor: Executor = (
             LocalExecutor(str(self.spool), carrier=accounts.switched(runs_as, ()))
             if ssh is None
@@ -243,11 +248,15 @@ def _is_zombie(pid: int) -> bool:
 
 @contextmanager
 def a_node(kind: str) -> Iterator[Node]:
-    """A host of its own: ``as root`` (skips without root), ``as its user``, or ``over ssh`` as root."""
+    """A host of its own: ``as root`` (skips without root), ``as its user``, or ``over ssh`` as root.
+
+    ``over ssh, v2`` is such a host with control groups of version 2.
+    """
     user = accounts.submitter()
     runs_as = user if kind == "as its user" else accounts.root()
     with a_place() as root:
-        node = Node(root, user, runs_as, ssh=box.a_box().ssh if kind == "over ssh" else None)
+        ssh = box.a_box().ssh if kind.startswith("over ssh") else None
+        node = Node(root, user, runs_as, ssh, box.V2_HOST if kind.endswith("v2") else "c1")
         for path, owner in ((node.work, user), (node.spool.parent, runs_as)):
             path.mkdir()
             os.chown(path, owner.pw_uid, owner.pw_gid)
