@@ -40,7 +40,9 @@ _SPENT = """
         LATERAL (SELECT sum(upper(u.span) - lower(u.span)) AS amount
                  FROM unnest(a.resources - others.ids) AS u(span)) AS held,
         LATERAL (VALUES
-            ('USED'::consumption_type, s.used_until - s.suspended_for), ('ASKED', s.started_at + s.walltime)
+            ('USED'::consumption_type,
+             CASE WHEN a.suspended THEN suspended_since(s.job_id) ELSE s.used_until END - s.suspended_for),
+            ('ASKED', s.started_at + s.walltime)
         ) AS k(kind, until)
 """
 _UNSETTLED = text("SELECT EXISTS (SELECT FROM jobs WHERE stopped_at IS NOT NULL AND NOT accounted)")
@@ -76,7 +78,6 @@ _SETTLE = text(
     SELECT count(*) FROM settled
     """
 )
-# A job that is suspended has used nothing since.
 _USAGE = text(
     f"""
     WITH spending AS (
@@ -84,11 +85,7 @@ _USAGE = text(
             suspended_for
         FROM jobs WHERE stopped_at IS NOT NULL AND NOT accounted AND started_at IS NOT NULL
         UNION ALL
-        SELECT job_id, attempt, job_user, project, queue_name, started_at,
-            CASE WHEN state = 'Suspended' THEN (
-                SELECT max(l.date_start) FROM job_state_logs l
-                WHERE l.job_id = jobs.job_id AND l.job_state = 'Suspended') ELSE now() END,
-            walltime, suspended_for
+        SELECT job_id, attempt, job_user, project, queue_name, started_at, now(), walltime, suspended_for
         FROM jobs WHERE stopped_at IS NULL AND started_at IS NOT NULL
             AND state NOT IN ('Waiting', 'Hold', 'toAckReservation', 'toError')
     ), spent AS (

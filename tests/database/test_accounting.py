@@ -143,6 +143,24 @@ def test_time_spent_suspended_is_not_used(ctx: Context) -> None:
     assert [row[5] for row in sums(ctx)] == [3600, 600]
 
 
+def test_what_ends_suspended_has_used_nothing_since(ctx: Context) -> None:
+    job_id = ended(ctx, 0, 1000)
+    with ctx.transaction() as conn:
+        conn.execute(text("UPDATE allocations SET suspended = true"))
+        conn.execute(text("DELETE FROM job_state_logs"))
+        conn.execute(
+            text(
+                "INSERT INTO job_state_logs (job_id, job_state, date_start, attempt) "
+                "VALUES (:job, 'Running', :started, 1), (:job, 'Suspended', :suspended, 1)"
+            ),
+            {"job": job_id, "started": at(0), "suspended": at(300)},
+        )
+
+    settle(ctx)
+
+    assert [row[5] for row in sums(ctx)] == [3600, 300]
+
+
 def test_only_resources_of_type_default_count(ctx: Context) -> None:
     with ctx.transaction() as conn:
         conn.execute(text("UPDATE resources SET type = 'licence' WHERE resource_id IN (2, 3)"))
@@ -285,7 +303,10 @@ def test_a_suspended_job_has_used_nothing_since(ctx: Context) -> None:
         conn.execute(
             text(
                 "UPDATE job_state_logs SET date_start = now() - interval '400 s' "
-                "WHERE job_id = :job AND job_state = 'Suspended'"
+                "WHERE job_id = :job AND job_state = 'Suspended'; "
+                "UPDATE job_state_logs SET date_start = now() - interval '500 s' "
+                "WHERE job_id = :job AND job_state = 'Running'; "
+                "UPDATE allocations SET suspended = true"
             ),
             {"job": job_id},
         )
