@@ -87,16 +87,21 @@ def _in_the_way(answer: Document) -> Iterator[str]:
     holding, before = answer["holding"], answer["before"]
     if answer["in_question"] and holding["jobs"]:
         yield (
-            f"Of the {answer['in_question']} resources {what}, {holding['resources']} are held"
+            f"{holding['resources']} of the {answer['in_question']} resources {what} {_are(holding['resources'])} held"
             f" by {_jobs(holding['jobs'])}{_named(holding['last'], holding['jobs'])}."
         )
     if before["jobs"]:
         taking = "none of them is in its way"
         if before["taking"]:
-            taking = f"{before['taking']} of them get resources {what} first" + _named(before["last"], before["taking"])
+            gets = "1 of them gets" if before["taking"] == 1 else f"{before['taking']} of them get"
+            taking = f"{gets} resources {what} first{_named(before['last'], before['taking'])}"
         yield f"Waiting jobs that come before it: {before['jobs']}; {taking}."
     if before["without_plan"]:
-        yield f"{_jobs(before['without_plan'])} among these have no plan yet and were not counted in."
+        yield f"Those of them that have no plan yet and were not considered: {before['without_plan']}."
+
+
+def _are(number: int) -> str:
+    return "is" if number == 1 else "are"
 
 
 def _jobs(number: int) -> str:

@@ -52,9 +52,10 @@ class Told(NamedTuple):
 class LevelFacts:
     """Blocks of one level of a request: hosts, or cores.
 
-    ``existing`` are in service; of them are ``matching`` those with a resource that the
-    filter matches, ``able`` those that hold all that is asked of them when everything
-    is free, ``free`` the same now, and ``staying`` those that stay so for the walltime.
+    ``existing`` are in service, for an inner job those of its container.  Of these are
+    ``matching`` those with a resource that the filter matches, ``able`` those that hold
+    all that is asked of them when everything is free, ``free`` the same now, and
+    ``staying`` those that stay so for the walltime.
     """
 
     property: str
@@ -301,12 +302,11 @@ class _Inquiry(Pass):
         gantt = (space.strict if job.besteffort else space.normal).gantt
         free = gantt.free_now
         staying = gantt.room(self._now_s, alternative.walltime_s + self._limits.security_s)
-        usable = self._platform.usable(self._now_s)
         groups = []
         for group in self._groups(space, alternative):
             path = tuple(level.property for level in group.levels)
             existing = [
-                self._platform.partition(path[: depth + 1]).within(usable).marks.bit_count()
+                self._platform.partition(path[: depth + 1]).within(space.demands.usable).marks.bit_count()
                 for depth in range(len(path))
             ]
             groups.append(

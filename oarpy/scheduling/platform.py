@@ -196,6 +196,11 @@ class Demands:
                 refusals.append(judged)
         return Prepared(tuple(demands), refusals[0] if refusals and not demands else None)
 
+    @property
+    def usable(self) -> Bits:
+        """What they are made of."""
+        return self._usable
+
     def groups(self, wanted: Sequence[Group]) -> list[GroupDemand]:
         """The groups of an alternative, whether they fit or not; raises ``PropertyUnknown``."""
         divided = [(group, self._division(group).partitions) for group in wanted]

@@ -50,12 +50,12 @@ def test_a_waiting_job_is_told_the_plan_what_is_in_its_way_and_what_would_help(s
     )
     assert "  core: 2 needed, 4 of 4 in service match the filter, 1 would do now, 0 of them for 2:00:00\n" in said
     assert re.search(
-        rf"^Of the 2 resources that it is planned on, \d are held by 1 job: {running} \({who}\) until {DATE}\.$",
+        rf"^\d of the 2 resources that it is planned on (is|are) held by 1 job: {running} \({who}\) until {DATE}\.$",
         said,
         re.MULTILINE,
     )
     assert re.search(
-        rf"^Waiting jobs that come before it: 1; 1 of them get resources that it is planned on first: "
+        rf"^Waiting jobs that come before it: 1; 1 of them gets resources that it is planned on first: "
         rf"{wide} \({who}\) from {DATE} until {DATE}\.$",
         said,
         re.MULTILINE,

@@ -169,7 +169,8 @@ def test_an_inner_job_is_looked_at_in_its_container():
 
     assert [(each.job_id, each.resources) for each in inside.holders] == [(6, 2)]
     assert [(each.job_id, each.resources) for each in outside.holders] == [(5, 2)]
-    assert [(level.free, level.able) for level in inside.alternatives[0].groups[0]] == [(1, 3)]
+    (cores,) = inside.alternatives[0].groups[0]
+    assert (cores.free, cores.able, cores.existing) == (1, 3, 3)
 
 
 @pytest.mark.parametrize("active", [True, False])
