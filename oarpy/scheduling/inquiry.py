@@ -210,12 +210,7 @@ class _Inquiry(Pass):
             return False
         if told is None or told.start_s <= self._now_s or told.alternative >= len(job.request.alternatives):
             return False
-        walltime_s = job.request.alternatives[told.alternative].walltime_s
-        end_s = told.start_s + walltime_s + self._limits.security_s
-        bits = self._platform.bits(told.resources)
-        if self._quotas is not None:
-            self._quotas.add(job, bits, walltime_s, told.start_s, self._gantt.on_grid(end_s))
-        self._late.append((told.start_s, end_s, bits))
+        end_s, bits = self._occupy_late(job, told)
         self._machine.note_end(job.job_id, self._gantt.on_grid(end_s), bits)
         self._placed.append((job.job_id, told.start_s, end_s, bits))
         self._planned[job.job_id] = Period(told.start_s, end_s)
@@ -223,6 +218,28 @@ class _Inquiry(Pass):
         if self._limits.jobs_per_user is not None:
             self._untold.append((job, None))
         return True
+
+    def _occupy_late(self, job: WaitingJob, told: Told) -> tuple[int, Bits]:
+        """Let the job have its place when those that are `_late` are placed; its end, and what it takes."""
+        walltime_s = job.request.alternatives[told.alternative].walltime_s
+        end_s = told.start_s + walltime_s + self._limits.security_s
+        bits = self._platform.bits(told.resources)
+        if self._quotas is not None:
+            self._quotas.add(job, bits, walltime_s, told.start_s, self._gantt.on_grid(end_s))
+        self._late.append((told.start_s, end_s, bits))
+        return end_s, bits
+
+    def _place_those_behind(self, job: WaitingJob) -> None:
+        """Let all others have their places, so that no change is told that would put one of them off."""
+        for other in self._snapshot.waiting:
+            told = self._places.get(other.job_id)
+            if told is None or other.job_id in self._planned or other.job_id == job.job_id:
+                continue
+            behind = other.besteffort == job.besteffort and not is_placed_apart(other.types)
+            if behind and told.start_s > self._now_s and told.alternative < len(other.request.alternatives):
+                self._occupy_late(other, told)
+        self._machine.occupy_all(self._late, strictly=self._strictly)
+        self._late = []
 
     def _place_those_before(self) -> None:
         self._machine.occupy_all(self._late, strictly=self._strictly)
@@ -259,7 +276,8 @@ class _Inquiry(Pass):
         if not isinstance(decision, SetAside):
             mask = reduce(or_, (self._mask(space, each) for each in job.request.alternatives), 0)
             facts = [self._facts(job, placing, each) for each in job.request.alternatives[:MOST_ALTERNATIVES]]
-            changes = list(self._changes(job, placing, decision, facts))
+            self._place_those_behind(job)
+            changes = list(self._changes(job, placing, decision))
         in_question = self._platform.bits(decision.resources) if isinstance(decision, Predict) else mask
         holders = self._holders(space, in_question)
         takers = self._takers(in_question, decision.start_s if isinstance(decision, Predict) else None)
@@ -347,16 +365,16 @@ class _Inquiry(Pass):
             return self._now_s
         return decision.start_s if isinstance(decision, Predict) else None
 
-    def _changes(
-        self, job: WaitingJob, placing: Placing, decision: Decision, facts: Sequence[AlternativeFacts]
-    ) -> Iterator[Change]:
+    def _changes(self, job: WaitingJob, placing: Placing, decision: Decision) -> Iterator[Change]:
         """For each thing that can be changed: the least change with which it starts earlier, and starts now."""
         planned_s = self._start(decision)
         if planned_s == self._now_s:
             return
         chosen = decision.alternative if isinstance(decision, Predict) else 0
-        for index in sorted(range(len(facts)), key=lambda index: index != chosen):
-            start_s, wanted = facts[index].start_s, facts[index].alternative
+        alternatives = job.request.alternatives
+        for index in sorted(range(min(len(alternatives), MOST_ALTERNATIVES)), key=lambda index: index != chosen):
+            wanted = alternatives[index]
+            start_s = self._start(self._probe(job, placing, wanted)) if index != chosen else None
             if start_s is not None and (planned_s is None or start_s < planned_s):
                 yield Change(start_s, "alternative", index, wanted, wanted)
             else:
