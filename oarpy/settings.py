@@ -99,8 +99,8 @@ class Quotas:
     def __post_init__(self) -> None:
         if self.timezone is not None and not _is_time_zone(self.timezone):
             raise ConfigurationError(f"quotas.timezone must be a time zone such as Europe/Paris, not {self.timezone!r}")
-        if self.horizon < timedelta(hours=1):
-            raise ConfigurationError("quotas.horizon must be an hour or more")
+        if not timedelta(days=1) <= self.horizon <= timedelta(days=3660):
+            raise ConfigurationError("quotas.horizon must be a day or more, and ten years at most")
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,6 +87,20 @@ def test_a_job_beyond_its_quota_is_told_so_and_starts_when_the_quota_is_raised(q
     quick.wait_until_final(job_id)
 
 
+def test_a_dry_run_and_an_inquiry_know_the_quota(quick: System) -> None:
+    quick.database.execute("INSERT INTO quotas (job_user, running_jobs) VALUES ('/', 1)")
+    first, second = quick.oarsub_array("--array", "2", "-l", "resource_id=1,walltime=0:10", "sleep 600")
+    quick.wait_until_state(first, "Running")
+
+    dry = quick.run("oarsub", "--dry-run", "-l", "resource_id=1,walltime=0:10", "true").stdout
+    why = quick.run("oarstat", "--why", str(second)).stdout
+
+    assert "quota *,*,*,/ allows 1 running jobs at once" in dry
+    assert "quota *,*,*,/ allows 1 running jobs at once; 1 are in use and it needs 1" in why
+    quick.run("oardel", str(second), str(first))
+    quick.wait_until_all_final([first, second])
+
+
 def test_who_asks_for_no_quotas_is_refused(system: System) -> None:
     done = system.run("oarsub", "-t", "no_quotas", "true", check=False)
 

@@ -114,6 +114,16 @@ def test_names_with_numbers_are_read(tmp_path):
             "scheduler.jobs_per_user must be 1 or more; without it, all are looked at",
         ),
         ('[accounting]\nwindow = "1 s"', "accounting.window must be a minute or more"),
+        ('[quotas]\nhorizon = "1 h"', "quotas.horizon must be a day or more, and ten years at most"),
+        ('[quotas]\nhorizon = "99999 d"', "quotas.horizon must be a day or more, and ten years at most"),
+        (
+            '[quotas]\ntimezone = "../../etc/passwd"',
+            "quotas.timezone must be a time zone such as Europe/Paris, not '../../etc/passwd'",
+        ),
+        (
+            '[quotas]\ntimezone = "Europe/Atlantis"',
+            "quotas.timezone must be a time zone such as Europe/Paris, not 'Europe/Atlantis'",
+        ),
         ("[kill", "Expected ']' at the end of a table declaration (at end of document)"),
     ],
 )
