@@ -141,3 +141,57 @@ def test_without_a_wish_nothing_is_written(ctx: Context) -> None:
     with ctx.engine.connect() as conn:
         after = conn.execute(text("SELECT pg_snapshot_xmax(pg_current_snapshot())::text")).scalar_one()
     assert (outcome, after) == (Outcome.NOTHING, before)
+
+
+def a_container(ctx: Context, state: JobState, inner: JobState) -> tuple[JobId, JobId]:
+    """A container in ``state``, and a job inside it."""
+    with ctx.engine.begin() as conn:
+        rows.resources(conn, "c1")
+        container, job = rows.submitted(conn, 2)
+        rows.brought(conn, [container], state)
+        rows.brought(conn, [job], inner, space=container)
+    return container, job
+
+
+def test_a_container_that_is_killed_takes_its_inner_jobs_along(ctx: Context) -> None:
+    container, job = a_container(ctx, JobState.RUNNING, JobState.RUNNING)
+    with ctx.engine.begin() as conn:
+        wish(conn, container)
+
+    leon.turn(ctx)
+
+    assert one(ctx, "SELECT state, cause::text FROM frag_jobs WHERE job_id = :job", job) == ("TIMER_ARMED", "container")
+    with ctx.engine.connect() as conn:
+        orders = conn.execute(text("SELECT job_id, kind::text FROM orders ORDER BY job_id")).all()
+    assert orders == [(container, "kill"), (job, "kill")]
+    assert broken(ctx.engine) == []
+
+
+def test_a_container_that_ends_by_itself_does_so_too(ctx: Context) -> None:
+    _, job = a_container(ctx, JobState.FINISHING, JobState.TO_LAUNCH)
+
+    outcome = leon.turn(ctx)
+
+    assert outcome is Outcome.JOBS_CHANGED
+    assert one(ctx, "SELECT state, end_cause::text FROM jobs WHERE job_id = :job", job) == ("Error", "container")
+
+
+def test_containers_in_containers_go_together(ctx: Context) -> None:
+    container, middle = a_container(ctx, JobState.RUNNING, JobState.RUNNING)
+    with ctx.engine.begin() as conn:
+        (job,) = rows.submitted(conn)
+        rows.brought(conn, [job], JobState.RUNNING, space=middle)
+        wish(conn, container)
+
+    leon.turn(ctx)
+
+    assert one(ctx, "SELECT cause::text FROM frag_jobs WHERE job_id = :job", job) == ("container",)
+
+
+def test_while_its_container_goes_on_an_inner_job_is_left_alone(ctx: Context) -> None:
+    a_container(ctx, JobState.RUNNING, JobState.RUNNING)
+
+    leon.turn(ctx)
+
+    with ctx.engine.connect() as conn:
+        assert conn.execute(text("SELECT count(*) FROM frag_jobs")).scalar_one() == 0

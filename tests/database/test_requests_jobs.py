@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from oarpy.database import launches, plans
+from oarpy.model.states import JobId
+from oarpy.settings import Jobs, Settings
 from tests.support import invariants
 from tests.support.postgres import TestDatabase
 from tests.support.requests import ENDED, RUNNING, answered, bring, submitted, with_hosts
@@ -237,3 +241,101 @@ def test_the_runner_alone_is_woken_by_a_signal(database: TestDatabase) -> None:
     client.cursor().execute("SELECT 1")
     assert [notify.channel for notify in client.notifies] == ["oar_runner"]
     client.close()
+
+
+def suspended(database: TestDatabase, job_id: int) -> None:
+    """What the runner writes when the job's nodes have suspended it."""
+    with database.engine.begin() as conn:
+        launches.suspend(conn, [JobId(job_id)])
+        launches.finish_orders(conn, [launches.Done(order.order_id, True, "") for order in launches.open_orders(conn)])
+
+
+def test_a_running_job_is_suspended_by_an_order_to_its_nodes(database: TestDatabase) -> None:
+    with_hosts(database)
+    job_id = bring(database, submitted(database), *RUNNING)
+
+    answer = answered(database, "suspend", {"job_ids": [job_id]}, login="root")
+
+    assert outcomes(answer) == [(job_id, "REGISTERED", 0)]
+    assert state_of(database, job_id) == "Running"
+    assert database.execute("SELECT kind, job_id, done_at FROM orders") == [("suspend", job_id, None)]
+    assert events_of(database, job_id) == ["HOLD_RUNNING_JOB"]
+
+
+def test_suspending_holds_jobs_that_wait_and_leaves_others_alone(database: TestDatabase) -> None:
+    with_hosts(database)
+    waiting = submitted(database)
+    starting = bring(database, submitted(database), "toLaunch")
+
+    answer = answered(database, "suspend", {"job_ids": [waiting, starting]}, login="root")
+
+    assert outcomes(answer) == [(waiting, "REGISTERED", 0), (starting, "REFUSED", 1)]
+    assert state_of(database, waiting) == "Hold"
+
+
+@pytest.mark.parametrize("type_", ["container", "noop", "deploy", "cosystem"])
+def test_jobs_without_processes_of_their_own_are_not_suspended(database: TestDatabase, type_: str) -> None:
+    with_hosts(database)
+    job_id = bring(database, submitted(database, types=[type_]), *RUNNING)
+
+    answer = answered(database, "suspend", {"job_ids": [job_id]}, login="root")
+
+    assert answer["jobs"][0][3] == f"job {job_id} is of type {type_} and cannot be suspended"
+    assert database.execute("SELECT count(*) FROM orders") == [(0,)]
+
+
+def test_a_user_suspends_and_resumes_only_where_the_site_lets_them(database: TestDatabase) -> None:
+    with_hosts(database)
+    job_id = bring(database, submitted(database), *RUNNING)
+    may = Settings(jobs=Jobs(users_may_suspend=True))
+
+    refused = answered(database, "suspend", {"job_ids": [job_id]})
+    foreign = answered(database, "suspend", {"job_ids": [job_id]}, login="bob", settings=may)
+    done = answered(database, "suspend", {"job_ids": [job_id]}, settings=may)
+    suspended(database, job_id)
+    kept = answered(database, "resume", {"job_ids": [job_id]})
+
+    assert outcomes(refused) == outcomes(foreign) == outcomes(kept) == [(job_id, "REFUSED", 1)]
+    assert foreign["jobs"][0][3] == f"job {job_id} belongs to alice"
+    assert outcomes(done) == [(job_id, "REGISTERED", 0)]
+    assert state_of(database, job_id) == "Suspended"
+
+
+def test_a_suspended_job_is_resuming_until_it_has_its_resources_and_may_be_suspended_again(
+    database: TestDatabase,
+) -> None:
+    with_hosts(database)
+    job_id = bring(database, submitted(database), *RUNNING)
+    suspended(database, job_id)
+
+    answered(database, "resume", {"job_ids": [job_id]}, login="root")
+    assert state_of(database, job_id) == "Resuming"
+    answered(database, "suspend", {"job_ids": [job_id]}, login="root")
+    assert state_of(database, job_id) == "Suspended"
+    answered(database, "resume", {"job_ids": [job_id]}, login="root")
+    with database.engine.begin() as conn:
+        assert plans.resume(conn, [JobId(job_id)], timedelta(seconds=60)) == [job_id]
+    late = answered(database, "suspend", {"job_ids": [job_id]}, login="root")
+
+    assert late["jobs"][0][3] == f"job {job_id} is just being resumed; try again in a moment"
+    assert database.execute("SELECT kind FROM orders WHERE done_at IS NULL") == [("resume",)]
+    assert database.execute("SELECT suspended FROM allocations") == [(False,)]
+
+
+def test_a_job_that_was_suspended_twice_has_rested_from_the_first_time_on(database: TestDatabase) -> None:
+    with_hosts(database)
+    job_id = bring(database, submitted(database), *RUNNING)
+    suspended(database, job_id)
+    answered(database, "resume", {"job_ids": [job_id]}, login="root")
+    answered(database, "suspend", {"job_ids": [job_id]}, login="root")
+    answered(database, "resume", {"job_ids": [job_id]}, login="root")
+    database.execute(
+        "UPDATE job_state_logs SET date_start = date_start - CASE job_state WHEN 'Running' THEN interval '2 h'"
+        " WHEN 'Suspended' THEN interval '1 h' WHEN 'Resuming' THEN interval '1 h' ELSE interval '3 h' END"
+    )
+
+    with database.engine.begin() as conn:
+        launches.resume(conn, [JobId(job_id)])
+
+    query = "SELECT state, suspended_for BETWEEN '1 h' AND '1 h 1 min' FROM jobs WHERE job_id = %s"
+    assert database.execute(query, (job_id,)) == [("Running", True)]

@@ -12,7 +12,8 @@ import pytest
 from sqlalchemy import text
 
 from oarpy.automata.almighty import Event as Outcome
-from oarpy.database import selections
+from oarpy.automata.job import JobEvent
+from oarpy.database import jobs, selections
 from oarpy.database import snapshot as snapshots
 from oarpy.model.request import Alternative, ResourceRequest
 from oarpy.model.resource_grammar import request_to_json
@@ -437,3 +438,153 @@ def test_a_guest_that_saved_its_work_is_submitted_again_if_it_asks_for_it(
         node_change_state.turn(ctx)
 
     assert database.execute("SELECT count(*) FROM jobs WHERE resubmit_job_id = %s", [guest]) == [(copies,)]
+
+
+def running_container(ctx: Context, database: TestDatabase, cores: int, **others: Any) -> JobId:
+    (container,) = submit(ctx, f"resource_id={cores}", types=["container", "noop"], **others)
+    scheduler.turn(ctx)
+    with ctx.transaction() as conn:
+        for step in (JobEvent.LAUNCH_BEGUN, JobEvent.STARTED):
+            jobs.transition(conn, [container], step, values={"started_at": text("now()")})
+    return container
+
+
+def test_inner_jobs_are_allocated_inside_their_container(ctx: Context, database: TestDatabase) -> None:
+    with_hosts(ctx, 1, 4)
+    container = running_container(ctx, database, 2)
+    first, second = submit(ctx, "resource_id=2", 2, walltime_s=600, types=[f"inner={container}"])
+    (outside,) = submit(ctx, "resource_id=2", walltime_s=600)
+
+    scheduler.turn(ctx)
+
+    held = database.execute("SELECT job_id, space, resources::text FROM allocations ORDER BY job_id")
+    assert held == [(container, 0, "{[1,3)}"), (first, container, "{[1,3)}"), (outside, 0, "{[3,5)}")]
+    assert state(database, second) == "Waiting"
+
+
+def test_an_inner_job_is_not_let_into_a_container_that_has_ended_meanwhile(
+    ctx: Context, database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_hosts(ctx, 1, 4)
+    container = running_container(ctx, database, 2)
+    (inner,) = submit(ctx, walltime_s=600, types=[f"inner={container}"])
+    (other,) = submit(ctx, walltime_s=600)
+    decide = scheduler.decide
+
+    def late(*args: Any, **others: Any) -> Any:
+        with ctx.transaction() as conn:
+            rows.ended(conn, [container])
+            rows.closed(conn, [container])
+        return decide(*args, **others)
+
+    monkeypatch.setattr(scheduler, "decide", late)
+
+    scheduler.turn(ctx)
+
+    assert (state(database, inner), state(database, other)) == ("Waiting", "toLaunch")
+
+
+def test_an_inner_job_whose_container_is_over_ends_with_that_cause(ctx: Context, database: TestDatabase) -> None:
+    with_hosts(ctx, 1, 4)
+    container = running_container(ctx, database, 2)
+    held, gone = submit(ctx, types=["container"]), submit(ctx, types=["inner=999999"])
+    with ctx.transaction() as conn:
+        jobs.transition(conn, held, JobEvent.HELD)
+        rows.ended(conn, [container])
+        rows.closed(conn, [container])
+    (inner,) = submit(ctx, types=[f"inner={container}"])
+    (patient,) = submit(ctx, types=[f"inner={held[0]}"])
+
+    scheduler.turn(ctx)
+
+    ends = database.execute("SELECT job_id, end_cause FROM jobs WHERE state = 'Error' ORDER BY job_id")
+    assert ends == [(gone[0], "container"), (inner, "container")]
+    assert predictions(database)[patient][0] == "CONTAINER_PENDING"
+
+
+def test_jobs_that_share_have_one_number_and_others_their_own(ctx: Context, database: TestDatabase) -> None:
+    with_hosts(ctx, 1, 1)
+    mine = submit(ctx, count=2, types=["timesharing=user,*"])
+    (other,) = submit(ctx, types=["timesharing=user,*"], owner="bob")
+
+    scheduler.turn(ctx)
+
+    held = database.execute("SELECT job_id, share < 0, placeholder, kin FROM allocations ORDER BY job_id")
+    assert held == [(mine[0], True, None, None), (mine[1], True, None, None)]
+    assert database.execute("SELECT count(DISTINCT share) FROM allocations") == [(1,)]
+    assert state(database, other) == "Waiting"
+
+
+def test_a_placeholder_and_who_is_allowed_in_it_are_written_as_such(ctx: Context, database: TestDatabase) -> None:
+    with_hosts(ctx, 1, 3)
+    (keeper,) = submit(ctx, "resource_id=2", types=["placeholder=p"])
+    (guest,) = submit(ctx, "resource_id=3", types=["allowed=p"])
+    (other,) = submit(ctx, types=["allowed=q"])
+
+    scheduler.turn(ctx)
+
+    held = database.execute(
+        "SELECT job_id, resources::text, placeholder, kin = job_id FROM allocations ORDER BY job_id"
+    )
+    assert held == [(keeper, "{[1,3)}", True, True), (guest, "{[1,4)}", False, True)]
+    assert state(database, other) == "Waiting"
+
+
+def resting(ctx: Context, cores: int) -> JobId:
+    """A job that is to go on and has lent what it holds."""
+    (job,) = submit(ctx, f"resource_id={cores}")
+    with ctx.transaction() as conn:
+        rows.brought(conn, [job], JobState.SUSPENDED, holds=f"{{[1,{cores + 1})}}")
+        conn.execute(text("UPDATE allocations SET suspended = true WHERE job_id = :job"), {"job": job})
+        jobs.transition(conn, [job], JobEvent.RESUME_ASKED)
+    return job
+
+
+def test_a_resuming_job_gets_back_what_is_free_and_comes_before_those_that_wait(
+    ctx: Context, database: TestDatabase
+) -> None:
+    with_hosts(ctx, 1, 2)
+    job = resting(ctx, 2)
+    (waiting,) = submit(ctx)
+
+    scheduler.turn(ctx)
+
+    assert database.execute("SELECT job_id, suspended FROM allocations") == [(job, False)]
+    assert database.execute("SELECT job_id, kind, done_at FROM orders") == [(job, "resume", None)]
+    assert (state(database, job), state(database, waiting)) == ("Resuming", "Waiting")
+
+
+def test_a_resuming_job_waits_for_those_who_use_what_it_lent(ctx: Context, database: TestDatabase) -> None:
+    with_hosts(ctx, 1, 2)
+    job = resting(ctx, 2)
+    (borrower,) = submit(ctx)
+    with ctx.transaction() as conn:
+        rows.brought(conn, [borrower], JobState.RUNNING, holds="{[2,3)}")
+    (waiting,) = submit(ctx, walltime_s=30 * 3600)
+
+    scheduler.turn(ctx)
+
+    assert database.execute("SELECT suspended FROM allocations WHERE job_id = %s", [job]) == [(True,)]
+    assert database.execute("SELECT count(*) FROM orders") == [(0,)]
+    assert state(database, waiting) == "Waiting"
+
+
+def test_what_somebody_has_taken_meanwhile_is_not_given_back(
+    ctx: Context, database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_hosts(ctx, 1, 2)
+    job = resting(ctx, 2)
+    (borrower,) = submit(ctx)
+    decide = scheduler.decide
+
+    def late(*args: Any, **others: Any) -> Any:
+        with ctx.transaction() as conn:
+            rows.brought(conn, [borrower], JobState.RUNNING, holds="{[2,3)}")
+        return decide(*args, **others)
+
+    monkeypatch.setattr(scheduler, "decide", late)
+
+    scheduler.turn(ctx)
+
+    assert database.execute("SELECT suspended FROM allocations WHERE job_id = %s", [job]) == [(True,)]
+    assert (state(database, job), database.execute("SELECT count(*) FROM orders")) == ("Resuming", [(0,)])

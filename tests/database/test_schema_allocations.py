@@ -208,3 +208,80 @@ def test_dropping_forgets_only_what_is_still_held(jobs):
         allocations.drop(conn, [1, 2])
 
     assert jobs.execute("SELECT job_id FROM allocations") == [(1,)]
+
+
+KEEP = (
+    "INSERT INTO allocations (job_id, attempt, resources, held, share, placeholder, kin)"
+    " VALUES (%(job)s, 1, %(resources)s, tstzrange(now(), NULL), %(share)s, %(placeholder)s, %(kin)s)"
+)
+
+
+def keep(job: int, resources: str, *, share: int = -5, placeholder: bool = False, kin: int | None = None):
+    """A placeholder's allocation, or that of a job which is allowed in it; -5 is what they have in common."""
+    values = {"job": job, "resources": resources, "share": share, "placeholder": placeholder}
+    return KEEP, values | {"kin": job if kin is None else kin}
+
+
+def test_those_who_are_allowed_lie_in_the_placeholder_and_beside_it(jobs):
+    jobs.execute(*keep(1, "{[1,5)}", placeholder=True))
+
+    jobs.execute(*keep(2, "{[3,7)}"))
+
+    assert jobs.execute("SELECT count(*) FROM allocations") == [(2,)]
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        pytest.param(hold(4, "{[2,3)}"), id="anybody"),
+        pytest.param(hold(4, "{[6,7)}"), id="anybody on what one who is allowed has"),
+        pytest.param(hold(4, "{[2,3)}", share=-6), id="jobs that share among themselves"),
+        pytest.param(keep(4, "{[2,3)}", share=-6), id="one who is allowed elsewhere"),
+        pytest.param(keep(4, "{[4,5)}"), id="another one who is allowed, on what the first has"),
+        pytest.param(keep(4, "{[1,2)}", placeholder=True), id="another placeholder of the name"),
+    ],
+)
+def test_a_placeholder_and_those_in_it_are_safe_from(jobs, refused):
+    jobs.execute(*keep(1, "{[1,5)}", placeholder=True))
+    jobs.execute(*keep(2, "{[3,7)}"))
+
+    with pytest.raises(errors.ExclusionViolation):
+        jobs.execute(*refused)
+
+
+def test_those_who_are_allowed_may_share_time(jobs):
+    jobs.execute(*keep(1, "{[1,5)}", placeholder=True))
+    jobs.execute(*keep(2, "{[1,3)}", kin=-7))
+
+    jobs.execute(*keep(3, "{[2,5)}", kin=-7))
+
+    assert jobs.execute("SELECT count(*) FROM allocations") == [(3,)]
+
+
+@pytest.mark.parametrize("commits", [True, False])
+def test_of_two_sessions_that_let_jobs_into_a_placeholder_one_is_refused(jobs, commits):
+    jobs.execute(*keep(1, "{[1,5)}", placeholder=True))
+    outcome: list[psycopg2.Error | None] = []
+
+    def take() -> None:
+        try:
+            jobs.execute(*keep(3, "{[2,4)}"))
+            outcome.append(None)
+        except psycopg2.Error as error:
+            outcome.append(error)
+
+    with closing(jobs.connect()) as session:
+        with session.cursor() as cursor:
+            cursor.execute(*keep(2, "{[1,3)}"))
+        other = threading.Thread(target=take)
+        other.start()
+        wait_until(lambda: jobs.execute("SELECT 1 FROM pg_locks WHERE NOT granted"), what="the second waits")
+        session.commit() if commits else session.rollback()
+        other.join()
+
+    assert isinstance(outcome[0], errors.ExclusionViolation) if commits else outcome == [None]
+
+
+def test_only_what_has_to_do_with_placeholders_has_a_kin(jobs):
+    with pytest.raises(errors.CheckViolation):
+        jobs.execute(KEEP, {**keep(1, "{[1,2)}")[1], "placeholder": None})

@@ -27,6 +27,20 @@ _IMPOSSIBLE = {
         SELECT resource, array_agg(job_id ORDER BY job_id)::text AS jobs
         FROM held GROUP BY space, resource HAVING count(DISTINCT share) > 1
     """,
+    "resource {resource} is held by jobs {jobs} at once, beside or as a placeholder": """
+        WITH held AS (
+            SELECT a.space, a.placeholder, a.kin, a.job_id, r AS resource
+            FROM allocations a, unnest(a.resources) u, generate_series(lower(u), upper(u) - 1) r
+            WHERE upper_inf(a.held) AND NOT a.suspended AND a.placeholder IS NOT NULL
+        )
+        SELECT resource, array_agg(job_id ORDER BY job_id)::text AS jobs
+        FROM held GROUP BY space, placeholder, resource HAVING count(DISTINCT kin) > 1
+    """,
+    "job {job_id} runs in container {space}, which is {state}": """
+        SELECT a.job_id, a.space, c.state FROM allocations a LEFT JOIN jobs c ON c.job_id = a.space
+        WHERE upper_inf(a.held) AND a.space <> 0
+          AND COALESCE(c.state NOT IN ('Running', 'Suspended', 'Resuming', 'Finishing'), true)
+    """,
     # A launch needs the commit of its allocation, which waits for the commit that ends the
     # other's: the order of these two dates is certain, that of their allocations is not.
     "resource {resource} was used by job {job_id} before job {other} had left it": """
