@@ -181,6 +181,14 @@ class WalltimeChange:
 
 
 @dataclass(frozen=True, slots=True)
+class Energy:
+    enabled: bool = False
+    idle_time: timedelta = timedelta(seconds=600)
+    sleep_time: timedelta = timedelta(seconds=600)
+    wake_time: timedelta = timedelta(seconds=600)
+
+
+@dataclass(frozen=True, slots=True)
 class Tokens:
     scripts: Mapping[str, str] = field(default_factory=dict)
     timeout: timedelta = timedelta(seconds=10)
@@ -220,6 +228,7 @@ class Settings:
     prologue: Prologue = field(default_factory=Prologue)
     walltime_change: WalltimeChange = field(default_factory=WalltimeChange)
     tokens: Tokens = field(default_factory=Tokens)
+    energy: Energy = field(default_factory=Energy)
     retention: Retention = field(default_factory=Retention)
     log: Log = field(default_factory=Log)
 

@@ -9,6 +9,7 @@ CREATE TYPE end_cause AS ENUM ('exit', 'signal', 'walltime', 'killed', 'besteffo
 CREATE TYPE dependency_kind AS ENUM ('after', 'afterok', 'afternotok', 'afterany');
 CREATE TYPE order_kind AS ENUM ('kill', 'signal', 'checkpoint', 'suspend', 'resume', 'clean', 'check', 'walltime');
 CREATE TYPE request_state AS ENUM ('pending', 'answered', 'withdrawn', 'expired');
+CREATE TYPE energy_wish AS ENUM ('sleep', 'wake');
 CREATE TYPE prediction_kind AS ENUM ('first', 'told', 'hourly');
 CREATE TYPE consumption_type AS ENUM ('ASKED', 'USED');
 CREATE TYPE job_kind AS ENUM ('PASSIVE', 'INTERACTIVE');
@@ -381,6 +382,20 @@ CREATE TABLE karmas (
     karma double precision NOT NULL,
     PRIMARY KEY (queue_name, project, job_user)
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02);
+
+-- What the plan lets sleep and what it needs awake; for whoever switches hosts.
+CREATE TABLE energy_plan (
+    network_address text PRIMARY KEY,
+    wish energy_wish NOT NULL,
+    since timestamptz NOT NULL DEFAULT now(),
+    -- When a job needs it next; of one that sleeps always known.
+    needed_at timestamptz,
+    job_id bigint,
+    sleep_from timestamptz,
+    CONSTRAINT energy_plan_wish_check CHECK (
+        CASE wish WHEN 'wake' THEN needed_at IS NOT NULL AND job_id IS NOT NULL AND sleep_from IS NULL
+            ELSE job_id IS NULL END)
+);
 
 -- How many tokens of each kind are free, as the site's programs said; of one that failed, why.
 CREATE TABLE token_counts (

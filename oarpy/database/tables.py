@@ -56,6 +56,7 @@ RESOURCE_STATE = enum_of("resource_state", ResourceState)
 QUEUE_STATE = enum_of("queue_state", QueueState)
 FRAG_STATE = enum_of("frag_state", FragState)
 END_CAUSE = enum_of("end_cause", EndCause)
+ENERGY_WISH = ENUM("sleep", "wake", name="energy_wish", create_type=False)
 DEPENDENCY_KIND = enum_of("dependency_kind", DependencyKind)
 ORDER_KIND = enum_of("order_kind", OrderKind)
 REQUEST_STATE = ENUM("pending", "answered", "withdrawn", "expired", name="request_state", create_type=False)
@@ -442,6 +443,22 @@ karmas = Table(
     Column("project", Text, primary_key=True),
     Column("job_user", Text, primary_key=True),
     Column("karma", Double, nullable=False),
+)
+
+energy_plan = Table(
+    "energy_plan",
+    metadata,
+    Column("network_address", Text, primary_key=True),
+    Column("wish", ENERGY_WISH, nullable=False),
+    Column("since", Instant, nullable=False, server_default=_now()),
+    Column("needed_at", Instant),
+    Column("job_id", BigInteger),
+    Column("sleep_from", Instant),
+    CheckConstraint(
+        "CASE wish WHEN 'wake' THEN needed_at IS NOT NULL AND job_id IS NOT NULL AND sleep_from IS NULL "
+        "ELSE job_id IS NULL END",
+        name="energy_plan_wish_check",
+    ),
 )
 
 token_counts = Table(

@@ -43,6 +43,7 @@ class Context:
     def limits(self, *, plan_first: int | None = None) -> Limits:
         """What the site configured for a pass, of which ``plan_first`` jobs get a planned start; without it, all."""
         scheduler, kill, tokens = self.settings.scheduler, self.settings.kill, self.settings.tokens
+        energy = self.settings.energy
         return Limits(
             grid_s=max(int(scheduler.grid.total_seconds()), 1),
             security_s=int(scheduler.security.total_seconds()),
@@ -52,6 +53,8 @@ class Context:
             shares=shares_of(self.settings),
             factors=factors_of(self.settings.multifactor),
             lent_types=scheduler.suspended_types,
+            energy=energy.enabled,
+            wake_s=int(energy.wake_time.total_seconds()) if energy.enabled else 0,
             token_settle_s=int(tokens.settle.total_seconds()),
             token_valid_s=int((tokens.timeout + 3 * tokens.period).total_seconds()) + 1,
             quota_types=self.settings.quotas.resource_types,

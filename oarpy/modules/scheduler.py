@@ -23,7 +23,7 @@ from sqlalchemy.engine import Connection
 
 from oarpy.automata.almighty import Event as Outcome
 from oarpy.automata.job import JobEvent
-from oarpy.database import accounting, events, jobs, plans, walltimes
+from oarpy.database import accounting, energy, events, jobs, plans, walltimes
 from oarpy.database.connection import retrying
 from oarpy.database.events import Event
 from oarpy.database.plans import Prediction, Said, Wished
@@ -38,7 +38,7 @@ from oarpy.modules.tokens import TokenCounters
 from oarpy.scheduling.decide import decide
 from oarpy.scheduling.explain import BEYOND_DEPTH, SET_ASIDE, sentence
 from oarpy.scheduling.karma import karmas
-from oarpy.scheduling.plan import Doom, Kill, Plan, Postpone, Predict, SetAside, Start, Why
+from oarpy.scheduling.plan import Doom, Energy, Kill, Plan, Postpone, Predict, SetAside, Start, Why
 from oarpy.scheduling.snapshot import Snapshot
 from oarpy.scheduling.usage import Account
 from oarpy.scheduling.walltimes import Longer, LongerWish, prolonged
@@ -108,6 +108,9 @@ class Scheduler:
         self._ctx = ctx
         self._reader = SnapshotReader()
         self._tokens = TokenCounters(ctx)
+        #: What was said of hosts' sleep, once this process has said anything.
+        self._energy: Energy | None = None
+        self._energy_told = False
         self._said: dict[JobId, Said] = {}
         self._aside_until: dict[JobId, float] = {}
         #: What people are told; None as long as this process has told nothing.
@@ -146,6 +149,8 @@ class Scheduler:
         if wishes and effort.full and len(snapshot.waiting) <= (effort.plan_first or len(snapshot.waiting)):
             longer = prolonged(snapshot, plan, self._due(wishes), lambda other: decide(other, reading.platform))
             changes.longer = longer
+        if effort.plan_first is None or len(snapshot.waiting) <= effort.plan_first:
+            self._tell_energy(plan.energy)
         written = _Written()
         if changes:
             written = retrying(lambda: self._write(changes, snapshot.topology.version))
@@ -190,6 +195,18 @@ class Scheduler:
             with self._ctx.transaction() as conn:
                 accounting.tell_karmas(conn, told)
             self._karmas = told
+
+    def _tell_energy(self, plan: Energy | None) -> None:
+        """Write which hosts may sleep and which must wake, where that has changed."""
+        if self._energy_told and plan == self._energy:
+            return
+        settings = self._ctx.settings.energy
+        with self._ctx.transaction() as conn:
+            if plan is None:
+                energy.forget(conn)
+            else:
+                energy.write(conn, plan, idle=settings.idle_time, least=settings.sleep_time)
+        self._energy, self._energy_told = plan, True
 
     def _without_those_set_aside(self, snapshot: Snapshot, begun: float) -> Snapshot:
         self._aside_until = {job_id: until for job_id, until in self._aside_until.items() if until > begun}

@@ -183,10 +183,11 @@ class Containers:
         usable = self._platform.usable(self._now_s) & life.bits
         asleep = reduce(or_, self._platform.wakeable(self._now_s).values(), 0) & usable
         gantt = Gantt(self._now_s, usable, self._limits.grid_s)
-        if life.begin_s > self._now_s:
-            gantt.hold([(gantt.on_grid(life.begin_s), usable)])
-        elif asleep:
-            gantt.hold([(gantt.after_now(), asleep)])
+        holdings = [(gantt.on_grid(life.begin_s), usable)] if life.begin_s > self._now_s else []
+        if asleep:
+            holdings.append((gantt.on_grid(self._now_s + max(self._limits.wake_s, 1)), asleep))
+        if holdings:
+            gantt.hold(holdings)
         for upto_s, bits in self._platform.wakeable(self._now_s).items():
             closing(gantt, upto_s, bits & usable)
         closing(gantt, life.end_s + self._limits.security_s)

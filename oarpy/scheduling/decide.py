@@ -39,6 +39,7 @@ from oarpy.scheduling.containers import Containers
 from oarpy.scheduling.dates import lapsed, latest_start_s, within_dates
 from oarpy.scheduling.demand import Demand
 from oarpy.scheduling.dependencies import Gate, Period, gate
+from oarpy.scheduling.energy import energy
 from oarpy.scheduling.explain import (
     BEYOND_DEPTH,
     BEYOND_USER,
@@ -110,6 +111,8 @@ class Pass:
         self._wakeable = platform.wakeable(self._now_s)
         self._asleep = reduce(or_, self._wakeable.values(), 0)
         gantt = Gantt(self._now_s, usable, self._limits.grid_s)
+        #: When a host is on that is woken now.
+        self._awake_s = gantt.on_grid(self._now_s + max(self._limits.wake_s, 1))
         self._machine = Space(MACHINE, gantt, platform.demands(usable), usable & ~self._asleep)
         self._containers = Containers(snapshot, platform, self._machine)
         self._tokens = Tokens(snapshot)
@@ -153,7 +156,10 @@ class Pass:
                 Postpone(job.job_id, Why(CONTAINER_PENDING, {"container": container})) for job, _ in inner
             ]
         decisions, kills, resumes = tuple(self._decisions), tuple(self._kills), tuple(self._resumes)
-        return Plan(decisions, kills, len(decisions), len(self._machine.gantt), self._look_again_s, resumes)
+        slots, told = len(self._machine.gantt), None
+        if self._limits.energy:
+            told = energy(self._snapshot, self._platform, self._machine.strict.gantt, decisions, self._awake_s)
+        return Plan(decisions, kills, len(decisions), slots, self._look_again_s, resumes, told)
 
     def _hold(self, held: Sequence[HeldJob]) -> None:
         gantt = self._machine.gantt
@@ -189,7 +195,7 @@ class Pass:
                 self._soon_s[job.killed_for] = max(soon_s, self._soon_s.get(job.killed_for, 0))
         self._wider.hold(holdings[self._machine])
         if self._asleep:
-            holdings[self._machine].append(Holding(gantt.after_now(), self._asleep))
+            holdings[self._machine].append(Holding(self._awake_s, self._asleep))
         for space, held_there in holdings.items():
             space.hold(held_there)
         for upto_s, bits in self._wakeable.items():
@@ -464,7 +470,7 @@ class Pass:
         if choice.limited is not None:
             return choice.limited
         asleep = choice.place.taken & self._asleep
-        if asleep and start_s == gantt.after_now():
+        if asleep and start_s == self._awake_s:
             return Why(WAKING, {"asleep": asleep.bit_count()})
         return self._busy(scope, choice)
 

@@ -66,6 +66,10 @@ class Gantt:
         """The pools that anything was put into."""
         return list(self._pools)
 
+    def rows(self) -> Iterator[tuple[int, Bits]]:
+        """The start of each slot and what is free in it."""
+        return zip(self._starts, self._free, strict=True)
+
     def copy(self) -> Gantt:
         """A gantt of the same content that changes on its own."""
         twin = Gantt(self._starts[0], 0, self._grid_s)

@@ -86,6 +86,31 @@ class Kill:
 
 
 @dataclass(frozen=True, slots=True)
+class Idle:
+    """A host that is on, can be woken again, and is used by nobody until ``until_s`` (None: no use is planned)."""
+
+    host: str
+    until_s: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Wake:
+    """A host that is asleep and that ``job_id`` needs by ``by_s`` (None: at once)."""
+
+    host: str
+    by_s: int | None
+    job_id: JobId
+
+
+@dataclass(frozen=True, slots=True)
+class Energy:
+    """Both sorted by host."""
+
+    idle: tuple[Idle, ...] = ()
+    wakes: tuple[Wake, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """``examined`` counts the jobs that were looked at, ``slots`` the gantt's slots.
 
@@ -99,3 +124,4 @@ class Plan:
     slots: int = 0
     look_again_s: int | None = None
     resumes: tuple[JobId, ...] = ()
+    energy: Energy | None = None

@@ -8,16 +8,16 @@ object of this module may serve all passes over one version of the topology.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from operator import itemgetter
 
 from oarpy.model.filters import Filter
 from oarpy.model.request import Count, Group, ResourceRequest
 from oarpy.model.resource_grammar import render_level
 from oarpy.model.states import ResourceState
-from oarpy.scheduling.bits import Bits, packed, runs, span
+from oarpy.scheduling.bits import Bits, from_positions, packed, runs, span
 from oarpy.scheduling.demand import Demand, GroupDemand, compete
 from oarpy.scheduling.explain import (
     EXCLUDE_EACH_OTHER,
@@ -84,6 +84,25 @@ class Platform:
     def wakeable(self, now_s: int) -> dict[int, Bits]:
         """Absent resources that can be woken, by the date until which they then stay."""
         return {upto_s: bits for upto_s, bits in self._wakeable.items() if upto_s > now_s}
+
+    def on_and_wakeable(self, now_s: int) -> Bits:
+        """What is on, not drained, and could be woken if it were put to sleep."""
+        return self._alive & packed(upto is not None and upto > now_s for upto in self._topology.available_upto_s)
+
+    @cached_property
+    def hosts(self) -> Mapping[str, Bits]:
+        """All that belongs to each host."""
+        found: dict[str, list[int]] = {}
+        for position in range(self.size):
+            host = self.host_of(position)
+            if host:
+                found.setdefault(host, []).append(position)
+        return {host: from_positions(positions, self.size) for host, positions in found.items()}
+
+    def host_of(self, position: int) -> str:
+        """The host to which a resource belongs, "" if to none."""
+        addresses = self._topology.properties.get("network_address")
+        return "" if addresses is None else str(addresses[position] or "")
 
     def bits(self, ranges: Ranges) -> Bits:
         """The bits of these resource ids; ids that no longer exist have none."""

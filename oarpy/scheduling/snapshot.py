@@ -157,6 +157,8 @@ class Limits:
     ``jobs_per_user``: how many waiting jobs of one user are looked at in queues of one
     priority (None: all).  ``shares`` and ``factors`` are for queues that are not ordered
     by submission.
+    A host that is woken is on after ``wake_s``; with ``energy`` the plan tells which
+    hosts may sleep.
     A count of tokens is believed for ``token_valid_s``, and a job may take
     ``token_settle_s`` to fetch its own.
     """
@@ -175,6 +177,8 @@ class Limits:
     factors: Factors = USUAL_FACTORS
     token_settle_s: int = 30
     token_valid_s: int = 30
+    energy: bool = False
+    wake_s: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,6 +108,7 @@ def random_snapshot(seed: int, jobs: int = 12) -> Snapshot:
         grid_s=rng.choice((1, 60)),
         security_s=rng.choice((0, 60)),
         kill_grace_s=rng.choice((0, 20)),
+        wake_s=rng.choice((0, 0, 90)),
         besteffort_s=rng.choice((60, 300)),
         plan_first=rng.choice((None, None, None, 4)),
     )

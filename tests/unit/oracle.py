@@ -605,7 +605,7 @@ class Oracle:
     def hold(self) -> None:
         now, limits = self.snapshot.now_s, self.snapshot.limits
         for i, upto in self.asleep.items():
-            self.held.append(Held(now, self.up(now + 1), frozenset([i]), space=None, asleep=True))
+            self.held.append(Held(now, self.up(now + max(limits.wake_s, 1)), frozenset([i]), space=None, asleep=True))
             self.held.append(Held(self.down(upto), FOREVER, frozenset([i]), space=None, asleep=True))
         for job in self.snapshot.held:
             name = value(job, "container")
