@@ -104,6 +104,13 @@ class Quotas:
 
 
 @dataclass(frozen=True, slots=True)
+class Reservations:
+    wait_for_resources: timedelta = timedelta(seconds=300)
+    kill_besteffort_before: timedelta = timedelta(seconds=60)
+    validation_hook: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Kill:
     soft: timedelta = timedelta(seconds=20)
     hard: timedelta = timedelta(seconds=300)
@@ -130,6 +137,7 @@ class Jobs:
     max_array: int = 100_000
     max_resubmissions: int = 10
     users_may_suspend: bool = False
+    max_waiting_reservations: int = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +227,7 @@ class Settings:
     fairshare: Fairshare = field(default_factory=Fairshare)
     multifactor: Multifactor = field(default_factory=Multifactor)
     quotas: Quotas = field(default_factory=Quotas)
+    reservations: Reservations = field(default_factory=Reservations)
     kill: Kill = field(default_factory=Kill)
     nodes: Nodes = field(default_factory=Nodes)
     jobs: Jobs = field(default_factory=Jobs)

@@ -5,7 +5,7 @@ CREATE TYPE queue_state AS ENUM ('Active', 'notActive');
 CREATE TYPE frag_state AS ENUM ('LEON', 'TIMER_ARMED', 'LEON_EXTERMINATE', 'FRAGGED');
 CREATE TYPE end_cause AS ENUM ('exit', 'signal', 'walltime', 'killed', 'besteffort', 'launch_error', 'node_rebooted',
     'vanished', 'out_of_memory', 'exterminated', 'fenced', 'prologue', 'epilogue', 'dependency', 'never_fits',
-    'container', 'expired', 'admin');
+    'container', 'expired', 'reservation', 'admin');
 CREATE TYPE dependency_kind AS ENUM ('after', 'afterok', 'afternotok', 'afterany');
 CREATE TYPE order_kind AS ENUM ('kill', 'signal', 'checkpoint', 'suspend', 'resume', 'clean', 'check', 'walltime');
 CREATE TYPE request_state AS ENUM ('pending', 'answered', 'withdrawn', 'expired');
@@ -270,6 +270,7 @@ CREATE TABLE jobs (
     CONSTRAINT jobs_accounted_check CHECK (stopped_at IS NOT NULL OR NOT accounted),
     CONSTRAINT jobs_allocated_check CHECK (state NOT IN ('toLaunch', 'Launching', 'Running', 'Suspended', 'Resuming')
         OR (walltime IS NOT NULL AND alternative IS NOT NULL AND planned_end_at IS NOT NULL)),
+    CONSTRAINT jobs_reservation_check CHECK (reservation = 'None' OR not_before IS NOT NULL),
     CONSTRAINT jobs_started_check CHECK (state NOT IN ('Running', 'Suspended', 'Resuming') OR started_at IS NOT NULL)
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.05);
 CREATE INDEX jobs_live_idx ON jobs (job_id) WHERE stopped_at IS NULL;
@@ -277,6 +278,7 @@ CREATE INDEX jobs_live_idx ON jobs (job_id) WHERE stopped_at IS NULL;
 -- have begun among 10 000 waiting takes twice as long, and changes of state are no faster.
 CREATE INDEX jobs_begun_idx ON jobs (job_id)
     WHERE stopped_at IS NULL AND state NOT IN ('Waiting', 'Hold', 'toAckReservation', 'toError');
+CREATE INDEX jobs_reservation_idx ON jobs (job_id) WHERE stopped_at IS NULL AND reservation <> 'None';
 CREATE INDEX jobs_array_id_idx ON jobs (array_id);
 CREATE INDEX jobs_job_user_idx ON jobs (job_user, job_id);
 CREATE INDEX jobs_resubmit_job_id_idx ON jobs (resubmit_job_id) WHERE resubmit_job_id IS NOT NULL;
@@ -337,6 +339,17 @@ CREATE TABLE allocations (
 ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02);
 CREATE UNIQUE INDEX allocations_open_idx ON allocations (job_id) WHERE upper_inf(held);
 CREATE INDEX allocations_space_idx ON allocations (space) WHERE space <> 0 AND upper_inf(held);
+
+-- Accepted advance reservations of jobs that are not over.  Once one has begun, its allocation counts.
+CREATE TABLE reservations (
+    job_id bigint PRIMARY KEY REFERENCES jobs ON DELETE CASCADE,
+    alternative smallint NOT NULL,
+    resources int4multirange NOT NULL CHECK (NOT isempty(resources)),
+    period tstzrange NOT NULL CHECK (NOT isempty(period) AND NOT lower_inf(period) AND NOT upper_inf(period)),
+    begun boolean NOT NULL DEFAULT false,
+    granted_at timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT reservations_no_resource_twice EXCLUDE USING gist (resources WITH &&, period WITH &&) WHERE (NOT begun)
+);
 
 -- The current plan; written by each pass where it changed, so it has no foreign key to pay for.
 CREATE TABLE predictions (
@@ -512,7 +525,7 @@ CREATE TABLE notifications (
     notification_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     job_id bigint,
     tag text NOT NULL,
-    method text NOT NULL CHECK (method IN ('mail', 'exec')),
+    method text NOT NULL CHECK (method IN ('mail', 'exec', 'hook')),
     target text NOT NULL,
     login text NOT NULL,
     comment text NOT NULL DEFAULT '',
@@ -573,6 +586,10 @@ BEGIN
     END IF;
     INSERT INTO job_state_logs (job_id, job_state, attempt)
         SELECT n.job_id, n.state, n.attempt FROM old_rows o JOIN new_rows n USING (job_id) WHERE o.state <> n.state;
+    -- Whatever ends a job frees what it had reserved.
+    IF EXISTS (SELECT FROM reservations) THEN
+        DELETE FROM reservations r USING new_rows n WHERE r.job_id = n.job_id AND n.stopped_at IS NOT NULL;
+    END IF;
     RETURN NULL;
 END $$;
 CREATE TRIGGER jobs_updated AFTER UPDATE ON jobs REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
@@ -844,12 +861,13 @@ CREATE VIEW visible_jobs AS
         j.attempt, j.exit_code, j.end_cause, j.suspended_for, j.resubmit_job_id, j.deadline, j.expires_at,
         r.request, r.wanted_resources, r.properties, r.notify, r.checkpoint, r.checkpoint_signal,
         CASE WHEN j.job_user = me() THEN r.initial_request END AS initial_request,
-        a.resources AS assigned_resources,
+        a.resources AS assigned_resources, v.resources AS reserved_resources,
         p.start_at AS predicted_start_at, p.resources AS predicted_resources, p.code AS why_code,
         p.numbers AS why_numbers, p.reason AS why, COALESCE(k.karma, j.last_karma) AS last_karma
     FROM jobs j
     JOIN job_requests r USING (job_request_id)
     LEFT JOIN allocations a ON a.job_id = j.job_id AND a.attempt = j.attempt
+    LEFT JOIN reservations v ON v.job_id = j.job_id AND NOT v.begun
     LEFT JOIN predictions p ON p.job_id = j.job_id AND j.stopped_at IS NULL
     LEFT JOIN karmas k ON j.state = 'Waiting' AND k.queue_name = j.queue_name AND k.project = j.project
         AND k.job_user = j.job_user;

@@ -19,7 +19,7 @@ import os
 import pwd
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from oarpy.errors import RequestRefused
 from oarpy.model.exit_statuses import ExitStatus
@@ -57,6 +57,17 @@ class WantedAlternative:
     walltime: timedelta | None = None
 
 
+class KnownJobs:
+    """What rules may ask about jobs that were submitted before; here, that there are none."""
+
+    def waiting_reservations(self, user: str) -> int:
+        """How many advance reservations of ``user`` wait for their start."""
+        return 0
+
+    def note_reservation(self, user: str) -> None:
+        """One more reservation of ``user`` passes; it is not in the tables yet."""
+
+
 @dataclass(slots=True)
 class Submission:
     """One ``oarsub``; a rule may change every field but the first two.
@@ -64,6 +75,8 @@ class Submission:
     ``properties`` is the ``-p`` as it was understood; it is part of the groups'
     filters already and kept to be shown.  ``elements`` counts the jobs of an
     array, 1 without.  ``site`` is the section ``[jobs]`` of the settings.
+    ``reservation`` is the start of an advance reservation, None for other jobs;
+    ``known`` tells of jobs that exist.
     """
 
     user: str
@@ -79,6 +92,8 @@ class Submission:
     checkpoint: timedelta | None = None
     hold: bool = False
     elements: int = 1
+    reservation: datetime | None = None
+    known: KnownJobs = field(default_factory=KnownJobs)
     warnings: list[str] = field(default_factory=list)
 
     @property
@@ -90,6 +105,11 @@ class Submission:
     def walltime_longest(self) -> timedelta:
         """Of all alternatives; those without a walltime count as none."""
         return max((each.walltime for each in self.alternatives if each.walltime), default=timedelta())
+
+    @property
+    def reservations_left(self) -> int:
+        """How many more advance reservations of the user may wait for their start; a look into the database."""
+        return self.site.max_waiting_reservations - self.known.waiting_reservations(self.user)
 
     @property
     def unix_groups(self) -> frozenset[str]:

@@ -8,14 +8,14 @@ exist, and some state of the cluster must be able to satisfy it.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from functools import cache, lru_cache, partial
 
 from sqlalchemy.engine import Connection
 
 from oarpy.actions import rules, what_if
-from oarpy.actions.admission import Submission, WantedAlternative, WantedGroup
+from oarpy.actions.admission import KnownJobs, Submission, WantedAlternative, WantedGroup
 from oarpy.actions.dates import dates_allowed, seconds_of
 from oarpy.actions.prepared import Prepared
 from oarpy.actions.properties import check_properties, did_you_mean
@@ -24,19 +24,20 @@ from oarpy.database import submissions
 from oarpy.database.snapshot import Reading
 from oarpy.database.submissions import NewJobs
 from oarpy.database.wake import Reader
-from oarpy.errors import NeverFits, RequestRefused
+from oarpy.errors import NeverFits, RequestRefused, SyntaxRefused
 from oarpy.model import payloads, priority_types, token_types
 from oarpy.model.dependencies import Dependency
 from oarpy.model.durations import MAX_DURATION_S, render_duration
 from oarpy.model.exit_statuses import ExitStatus
 from oarpy.model.filter_grammar import render_filter
-from oarpy.model.job_dates import Dates
+from oarpy.model.job_dates import NO_DATES, Dates
 from oarpy.model.job_message import job_message
 from oarpy.model.job_types import NOOP
 from oarpy.model.output_names import default_output
 from oarpy.model.payloads import Estimate, Submitted, notification_to_json
 from oarpy.model.reach_types import check_reach
 from oarpy.model.request import Alternative, Group, ResourceRequest
+from oarpy.model.reservation_dates import ReservationDates
 from oarpy.model.resource_grammar import complete, parse_wish, render_request, request_to_json
 from oarpy.model.sharing_types import check_sharing
 from oarpy.model.wording import excerpt
@@ -90,6 +91,8 @@ class Site:
     look: Callable[[], Reading] | None = None
     runs_no_jobs: Callable[[str], bool] = lambda _: False
     tokens: Collection[str] = ()
+    now_s: int = 0
+    known: KnownJobs = field(default_factory=KnownJobs)
 
 
 def prepare_submit(payload: object, login: str, site: Site, request_id: int | None = None) -> Prepared:
@@ -99,7 +102,9 @@ def prepare_submit(payload: object, login: str, site: Site, request_id: int | No
         RequestRefused: with one sentence for the user.
     """
     asked = payloads.Submission.from_json(payload)
-    submission = _submission(asked, login, site.jobs)
+    if asked.reservation is not None:
+        asked = _from_now_on(asked, asked.reservation, site.now_s)
+    submission = _submission(asked, login, site)
     _check_size(asked, submission, site.jobs)
     priority_types.check_given_by_user(submission.types)
     rules.admit(site.rules, submission)
@@ -112,6 +117,9 @@ def prepare_submit(payload: object, login: str, site: Site, request_id: int | No
     check_reach(submission.types)
     token_types.check_known(submission.types, site.tokens)
     dates = dates_allowed(submission)
+    if submission.reservation is not None:
+        _check_reserves(submission, dates)
+        dates = Dates(not_before=submission.reservation)
     queue = submission.queue or site.jobs.default_queue
     if queue not in site.queues:
         raise _denied(f"the queue {excerpt(queue)} does not exist{did_you_mean(queue, site.queues)}")
@@ -132,7 +140,10 @@ def prepare_submit(payload: object, login: str, site: Site, request_id: int | No
         queue=queue,
         project=submission.project,
         types=submission.types,
+        reservation=submission.reservation is not None,
     )
+    if submission.reservation is not None:
+        site.known.note_reservation(login)
     is_array = asked.array_count is not None or bool(asked.parameters)
     new = _new_jobs(asked, submission, request, queue=queue, message=message, request_id=request_id, dates=dates)
     return Prepared(
@@ -170,7 +181,7 @@ def _dry(
             deadline_s=deadline_s,
             expires_s=expires_s,
         )
-        told = what_if.estimates(reading, job)
+        told = what_if.estimates(reading, job, reservation=submission.reservation is not None)
         if asked.dependencies:
             submission.warn("the estimate does not consider the jobs that this one is to wait for")
     return Submitted((), warnings=tuple(submission.warnings), estimates=told)
@@ -181,13 +192,35 @@ def _write(conn: Connection, *, new: NewJobs, is_array: bool, warnings: tuple[st
     return Submitted(job_ids, job_ids[0] if is_array else None, warnings)
 
 
-def _submission(asked: payloads.Submission, login: str, site: Jobs) -> Submission:
+def _from_now_on(asked: payloads.Submission, dates: ReservationDates, now_s: int) -> payloads.Submission:
+    """The reservation with the start that it can have, and with its walltime where its end tells it."""
+    start_s = max(now_s, dates.start_s or now_s)
+    if dates.end_s is not None and dates.end_s <= start_s:
+        raise SyntaxRefused("the reservation would be over already", exit_status=ExitStatus.RESERVATION_DATE)
+    wishes = asked.wishes
+    if dates.end_s is not None:
+        walltime_s = dates.end_s - start_s
+        wishes = tuple(wish if wish.walltime_s else wish._replace(walltime_s=walltime_s) for wish in wishes)
+    return asked._replace(wishes=wishes, reservation=dates._replace(start_s=start_s))
+
+
+def _check_reserves(submission: Submission, dates: Dates) -> None:
+    sentence = None
+    if dates != NO_DATES:
+        sentence = "an advance reservation has its own dates: postpone, deadline and expire do not go with it"
+    elif submission.has_type("inner"):
+        sentence = "an advance reservation cannot lie inside a container"
+    if sentence is not None:
+        raise RequestRefused(sentence, exit_status=ExitStatus.RESERVATION_DATE)
+
+
+def _submission(asked: payloads.Submission, login: str, site: Site) -> Submission:
     """The submission as the first rule sees it: levels and groups complete, walltimes as given."""
     completed = complete(
         asked.wishes,
-        groups=_default_groups(site.default_resources),
+        groups=_default_groups(site.jobs.default_resources),
         walltime_s=1,
-        aliases={"nodes": site.nodes_level},
+        aliases={"nodes": site.jobs.nodes_level},
         everywhere=asked.filter,
     )
     alternatives = [
@@ -199,7 +232,7 @@ def _submission(asked: payloads.Submission, login: str, site: Jobs) -> Submissio
     ]
     return Submission(
         user=login,
-        site=site,
+        site=site.jobs,
         command=asked.command,
         directory=asked.directory,
         alternatives=alternatives,
@@ -211,7 +244,15 @@ def _submission(asked: payloads.Submission, login: str, site: Jobs) -> Submissio
         checkpoint=None if asked.checkpoint_s is None else timedelta(seconds=asked.checkpoint_s),
         hold=asked.hold,
         elements=len(asked.parameters) or asked.array_count or 1,
+        reservation=_start(asked),
+        known=site.known,
     )
+
+
+def _start(asked: payloads.Submission) -> datetime | None:
+    if asked.reservation is None or asked.reservation.start_s is None:
+        return None
+    return datetime.fromtimestamp(asked.reservation.start_s, UTC)
 
 
 @cache
@@ -299,6 +340,7 @@ def _new_jobs(
         dates=dates,
         count=submission.elements,
         parameters=asked.parameters,
+        is_reservation=submission.reservation is not None,
     )
 
 

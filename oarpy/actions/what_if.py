@@ -11,7 +11,7 @@ from oarpy.model.resource_grammar import render_wish
 from oarpy.model.states import JobId
 from oarpy.scheduling.decide import decide
 from oarpy.scheduling.explain import sentence
-from oarpy.scheduling.plan import Decision, Postpone, Predict, Ranges, Start
+from oarpy.scheduling.plan import Decision, Grant, Postpone, Predict, Ranges, Refuse, Start
 from oarpy.scheduling.snapshot import Snapshot, Topology, WaitingJob
 
 #: How many of the jobs that wait are planned for one answer; it takes some tenths of a second.
@@ -20,8 +20,11 @@ MOST_PLANNED = 2000
 NOBODY = JobId(2**62)
 
 
-def estimates(reading: Reading, job: WaitingJob) -> tuple[Estimate, ...]:
-    """One estimate for each alternative of ``job``, as if it were the only one."""
+def estimates(reading: Reading, job: WaitingJob, *, reservation: bool = False) -> tuple[Estimate, ...]:
+    """One estimate for each alternative of ``job``, as if it were the only one.
+
+    ``reservation``: it is one, to start at its ``not_before_s``.
+    """
     snapshot = reading.snapshot
     alternatives = job.request.alternatives
     supposed = tuple(
@@ -30,10 +33,12 @@ def estimates(reading: Reading, job: WaitingJob) -> tuple[Estimate, ...]:
     )
     plan_first = snapshot.limits.plan_first
     limits = replace(snapshot.limits, plan_first=MOST_PLANNED if plan_first is None else min(plan_first, MOST_PLANNED))
-    waiting = (*snapshot.waiting, *supposed)
-    plan = decide(
-        replace(snapshot, waiting=waiting, limits=limits), reading.platform, supposed={one.job_id for one in supposed}
+    joined = (
+        replace(snapshot, requested=(*snapshot.requested, *supposed), limits=limits)
+        if reservation
+        else replace(snapshot, waiting=(*snapshot.waiting, *supposed), limits=limits)
     )
+    plan = decide(joined, reading.platform, supposed={one.job_id for one in supposed})
     decisions = {decision.job_id: decision for decision in plan.decisions}
     return tuple(
         Estimate(render_wish(alternative), start_s, alternative.walltime_s, hosts, reason)
@@ -46,9 +51,11 @@ def _told(decision: Decision, snapshot: Snapshot) -> tuple[int | None, tuple[str
     match decision:
         case Start():
             return snapshot.now_s, hosts_of(snapshot.topology, decision.resources), ""
+        case Grant():
+            return decision.start_s, hosts_of(snapshot.topology, decision.resources), ""
         case Predict():
             return decision.start_s, hosts_of(snapshot.topology, decision.resources), sentence(decision.why)
-        case Postpone():
+        case Postpone() | Refuse():
             return None, (), sentence(decision.why)
     return None, (), "the scheduler cannot decide on it"
 

@@ -57,12 +57,13 @@ JOB: Automaton[S, E] = Automaton(
         # A dependency that can no longer be satisfied, resources that are gone for good.
         Edge(S.WAITING, E.DOOMED, S.ERROR),
         Edge(S.HOLD, E.DOOMED, S.ERROR),
-        # An advance reservation is validated once, then waits for its date.
+        # An advance reservation is judged once, and then waits for its date.  The answer stands in
+        # the tables, so both states are passed through within one transaction.
         Edge(S.WAITING, E.RESERVATION_GRANTED, S.TO_ACK_RESERVATION),
         Edge(S.TO_ACK_RESERVATION, E.ACKNOWLEDGED, S.WAITING),
         Edge(S.TO_ACK_RESERVATION, E.KILLED, S.ERROR),
         Edge(S.WAITING, E.RESERVATION_REFUSED, S.TO_ERROR),
-        Edge(S.TO_ERROR, E.CLOSED, S.ERROR),
+        Edge(S.TO_ERROR, E.FAILED, S.ERROR),
         Edge(S.WAITING, E.ALLOCATED, S.TO_LAUNCH),
         # A node can die between the decision and the launch.  The job has done
         # nothing yet, so it goes back to its place in the queue.

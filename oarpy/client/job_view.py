@@ -109,6 +109,7 @@ class Detail(NamedTuple):
     why: str | None
     last_karma: float | None
     resources: tuple[tuple[int, int], ...]
+    reserved: tuple[tuple[int, int], ...]
 
 
 _LINES = """
@@ -123,8 +124,9 @@ _DETAILS = """
         coalesce(extract(epoch FROM walltime)::integer, (request -> coalesce(alternative, 0)::integer ->> 1)::integer),
         extract(epoch FROM submitted_at)::bigint, extract(epoch FROM started_at)::bigint,
         extract(epoch FROM stopped_at)::bigint, initial_request, message,
-        extract(epoch FROM coalesce(started_at, predicted_start_at))::bigint, resubmit_job_id, end_cause, why,
-        last_karma, assigned_resources::text
+        extract(epoch FROM coalesce(started_at, predicted_start_at,
+            CASE WHEN reservation <> 'None' AND stopped_at IS NULL THEN not_before END))::bigint,
+        resubmit_job_id, end_cause, why, last_karma, assigned_resources::text, reserved_resources::text
     FROM oar.visible_jobs WHERE {condition} ORDER BY job_id
 """
 
@@ -146,7 +148,7 @@ def details(conn: Connection, selection: Selection) -> list[Detail]:
     """The jobs of ``selection``, ascending, in full."""
     condition, parameters = _condition(selection)
     rows = conn.rows(_DETAILS.format(condition=condition), parameters)
-    return [Detail._make((*row[:-1], parsed_ranges(row[-1] or "{}"))) for row in rows]
+    return [Detail._make((*row[:-2], *(parsed_ranges(each or "{}") for each in row[-2:]))) for row in rows]
 
 
 def now_s(conn: Connection) -> int:

@@ -271,6 +271,7 @@ def _document(job: Detail, hosts: dict[int, str], waits: list[int], events: list
         "jobType": job.job_type,
         "properties": job.properties or "",
         "reservation": job.reservation,
+        "reserved_resources": _ids(job.reserved),
         "walltime": job.walltime_s,
         "submissionTime": job.submitted_s,
         "startTime": job.started_s or 0,
@@ -321,6 +322,8 @@ def _entries(job: dict[str, Any]) -> Iterable[tuple[str, str]]:
         yield "exit_code", f"{code} ({code >> 8},{code & 0x7F},{(code >> 7) & 1})"
     for key in ("launchingDirectory", "stdout_file", "stderr_file", "jobType", "properties", "reservation"):
         yield key, job[key]
+    if job["reserved_resources"]:
+        yield "reserved_resources", "+".join(map(str, job["reserved_resources"]))
     yield "walltime", "" if job["walltime"] is None else render_duration(job["walltime"])
     for key in ("submissionTime", "startTime", "stopTime"):
         yield from dated(key)

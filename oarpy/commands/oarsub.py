@@ -28,8 +28,6 @@ UNSUPPORTED = {
     "--interactive": "interactive jobs",
     "-C": "connecting to a running job",
     "--connect": "connecting to a running job",
-    "-r": "advance reservations",
-    "--reservation": "advance reservations",
     "-k": "job keys",
     "--use-job-key": "job keys",
     "-i": "job keys",
@@ -70,6 +68,12 @@ _ADDED = ("resource", "type", "anterior")
     metavar="[KIND:]ID[,MIN[,MAX]]",
     help="Wait for job ID; KIND is after, afterok, afternotok or afterany (the default).",
 )
+@click.option(
+    "-r",
+    "--reservation",
+    metavar='"START[, END]"',
+    help="Start exactly then: now or YYYY-MM-DD HH:MM:SS; END stands for a walltime.",
+)
 @click.option("--array", type=int, metavar="N", help="N jobs that differ by OAR_ARRAY_INDEX.")
 @click.option("--array-param-file", metavar="FILE", help="One job for each line, which is appended to the command.")
 @click.option("--hold", is_flag=True, help="Submit in state Hold; oarresume releases it.")
@@ -91,6 +95,9 @@ def oarsub(ctx: click.Context, /, **options: Any) -> None:
         oarsub -l /host=2/core=4,walltime=1:30 ./simulate
         oarsub --array 100 -t besteffort 'echo $OAR_ARRAY_INDEX'
         oarsub -S ./script.sh
+        oarsub -r "2030-05-04 09:00:00" -l /host=2,walltime=3 ./course
+
+    An advance reservation (-r) is accepted or refused within seconds, which oarsub waits for.
 
     With --key and no COMMAND it only asks what an earlier request came to.
     """
@@ -99,11 +106,15 @@ def oarsub(ctx: click.Context, /, **options: Any) -> None:
         _print(Submitted.from_json(_earlier(key)), options)
         return
     submission = _submission(ctx, options)
+    if submission.reservation is not None:
+        key = key or _new_key()
     document = submission.to_json()
     # The server looks again; here it spares a refusal the way to it.
     Submission.from_json(document)
     answer = Submitted.from_json(ask("submit", document, key=key))
     _print(answer, options)
+    if submission.reservation is not None and key is not None and answer.job_ids:
+        _wait_for_validation(answer.job_ids[0], key)
 
 
 def _key(text: str | None) -> str | None:
@@ -112,6 +123,33 @@ def _key(text: str | None) -> str | None:
     from oarpy.client.asking import check_key
 
     return check_key(text)
+
+
+def _new_key() -> str:
+    from oarpy.client.asking import new_key
+
+    return new_key()
+
+
+def _wait_for_validation(job_id: int, key: str) -> None:
+    """Tell what OAR tells of a reservation; a refusal is raised."""
+    from oarpy.client.reservations import Validation
+
+    click.echo("# Reservation mode: waiting for validation...")
+    sys.stdout.flush()
+    verdict = Validation(connect, job_id, key, tell).verdict()
+    if not verdict.accepted:
+        click.echo("# Reservation not valid --> KO")
+        raise RequestRefused(f"job {job_id}: {verdict.message}", exit_status=ExitStatus.RESERVATION_REFUSED)
+    click.echo("# Reservation valid --> OK")
+
+
+def _reserved(text: str | None) -> dict[str, Any]:
+    if text is None:
+        return {}
+    from oarpy.model.reservation_dates import parse_reservation
+
+    return {"reservation": parse_reservation(text)}
 
 
 def _earlier(key: str) -> Mapping[str, Any]:
@@ -130,7 +168,7 @@ def _submission(ctx: click.Context, options: Mapping[str, Any]) -> Submission:
         options = _merged(ctx, options, said)
         properties += said["property"]
         initial_request += "\n#OAR " + shlex.join(said["arguments"]) if said["arguments"] else ""
-    if not command.strip() and not may_lack_command(options["type"]):
+    if not command.strip() and options["reservation"] is None and not may_lack_command(options["type"]):
         raise RequestRefused("no command was given", exit_status=ExitStatus.NOTHING_TO_DO)
     if options["array"] is not None and options["array"] < 1:
         raise SyntaxRefused("an array has at least one job", exit_status=ExitStatus.ARRAY_OR_ALREADY)
@@ -154,6 +192,7 @@ def _submission(ctx: click.Context, options: Mapping[str, Any]) -> Submission:
         initial_request=initial_request,
         umask=_umask(),
         dry_run=options["dry_run"],
+        **_reserved(options["reservation"]),
         **_filtered(properties),
         **_notified(options["notify"]),
     )

@@ -8,7 +8,7 @@ topology until its version changes, requests and waiting jobs while they wait.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from typing import NamedTuple
 from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
-from oarpy.database import resources, tokens
+from oarpy.database import reservations, resources, tokens
 from oarpy.database.accounting import UsageReader
 from oarpy.database.quotas import QuotaReader
 from oarpy.errors import OarError
@@ -47,6 +47,16 @@ _WAITING = text(
     FROM jobs WHERE stopped_at IS NULL AND state = 'Waiting' AND reservation = 'None'
     GROUP BY job_request_id, queue_name, submitted_at, job_user, project, job_name, types, not_before, deadline,
         expires_at
+    """
+)
+# A reservation that is to start now has the instant of its submission, so it is not late.
+_REQUESTED = text(
+    """
+    SELECT job_id, job_request_id AS request_id, queue_name AS queue,
+        floor(extract(epoch FROM submitted_at))::bigint AS submitted_s, job_user AS user, project, job_name AS name,
+        array_to_json(types)::text AS types, floor(extract(epoch FROM not_before))::bigint AS not_before_s
+    FROM jobs WHERE stopped_at IS NULL AND reservation = 'toSchedule' AND state = 'Waiting'
+    ORDER BY job_id
     """
 )
 _REQUESTS = text("SELECT job_request_id, request FROM job_requests WHERE job_request_id = ANY(CAST(:ids AS bigint[]))")
@@ -112,8 +122,8 @@ class _Group(NamedTuple):
     name: str | None
     types: str
     not_before_s: int | None
-    deadline_s: int | None
-    expires_s: int | None
+    deadline_s: int | None = None
+    expires_s: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +152,8 @@ class SnapshotReader:
             Queue(name, priority, QueueState(state) is QueueState.ACTIVE, depth, Ordering(ordering))
             for name, priority, state, depth, ordering in conn.execute(_QUEUES)
         )
-        waiting, unreadable = self._read_waiting(conn, dependencies_exist=dependencies_exist)
+        requested = {JobId(row.pop("job_id")): _Group(**row) for row in map(dict, conn.execute(_REQUESTED).mappings())}
+        waiting, unreadable = self._read_waiting(conn, requested.values(), dependencies_exist=dependencies_exist)
         usage = self._usage.read(conn, queues, limits, now_s)
         held = _held(conn, limits)
         snapshot = Snapshot(
@@ -151,14 +162,28 @@ class SnapshotReader:
             usage=usage,
             tokens=tokens.counts(conn, {group.types for group in self._waiting}, limits),
             quotas=self._quotas.read(conn, limits, now_s) if quotas_exist else None,
+            requested=self._requested(requested, unreadable),
+            reserved=reservations.reserved(conn),
         )
         return Reading(snapshot, self._cluster.platform, unreadable)
 
+    def _requested(self, groups: Mapping[JobId, _Group], unreadable: dict[JobId, str]) -> tuple[WaitingJob, ...]:
+        """The reservations that are asked for; those whose request cannot be read go to ``unreadable``."""
+        found: list[WaitingJob] = []
+        for job_id, group in groups.items():
+            request = self._requests[group.request_id]
+            if isinstance(request, str):
+                unreadable[job_id] = request
+            else:
+                found.append(_waiting_job(job_id, group, request, ()))
+        return tuple(found)
+
     def _read_waiting(
-        self, conn: Connection, *, dependencies_exist: bool
+        self, conn: Connection, others: Collection[_Group], *, dependencies_exist: bool
     ) -> tuple[tuple[WaitingJob, ...], dict[JobId, str]]:
+        """The waiting jobs but those of ``others``, whose requests are read as well."""
         groups = {_Group(*shared): job_ids for *shared, job_ids in conn.execute(_WAITING).all()}
-        self._read_requests(conn, {group.request_id for group in groups})
+        self._read_requests(conn, {group.request_id for group in (*groups, *others)})
         dependencies = _dependencies(conn) if dependencies_exist and groups else {}
         kept: dict[_Group, dict[JobId, WaitingJob]] = {}
         found: list[WaitingJob] = []

@@ -25,7 +25,7 @@ class NewJobs:
 
     With ``parameters`` each element's is appended to the command.  ``stdout`` and
     ``stderr`` may hold ``%jobid%`` and ``%jobname%``.  ``request`` and ``notify``
-    are JSON documents.
+    are JSON documents.  An advance reservation is to start at its ``not_before``.
     """
 
     request_id: int | None
@@ -52,11 +52,13 @@ class NewJobs:
     dates: Dates = NO_DATES
     count: int = 1
     parameters: tuple[str, ...] = ()
+    is_reservation: bool = False
 
 
 class Rows(NamedTuple):
     """What judging a submission needs of the tables, besides the resources."""
 
+    now_s: int
     topology_version: int
     queues: frozenset[str]
     rules: tuple[tuple[int, str, str], ...]
@@ -64,7 +66,7 @@ class Rows(NamedTuple):
 
 _JUDGED_BY = text(
     """
-    SELECT (SELECT version FROM topology),
+    SELECT floor(extract(epoch FROM now()))::bigint, (SELECT version FROM topology),
         ARRAY(SELECT queue_name FROM queues),
         (SELECT jsonb_agg(jsonb_build_array(priority, name, rule)) FROM admission_rules WHERE enabled)::text
     """
@@ -90,13 +92,13 @@ _INSERT = text(
         LEFT JOIN unnest(CAST(:parameters AS text[])) WITH ORDINALITY AS given(parameter, element) USING (element)
     ), written AS (
         INSERT INTO jobs (job_id, array_id, array_index, job_request_id, job_name, job_user, project, queue_name,
-            types, command, launching_directory, stdout_file, stderr_file, state, message, not_before, deadline,
-            expires_at)
+            types, command, launching_directory, stdout_file, stderr_file, state, message, reservation, not_before,
+            deadline, expires_at)
         SELECT job_id, first, element, job_request_id, :name, :user, :project, :queue, CAST(:types AS text[]),
             concat_ws(' ', CAST(:command AS text), parameter), :directory,
             replace(replace(:stdout, '%jobid%', job_id::text), '%jobname%', :name_in_files),
             replace(replace(:stderr, '%jobid%', job_id::text), '%jobname%', :name_in_files),
-            CAST(:state AS job_state), :message,
+            CAST(:state AS job_state), :message, CAST(:reservation AS reservation_state),
             COALESCE(:not_before, now() + :not_before_after), COALESCE(:deadline, now() + :deadline_after),
             COALESCE(:expires, now() + :expires_after)
         FROM shared, elements
@@ -124,8 +126,8 @@ _DEPEND = text(
 
 def judged_by(conn: Connection) -> Rows:
     """What submissions are judged by now."""
-    version, queues, rules = conn.execute(_JUDGED_BY).one()
-    return Rows(version, frozenset(queues), tuple(map(tuple, json.loads(rules or "[]"))))
+    now_s, version, queues, rules = conn.execute(_JUDGED_BY).one()
+    return Rows(now_s, version, frozenset(queues), tuple(map(tuple, json.loads(rules or "[]"))))
 
 
 def insert(conn: Connection, new: NewJobs) -> tuple[JobId, ...]:
@@ -194,6 +196,7 @@ def _values(new: NewJobs) -> dict[str, Any]:
         "stderr": new.stderr,
         "state": (JobState.HOLD if new.hold else JobState.WAITING).value,
         "message": new.message,
+        "reservation": "toSchedule" if new.is_reservation else "None",
         **_date("not_before", new.dates.not_before),
         **_date("deadline", new.dates.deadline),
         **_date("expires", new.dates.expires),

@@ -336,6 +336,7 @@ jobs = Table(
         "job_id",
         postgresql_where=text("stopped_at IS NULL AND state NOT IN ('Waiting', 'Hold', 'toAckReservation', 'toError')"),
     ),
+    Index("jobs_reservation_idx", "job_id", postgresql_where=text("stopped_at IS NULL AND reservation <> 'None'")),
     Index("jobs_array_id_idx", "array_id"),
     Index("jobs_job_user_idx", "job_user", "job_id"),
     Index("jobs_resubmit_job_id_idx", "resubmit_job_id", postgresql_where=text("resubmit_job_id IS NOT NULL")),
@@ -398,6 +399,24 @@ allocations = Table(
     ),
     Index("allocations_open_idx", "job_id", unique=True, postgresql_where=text("upper_inf(held)")),
     Index("allocations_space_idx", "space", postgresql_where=text("space <> 0 AND upper_inf(held)")),
+)
+
+reservations = Table(
+    "reservations",
+    metadata,
+    Column("job_id", BigInteger, ForeignKey("jobs.job_id", ondelete="CASCADE"), primary_key=True),
+    Column("alternative", SmallInteger, nullable=False),
+    Column("resources", INT4MULTIRANGE, nullable=False),
+    Column("period", TSTZRANGE, nullable=False),
+    Column("begun", Boolean, nullable=False, server_default=text("false")),
+    Column("granted_at", Instant, nullable=False, server_default=_now()),
+    ExcludeConstraint(
+        ("resources", "&&"),
+        ("period", "&&"),
+        using="gist",
+        where=text("NOT begun"),
+        name="reservations_no_resource_twice",
+    ),
 )
 
 predictions = Table(

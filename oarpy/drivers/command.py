@@ -56,12 +56,12 @@ class CommandMessenger:
 
     def _run(self, message: Message) -> tuple[Fate, str]:
         try:
-            account = pwd.getpwnam(message.login)
+            account = self._account(message.login)
         except KeyError:
             return Fate.REFUSED, f"there is no account {message.login} on this host"
         if refusal := self._refusal(account):
             return Fate.REFUSED, refusal
-        command = [*_switch(account), *message.target.split(), *_arguments(message)]
+        command = self._command(account, message)
         directory = account.pw_dir if os.path.isdir(account.pw_dir) else "/"
         try:
             process = subprocess.Popen(
@@ -79,6 +79,12 @@ class CommandMessenger:
         with process:
             output, in_time = _watch(process, self._timeout_s)
         return self._fate(process.returncode, in_time), self._words(process.returncode, in_time, output)
+
+    def _account(self, login: str) -> pwd.struct_passwd:
+        return pwd.getpwnam(login)
+
+    def _command(self, account: pwd.struct_passwd, message: Message) -> list[str]:
+        return [*_switch(account), *message.target.split(), *_arguments(message)]
 
     def _refusal(self, account: pwd.struct_passwd) -> str | None:
         if os.geteuid() != 0:
@@ -132,6 +138,23 @@ def output_of(words: Sequence[str], timeout: timedelta) -> str:
     if process.returncode != 0:
         raise ProgramFailed(f"ended with status {process.returncode}")
     return output
+
+
+class HookMessenger(CommandMessenger):
+    """Runs programs of the site as the account of the server, with the id of a job and the comment.
+
+    What is run stands in the settings, where users cannot write.
+    """
+
+    def _refusal(self, account: pwd.struct_passwd) -> str | None:
+        return None
+
+    def _account(self, login: str) -> pwd.struct_passwd:
+        return pwd.getpwuid(os.geteuid())
+
+    def _command(self, account: pwd.struct_passwd, message: Message) -> list[str]:
+        job_id = "" if message.job_id is None else str(message.job_id)
+        return ["setpriv", "--pdeathsig", "KILL", "--", *message.target.split(), job_id, message.comment]
 
 
 def _switch(account: pwd.struct_passwd) -> list[str]:

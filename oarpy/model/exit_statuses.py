@@ -20,11 +20,15 @@ class ExitStatus(IntEnum):
     NOTHING_TO_DO = 5
     #: ``oarsub``: bad ``--array``.  ``oardel``: the job is being deleted already.
     ARRAY_OR_ALREADY = 6
+    #: ``oarsub -r``: a date cannot be read, or an option does not go with a reservation.
+    RESERVATION_DATE = 7
     #: ``oarsub``: the submission is well-formed and refused (unknown queue, never fits, …);
     #: administration commands: the caller is not the administrator.
     DENIED = 8
     #: ``oarsub``: the file of array parameters cannot be read or used.
     PARAMETER_FILE = 9
+    #: ``oarsub -r``: the reservation was refused; its job is in Error.
+    RESERVATION_REFUSED = 10
     #: ``oarsub -S``: the script cannot be read, or has a directive that does not exist.
     SCRIPT = 12
     #: ``oarsub --notify``: unsafe or malformed.

@@ -35,6 +35,7 @@ from oarpy.model.wording import check_printable, excerpt
 
 if TYPE_CHECKING:
     from oarpy.model.filters import Filter
+    from oarpy.model.reservation_dates import ReservationDates
 
 MAX_JOBS = 100_000
 MAX_TEXT = 4096
@@ -42,6 +43,8 @@ MAX_COMMAND = 1_048_576
 MAX_ELEMENTS = 1_000_000
 HIGHEST_SIGNAL = 64
 DEFAULT_CHECKPOINT_SIGNAL = 12
+#: The year 2200: more is a mistake in typing.
+LAST_S = 7_258_118_400
 
 
 class Submission(NamedTuple):
@@ -51,7 +54,7 @@ class Submission(NamedTuple):
     ``properties`` the ``-p`` as typed, ``filter`` the same parsed.  Of
     ``array_count`` and ``parameters`` at most one is given.  ``stdout`` and
     ``stderr`` may hold ``%jobid%`` and ``%jobname%`` and be relative to
-    ``directory``.
+    ``directory``.  Without a command a reservation holds its resources and does nothing.
     """
 
     command: str
@@ -76,6 +79,7 @@ class Submission(NamedTuple):
     initial_request: str = ""
     umask: int = 0o022
     dry_run: bool = False
+    reservation: ReservationDates | None = None
 
     def to_json(self) -> dict[str, Any]:
         """This as a document that ``from_json`` reads; what was not said is left out."""
@@ -102,6 +106,7 @@ class Submission(NamedTuple):
             "initial_request": self.initial_request,
             "umask": self.umask,
             "dry_run": self.dry_run,
+            "reservation": None if self.reservation is None else list(self.reservation),
         }
         return {key: value for key, value in document.items() if value is not None and value != []}
 
@@ -136,9 +141,10 @@ class Submission(NamedTuple):
             initial_request=fields.text("initial_request", longest=MAX_COMMAND, lines=True) or "",
             umask=fields.number("umask", 0, 0o777) or 0,
             dry_run=fields.flag("dry_run"),
+            reservation=_reservation_from_json(fields.take("reservation")),
         )
         fields.check_all_taken()
-        if not submission.command.strip() and not may_lack_command(submission.types):
+        if not submission.command.strip() and submission.reservation is None and not may_lack_command(submission.types):
             raise SyntaxRefused("a job without a command", exit_status=ExitStatus.NOTHING_TO_DO)
         if not submission.directory.startswith("/"):
             raise SyntaxRefused(f"the directory {excerpt(submission.directory)} is not a full path")
@@ -146,6 +152,8 @@ class Submission(NamedTuple):
             raise SyntaxRefused(
                 "an array has a number of elements or parameters, not both", exit_status=ExitStatus.ARRAY_OR_ALREADY
             )
+        if submission.reservation is not None:
+            _check_goes_with_reservation(submission)
         return submission
 
 
@@ -390,6 +398,32 @@ def _filter_from_json(document: object) -> Filter | None:
     from oarpy.model.filter_grammar import filter_from_json
 
     return filter_from_json(document)
+
+
+def _reservation_from_json(document: object) -> ReservationDates | None:
+    if document is None:
+        return None
+    from oarpy.model.reservation_dates import ReservationDates
+
+    match document:
+        case [None | int() as start_s, None | int() as end_s]:
+            possible = all(date_s is None or 0 < date_s <= LAST_S for date_s in (start_s, end_s))
+            if possible and (end_s is None or end_s > (start_s or 0)):
+                return ReservationDates(start_s, end_s)
+    raise SyntaxRefused(
+        f"{excerpt(repr(document))} are not the dates of a reservation", exit_status=ExitStatus.RESERVATION_DATE
+    )
+
+
+def _check_goes_with_reservation(submission: Submission) -> None:
+    others = {
+        "an array": submission.array_count or submission.parameters,
+        "--hold": submission.hold,
+        "a job that waits for others": submission.dependencies,
+    }
+    for what, given in others.items():
+        if given:
+            raise SyntaxRefused(f"{what} cannot be an advance reservation", exit_status=ExitStatus.RESERVATION_DATE)
 
 
 def _dependency_from_json(document: object) -> Dependency:

@@ -93,6 +93,7 @@ class EndCause(str, Enum):
     NEVER_FITS = "never_fits"
     CONTAINER = "container"
     EXPIRED = "expired"
+    RESERVATION = "reservation"
     ADMIN = "admin"
 
 

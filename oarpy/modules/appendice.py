@@ -25,13 +25,14 @@ from typing import Any, TypeAlias
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
+from oarpy.actions.admission import KnownJobs
 from oarpy.actions.catalogue import DEAR, prepare
 from oarpy.actions.prepared import Answer, Prepared
 from oarpy.actions.rules import RuleBook, Source
 from oarpy.actions.submit import Cluster, Site
 from oarpy.actions.time_limit import TookTooLong, time_limit
 from oarpy.actions.why import Outlook
-from oarpy.database import plans, requests, resources, submissions
+from oarpy.database import plans, requests, reservations, resources, submissions
 from oarpy.database.connection import RETRIED, is_absence, retrying, savepoint
 from oarpy.database.listen import FRUITLESS, Listener
 from oarpy.database.requests import Pending
@@ -195,7 +196,11 @@ class Appendice:
                 self._cluster = Cluster(Platform(resources.topology(conn)), resources.property_kinds(conn))
         rules = self._rules.rules(Source(*rule) for rule in rows.rules)
         jobs, tokens = self._ctx.settings.jobs, self._ctx.settings.tokens.scripts
-        return Site(self._cluster, rows.queues, rules, jobs, self._look, self._accounts.run_no_jobs, tokens)
+        return Site(
+            *(self._cluster, rows.queues, rules, jobs, self._look, self._accounts.run_no_jobs, tokens),
+            now_s=rows.now_s,
+            known=_KnownJobs(self._ctx),
+        )
 
     def _look(self) -> Reading:
         """What the scheduler would know if it were called now."""
@@ -257,6 +262,21 @@ def _next_room(room: int, answered: int, took_s: float, most: int) -> int:
     if took_s > BATCH_S:
         return max(1, min(room, int(answered * BATCH_S / took_s)))
     return min(most, 2 * room)
+
+
+class _KnownJobs(KnownJobs):
+    """What stands in the tables, and what this turn is about to add."""
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+        self._added: Counter[str] = Counter()
+
+    def waiting_reservations(self, user: str) -> int:
+        with self._ctx.snapshot() as conn:
+            return reservations.waiting_of(conn, user) + self._added[user]
+
+    def note_reservation(self, user: str) -> None:
+        self._added[user] += 1
 
 
 def _chunks(judged: Mapping[int, Prepared | Refusal]) -> Iterator[Sequence[_Judged]]:

@@ -44,6 +44,7 @@ class Context:
         """What the site configured for a pass, of which ``plan_first`` jobs get a planned start; without it, all."""
         scheduler, kill, tokens = self.settings.scheduler, self.settings.kill, self.settings.tokens
         energy = self.settings.energy
+        reservations = self.settings.reservations
         return Limits(
             grid_s=max(int(scheduler.grid.total_seconds()), 1),
             security_s=int(scheduler.security.total_seconds()),
@@ -60,6 +61,8 @@ class Context:
             quota_types=self.settings.quotas.resource_types,
             quota_horizon_s=whole_seconds(self.settings.quotas.horizon),
             quota_zone=self.settings.quotas.timezone,
+            reservation_wait_s=int(reservations.wait_for_resources.total_seconds()),
+            reservation_kill_s=int(reservations.kill_besteffort_before.total_seconds()),
         )
 
     def passes(self, point: str) -> None:

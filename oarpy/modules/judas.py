@@ -38,7 +38,7 @@ from oarpy.database.events import Event
 from oarpy.database.listen import Listener
 from oarpy.database.outbox import Closed, Notice, Result
 from oarpy.database.wake import Reader
-from oarpy.drivers.command import CommandMessenger
+from oarpy.drivers.command import CommandMessenger, HookMessenger
 from oarpy.drivers.smtp import SmtpMessenger
 from oarpy.modules.context import Context
 from oarpy.ports.messenger import Delivery, Fate, Message, Messenger
@@ -55,6 +55,8 @@ _EVENTS = {
     ("mail", False): "USER_MAIL_NOTIFICATION_ERROR",
     ("exec", True): "USER_EXEC_NOTIFICATION",
     ("exec", False): "USER_EXEC_NOTIFICATION_ERROR",
+    ("hook", True): "RESERVATION_HOOK",
+    ("hook", False): "RESERVATION_HOOK_ERROR",
 }
 
 
@@ -84,6 +86,8 @@ def lanes_of(settings: Settings) -> dict[str, Lane]:
     return {
         "mail": Lane(SmtpMessenger(settings.mail, socket.gethostname()), workers=1, batch=50),
         "exec": Lane(programs, workers=8, batch=1, one_by_one=True),
+        # One after the other, so that the site's program sees things in their order.
+        "hook": Lane(HookMessenger(settings.notify.exec_timeout), workers=1, batch=1),
     }
 
 

@@ -13,7 +13,7 @@ head of the queue and try all others for an immediate start.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from logging import getLogger
@@ -23,7 +23,7 @@ from sqlalchemy.engine import Connection
 
 from oarpy.automata.almighty import Event as Outcome
 from oarpy.automata.job import JobEvent
-from oarpy.database import accounting, energy, events, jobs, plans, walltimes
+from oarpy.database import accounting, energy, events, jobs, plans, reservations, walltimes
 from oarpy.database.connection import retrying
 from oarpy.database.events import Event
 from oarpy.database.plans import Prediction, Said, Wished
@@ -36,10 +36,23 @@ from oarpy.model.states import EndCause, JobId
 from oarpy.modules.context import Context
 from oarpy.modules.tokens import TokenCounters
 from oarpy.scheduling.decide import decide
-from oarpy.scheduling.explain import BEYOND_DEPTH, SET_ASIDE, sentence
+from oarpy.scheduling.explain import BEYOND_DEPTH, RESERVATION_NO_NODE, SET_ASIDE, sentence
 from oarpy.scheduling.karma import karmas
-from oarpy.scheduling.plan import Doom, Energy, Kill, Plan, Postpone, Predict, SetAside, Start, Why
-from oarpy.scheduling.snapshot import Snapshot
+from oarpy.scheduling.plan import (
+    Begin,
+    Doom,
+    Energy,
+    Grant,
+    Kill,
+    Plan,
+    Postpone,
+    Predict,
+    Refuse,
+    SetAside,
+    Start,
+    Why,
+)
+from oarpy.scheduling.snapshot import Snapshot, Topology, WaitingJob
 from oarpy.scheduling.usage import Account
 from oarpy.scheduling.walltimes import Longer, LongerWish, prolonged
 
@@ -56,6 +69,8 @@ ASIDE_S = 60.0
 REFUSED_S = 1.0
 #: How often a plan is made again because the resources have changed meanwhile.
 ATTEMPTS = 3
+#: A reservation that starts so late is not said to be late: a pass comes within seconds.
+PUNCTUAL_S = 5
 
 
 def turn(ctx: Context) -> Outcome:
@@ -79,12 +94,21 @@ class _Changes:
     kills: Sequence[Kill] = ()
     dooms: list[Doom] = field(default_factory=list)
     set_aside: list[SetAside] = field(default_factory=list)
+    grants: list[Grant] = field(default_factory=list)
+    refusals: list[Refuse] = field(default_factory=list)
+    begins: list[Begin] = field(default_factory=list)
     predictions: list[Prediction] = field(default_factory=list)
     longer: Sequence[Longer] = ()
     resumes: Sequence[JobId] = ()
 
     def __bool__(self) -> bool:
-        return any((self.starts, self.kills, self.dooms, self.set_aside, self.predictions, self.longer, self.resumes))
+        written = (self.starts, self.kills, self.dooms, self.set_aside, self.predictions, self.longer, self.resumes)
+        return any(written) or self.answered
+
+    @property
+    def answered(self) -> bool:
+        """Whether somebody who asked for a reservation is to be told."""
+        return bool(self.grants or self.refusals)
 
 
 class _Written(NamedTuple):
@@ -94,6 +118,8 @@ class _Written(NamedTuple):
     doomed: Sequence[JobId] = ()
     kills: Sequence[Wished] = ()
     resumed: Sequence[JobId] = ()
+    granted: Sequence[JobId] = ()
+    refused: Sequence[JobId] = ()
 
 
 class Scheduler:
@@ -153,7 +179,7 @@ class Scheduler:
             self._tell_energy(plan.energy)
         written = _Written()
         if changes:
-            written = retrying(lambda: self._write(changes, snapshot.topology.version))
+            written = retrying(lambda: self._write(changes, snapshot.topology))
             self._ctx.passes("scheduler: written")
         self._remember(changes, written, begun)
         self._put_off(effort, begun)
@@ -161,13 +187,15 @@ class Scheduler:
         self._wait_at_most(counted_in_s)
         for early in self._not_due(wishes):
             self._wait_at_most(float(early.left_s))
-        if len(written.started) < len(changes.starts):
+        if len(written.started) < len(changes.starts) or len(written.granted) < len(changes.grants):
             self.due_in_s = REFUSED_S
         if time.monotonic() >= self._report_due and changes:
             self._report(plan, written, begun)
         if written.kills:
             return Outcome.JOBS_TO_KILL
-        return Outcome.JOBS_CHANGED if written.doomed or changes.longer else Outcome.NOTHING
+        # A reservation may start at once.
+        again = written.doomed or written.granted or changes.longer
+        return Outcome.JOBS_CHANGED if again else Outcome.NOTHING
 
     def _due(self, wishes: Sequence[walltimes.Pending]) -> list[LongerWish]:
         """The wishes for more walltime that may be granted now."""
@@ -212,7 +240,11 @@ class Scheduler:
         self._aside_until = {job_id: until for job_id, until in self._aside_until.items() if until > begun}
         if not self._aside_until:
             return snapshot
-        return replace(snapshot, waiting=tuple(job for job in snapshot.waiting if job.job_id not in self._aside_until))
+
+        def left(jobs: tuple[WaitingJob, ...]) -> tuple[WaitingJob, ...]:
+            return tuple(job for job in jobs if job.job_id not in self._aside_until)
+
+        return replace(snapshot, waiting=left(snapshot.waiting), requested=left(snapshot.requested))
 
     def _effort(self, waiting: int, begun: float) -> _Effort:
         plan_first = self._ctx.settings.scheduler.plan_first
@@ -246,7 +278,16 @@ class Scheduler:
                 case Doom():
                     changes.dooms.append(decision)
                 case SetAside():
-                    changes.set_aside.append(decision)
+                    # What was reserved is looked at in every pass, but complained of once.
+                    if decision.job_id not in self._aside_until:
+                        changes.set_aside.append(decision)
+                case Grant():
+                    changes.grants.append(decision)
+                case Refuse():
+                    changes.refusals.append(decision)
+                case Begin():
+                    changes.begins.append(decision)
+                    changes.starts.append(decision.start)
                 case Postpone(job_id, why) if keeps and why.code == BEYOND_DEPTH and job_id in self._said:
                     pass
                 case _ if effort.full:
@@ -261,9 +302,9 @@ class Scheduler:
             changes.predictions.append(_prediction(aside.job_id, Said(None, None, None, SET_ASIDE), why))
         return changes
 
-    def _write(self, changes: _Changes, version: int) -> _Written:
-        with self._ctx.transaction() as conn:
-            if changes.starts and plans.lock_topology(conn) != version:
+    def _write(self, changes: _Changes, topology: Topology) -> _Written:
+        with self._ctx.transaction(durable=changes.answered) as conn:
+            if (changes.starts or changes.grants) and plans.lock_topology(conn) != topology.version:
                 raise Stale("the resources have changed since they were read")
             # They come before all that waits, in the tables as well.
             resumed = plans.resume(conn, changes.resumes, self._ctx.settings.nodes.order_timeout)
@@ -280,6 +321,9 @@ class Scheduler:
                 wake(conn, Reader.RUNNER)
             doomed = _doom(conn, changes.dooms)
             longer = self._prolong(conn, changes.longer)
+            granted, refused = self._answer(conn, changes)
+            begun = [one for one in changes.begins if one.job_id in set(started)]
+            reservations.begin(conn, begun)
             plans.predict(conn, changes.predictions)
             events.append(
                 conn,
@@ -288,9 +332,30 @@ class Scheduler:
                     *(Event("BESTEFFORT_KILL", one.job_id, description=f"for job {one.for_job}") for one in kills),
                     *(Event("CHECKPOINT", one.job_id, description="it has to make room") for one in saving),
                     *(Event("SCHEDULER_JOB_SET_ASIDE", one.job_id, description=one.error) for one in changes.set_aside),
+                    *(event for one in begun for event in _shortcomings(one, topology)),
+                    *(
+                        Event("RESERVATION_NO_NODE", one.job_id, description=sentence(one.why))
+                        for one in changes.dooms
+                        if one.why.code == RESERVATION_NO_NODE and one.job_id in set(doomed)
+                    ),
                 ],
             )
-        return _Written(started, doomed, kills, resumed)
+        return _Written(started, doomed, kills, resumed, granted, refused)
+
+    def _answer(self, conn: Connection, changes: _Changes) -> tuple[list[JobId], list[JobId]]:
+        """Tell those who asked for reservations; which were accepted, and which refused."""
+        if not changes.answered:
+            return [], []
+        granted = reservations.grant(conn, changes.grants)
+        refused = [
+            job_id for one in changes.refusals for job_id in reservations.refuse(conn, [one.job_id], sentence(one.why))
+        ]
+        program = self._ctx.settings.reservations.validation_hook
+        if program is not None:
+            reservations.hook(conn, program, granted, accepted=True)
+            reservations.hook(conn, program, refused, accepted=False)
+        reservations.tell(conn, [*granted, *refused])
+        return granted, refused
 
     def _prolong(self, conn: Connection, longer: Sequence[Longer]) -> list[Event]:
         """Give running jobs more walltime; the events that tell of it."""
@@ -314,6 +379,10 @@ class Scheduler:
             )
         for job_id in written.started:
             logger.info("job %d: allocated", job_id, extra={"event": JobEvent.ALLOCATED.name, "job_id": job_id})
+        for job_id in written.granted:
+            logger.info("job %d: its reservation is accepted", job_id)
+        for job_id in written.refused:
+            logger.info("job %d: its reservation is refused", job_id)
         for job_id in written.doomed:
             logger.info("job %d: can never start", job_id, extra={"event": JobEvent.DOOMED.name, "job_id": job_id})
         for job_id in written.resumed:
@@ -354,6 +423,23 @@ def _doom(conn: Connection, dooms: Sequence[Doom]) -> list[JobId]:
         doomed += jobs.transition(conn, job_ids, JobEvent.DOOMED, values=values)
     plans.forget(conn, doomed)
     return doomed
+
+
+def _shortcomings(begun: Begin, topology: Topology) -> Iterator[Event]:
+    """What a reservation that starts lacks of what was promised."""
+    if begun.missing:
+        addresses = topology.properties["network_address"]
+        missing = [
+            str(addresses[position])
+            for position, resource_id in enumerate(topology.ids)
+            if any(low <= resource_id < high for low, high in begun.missing)
+        ]
+        what = f"{len(missing)} of the reserved resources were not ready"
+        hosts = tuple(dict.fromkeys(host for host in missing if host))
+        yield Event("SCHEDULER_REDUCE_NB_NODES_FOR_RESERVATION", begun.job_id, hosts, what)
+    if begun.late_s > PUNCTUAL_S:
+        what = f"it starts {begun.late_s} s late and lasts {begun.start.walltime_s} s, to end when it was promised to"
+        yield Event("REDUCE_RESERVATION_WALLTIME", begun.job_id, description=what)
 
 
 def _said(decision: Predict | Postpone) -> Said:

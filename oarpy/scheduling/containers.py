@@ -32,7 +32,7 @@ from oarpy.scheduling.explain import (
 from oarpy.scheduling.gantt import Gantt
 from oarpy.scheduling.plan import Doom, Postpone, Why
 from oarpy.scheduling.platform import Platform
-from oarpy.scheduling.snapshot import HeldJob, Snapshot, WaitingJob
+from oarpy.scheduling.snapshot import HeldJob, Reservation, Snapshot, WaitingJob
 from oarpy.scheduling.space import Space, closing
 
 #: Of one in another state the end is at hand, or it is not there to be worked in.
@@ -75,6 +75,10 @@ class Containers:
             name = container_name(waiting.types) if waiting.types else None
             if name is not None:
                 self._undecided[waiting.job_id] = name
+        for reserved in snapshot.reserved:
+            name = container_name(reserved.types) if reserved.types else None
+            if name is not None:
+                self._undecided[reserved.job_id] = name
 
     @property
     def spaces(self) -> Iterable[Space]:
@@ -97,12 +101,12 @@ class Containers:
         named = (one for one, name in self._undecided.items() if name == wanted and one != job.job_id)
         return next(named, None)
 
-    def decided(self, job: WaitingJob) -> None:
+    def decided(self, job: WaitingJob | Reservation) -> None:
         """A job was decided on; if it is a container that got a place, `open` was called before."""
         if self._undecided and self._undecided.pop(job.job_id, None) is not None and job.job_id not in self._spaces:
             self._placeless.add(job.job_id)
 
-    def open(self, job: WaitingJob, start_s: int, walltime_s: int, taken: Bits) -> None:
+    def open(self, job: WaitingJob | Reservation, start_s: int, walltime_s: int, taken: Bits) -> None:
         """A job was given a place; if it is a container, jobs may be planned inside it from its start on."""
         name = self._undecided.get(job.job_id) if self._undecided else None
         if name is not None:

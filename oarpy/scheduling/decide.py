@@ -11,6 +11,8 @@ are placed after all others, in a copy of it in which besteffort jobs do count.
 
 All this holds within each space: the machine, and what each container holds.
 
+Advance reservations come before all: see ``oarpy.scheduling.reservations``.
+
 Nothing is given away before it is free:
 
 - a job that is being killed holds its resources until its kill deadline, one that
@@ -61,6 +63,7 @@ from oarpy.scheduling.plan import Decision, Doom, Kill, Plan, Postpone, Predict,
 from oarpy.scheduling.platform import Platform
 from oarpy.scheduling.quotas import Quotas, Verdict
 from oarpy.scheduling.reach import Wider
+from oarpy.scheduling.reservations import Bookings
 from oarpy.scheduling.resuming import Resuming, resumption
 from oarpy.scheduling.sharing import ALONE, sharing
 from oarpy.scheduling.snapshot import HeldJob, Queue, Snapshot, WaitingJob
@@ -126,8 +129,11 @@ class Pass:
         self._quotas = Quotas(snapshot.quotas, platform, self._now_s) if snapshot.quotas is not None else None
         #: The quota, if it was one, that refused all places of the job that is being decided on.
         self._limited: Why | None = None
-        self._hold(snapshot.held)
         self._planned: dict[JobId, Period] = {}
+        self._look_again_s: int | None = None
+        #: What is decided about advance reservations: no part of the queue.
+        self._fixed: list[Decision] = []
+        self._hold(snapshot.held)
         self._reserved: Counter[str] = Counter()
         #: How many jobs of each user were looked at and wait on, by the priority of their queue.
         self._of_user: Counter[tuple[int, str]] = Counter()
@@ -137,7 +143,6 @@ class Pass:
         #: Inner jobs that come before their container in the order, put behind it.
         self._behind: defaultdict[JobId, list[tuple[WaitingJob, Placing]]] = defaultdict(list)
         self._decisions: list[Decision] = []
-        self._look_again_s: int | None = None
 
     def plan(self) -> Plan:
         order = in_order(self._snapshot, self._dying, self._platform)
@@ -155,11 +160,11 @@ class Pass:
             self._decisions += [
                 Postpone(job.job_id, Why(CONTAINER_PENDING, {"container": container})) for job, _ in inner
             ]
-        decisions, kills, resumes = tuple(self._decisions), tuple(self._kills), tuple(self._resumes)
+        decisions, kills, resumes = (*self._fixed, *self._decisions), tuple(self._kills), tuple(self._resumes)
         slots, told = len(self._machine.gantt), None
         if self._limits.energy:
             told = energy(self._snapshot, self._platform, self._machine.strict.gantt, decisions, self._awake_s)
-        return Plan(decisions, kills, len(decisions), slots, self._look_again_s, resumes, told)
+        return Plan(decisions, kills, len(self._decisions), slots, self._look_again_s, resumes, told)
 
     def _hold(self, held: Sequence[HeldJob]) -> None:
         gantt = self._machine.gantt
@@ -200,10 +205,21 @@ class Pass:
             space.hold(held_there)
         for upto_s, bits in self._wakeable.items():
             closing(gantt, upto_s, bits)
+        if self._snapshot.reserved or self._snapshot.requested:
+            self._keep_reservations()
         for space, suspended in resuming:
             resumes, kills = resumption(space, suspended)
             self._kills += kills
             self._resumes += [suspended.job_id] if resumes else []
+
+    def _keep_reservations(self) -> None:
+        parts = (self._snapshot, self._platform, self._machine, self._containers, self._quotas)
+        bookings = Bookings(*parts, end_s=self._end_s, supposed=self._supposed)
+        self._fixed += bookings.decide()
+        self._kills += bookings.kills
+        self._planned.update(bookings.planned)
+        if bookings.due_s is not None:
+            self._look_again(bookings.due_s)
 
     def _end_s(self, job: HeldJob) -> int:
         """When its resources are expected to be free: later than now, whatever the tables say."""

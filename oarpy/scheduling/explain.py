@@ -20,6 +20,8 @@ AFTER_JOB = "AFTER_JOB"
 CONTAINER_PLANNED = "CONTAINER_PLANNED"
 QUOTA = "QUOTA"
 QUOTA_AHEAD = "QUOTA_AHEAD"
+RESERVED = "RESERVED"
+RESERVATION_INCOMPLETE = "RESERVATION_INCOMPLETE"
 
 # Something else must change first.
 REQUIRED_PENDING = "REQUIRED_PENDING"
@@ -57,6 +59,9 @@ DEADLINE_PASSED = "DEADLINE_PASSED"
 CONTAINER_GONE = "CONTAINER_GONE"
 CONTAINER_TOO_SHORT = "CONTAINER_TOO_SHORT"
 CONTAINER_TOO_SMALL = "CONTAINER_TOO_SMALL"
+RESERVATION_TAKEN = "RESERVATION_TAKEN"
+RESERVATION_EXPIRED = "RESERVATION_EXPIRED"
+RESERVATION_NO_NODE = "RESERVATION_NO_NODE"
 
 _SENTENCES: Mapping[str, str] = {
     BUSY: "{free} of the {matching} resources that it may use are free now; waiting jobs before it: {ahead}",
@@ -68,6 +73,10 @@ _SENTENCES: Mapping[str, str] = {
     QUOTA: "quota {rule} allows {limit} {measure} at once; {in_use} are in use and it needs {asked}",
     QUOTA_AHEAD: (
         "quota {rule} allows {limit} {measure} at once; {in_use} are promised for {when_s} and it needs {asked}"
+    ),
+    RESERVED: "it is an advance reservation and starts at {start_s}",
+    RESERVATION_INCOMPLETE: (
+        "{missing} of the {reserved} resources that it has reserved are not ready; at {until_s} it starts on the others"
     ),
     REQUIRED_PENDING: "it waits for job {required}, of which no start is planned (it is {state})",
     WINDOW_MISSED: "it must start by {latest_s} and nothing suitable is free before",
@@ -105,6 +114,12 @@ _SENTENCES: Mapping[str, str] = {
     WINDOW_PASSED: "it had to start by {latest_s} to follow job {required} in time",
     EXPIRED: "it had not started by {expires_s}, when it was to be given up",
     DEADLINE_PASSED: "it can no longer end by {deadline_s}, as it had to",
+    RESERVATION_TAKEN: (
+        "what it asks for is not free for {length_s} seconds from {start_s} on; "
+        "the earliest start possible is {earliest_s}"
+    ),
+    RESERVATION_EXPIRED: "its reservation ended at {end_s} before it could start",
+    RESERVATION_NO_NODE: "none of the {reserved} resources that it has reserved is ready",
 }
 #: What is added where the number is known.
 _ADDED: Mapping[str, str] = {"awaited": "; job {awaited} must end first"}

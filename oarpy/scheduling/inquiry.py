@@ -347,7 +347,7 @@ class _Inquiry(Pass):
             alternative,
             self._start(decision),
             self._start(shortest),
-            decision.why if decision is not None and not isinstance(decision, Start | Predict | SetAside) else None,
+            decision.why if isinstance(decision, Postpone | Doom) else None,
             tuple(groups),
         )
 

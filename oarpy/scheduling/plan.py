@@ -74,7 +74,42 @@ class SetAside:
     error: str
 
 
-Decision: TypeAlias = Start | Predict | Postpone | Doom | SetAside
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """The advance reservation is accepted: the resources are its own from ``start_s`` on for ``walltime_s``."""
+
+    job_id: JobId
+    alternative: int
+    start_s: int
+    walltime_s: int
+    resources: Ranges
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """The advance reservation cannot be had as it was asked for."""
+
+    job_id: JobId
+    why: Why
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """An accepted reservation starts, on what there is of its resources, until the end that was promised.
+
+    ``missing`` are the others, ``late_s`` is by how much the start was missed.
+    """
+
+    start: Start
+    missing: Ranges = ()
+    late_s: int = 0
+
+    @property
+    def job_id(self) -> JobId:
+        return self.start.job_id
+
+
+Decision: TypeAlias = Start | Predict | Postpone | Doom | SetAside | Grant | Refuse | Begin
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,9 +63,11 @@ class Platform:
                 self._wakeable[upto_s] = group
         #: What a request must fit at its submission: all that is not gone for good.
         self.lasting = packed(state is not ResourceState.DEAD for state in topology.states)
+        #: What may be in service one day: also what is Absent or Suspected today.
+        self.reservable = self.lasting & ~drained
         self.matching = lru_cache(_KEPT_FILTERS)(self._matching)
         self.partition = lru_cache(_KEPT_PARTITIONS)(self._partition)
-        self.demands = lru_cache(2)(self._demands)
+        self.demands = lru_cache(4)(self._demands)
         #: The same, of parts of the machine: what containers hold.
         self.inner_demands = lru_cache(_KEPT_CONTAINERS)(self._demands)
 

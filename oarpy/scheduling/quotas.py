@@ -26,7 +26,7 @@ from oarpy.scheduling.explain import QUOTA, QUOTA_AHEAD, QUOTA_HORIZON, QUOTA_TO
 from oarpy.scheduling.gantt import NEVER_S
 from oarpy.scheduling.plan import Why
 from oarpy.scheduling.platform import Platform
-from oarpy.scheduling.snapshot import HeldJob, QuotaRules, WaitingJob
+from oarpy.scheduling.snapshot import HeldJob, QuotaRules, Reservation, WaitingJob
 
 #: Jobs of this type are counted and not limited.
 EXEMPT = "no_quotas"
@@ -134,7 +134,7 @@ class Quotas:
         begun_s = job.started_s if job.started_s is not None else self._now_s
         self._count(self._standing(job), self._asked(held, max(job.end_s - begun_s, 0)), self._now_s, end_s)
 
-    def add(self, job: WaitingJob, taken: Bits, walltime_s: int, start_s: int, end_s: int) -> None:
+    def add(self, job: WaitingJob | Reservation, taken: Bits, walltime_s: int, start_s: int, end_s: int) -> None:
         """Count a job that is planned to hold resources for ``[start_s, end_s)``."""
         self._count(self._standing(job), self._asked(taken, walltime_s), start_s, end_s)
 
@@ -167,7 +167,7 @@ class Quotas:
             standing.learnt.learn(walltime_s, sizes, start_s)
         return Verdict(start_s, why)
 
-    def _standing(self, job: WaitingJob | HeldJob) -> _Standing:
+    def _standing(self, job: WaitingJob | HeldJob | Reservation) -> _Standing:
         """Which rules are about the job; the same object for all jobs that they cannot tell apart."""
         kind = job.queue, job.project, job.user, job.types, job.besteffort
         standing = self._standings.get(kind)
@@ -218,7 +218,7 @@ class Quotas:
             return Why(QUOTA, numbers)
         return Why(QUOTA_AHEAD, numbers | {"when_s": when_s})
 
-    def _make_standing(self, job: WaitingJob | HeldJob) -> _Standing:
+    def _make_standing(self, job: WaitingJob | HeldJob | Reservation) -> _Standing:
         types = [split_job_type(type_)[0] for type_ in job.types]
         if CONTAINER in types:
             return _Standing((), {}, bound=False, learnt=Frontier())
@@ -250,7 +250,7 @@ class Quotas:
         return int(amount.of(self._everything) * (_HOUR_S if measure is Measure.HOURS else 1))
 
 
-def _own(key: _Key, job: WaitingJob | HeldJob) -> _Key:
+def _own(key: _Key, job: WaitingJob | HeldJob | Reservation) -> _Key:
     """The key of the job's own usage, where a rule counts each by itself."""
     queue, project, type_, user = key
     return (

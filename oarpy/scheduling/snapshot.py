@@ -144,6 +144,27 @@ class TokenCount(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Reservation:
+    """An accepted advance reservation whose job has not started: ``resources`` are its own for ``[start_s, end_s)``.
+
+    ``on_hold``: somebody keeps the job from starting; nobody else gets what it reserved.
+    """
+
+    job_id: JobId
+    queue: str
+    alternative: int
+    start_s: int
+    end_s: int
+    resources: tuple[tuple[int, int], ...]
+    user: str = ""
+    project: str = ""
+    name: str = ""
+    types: tuple[str, ...] = ()
+    besteffort: bool = False
+    on_hold: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """What the site configured for a pass.
 
@@ -161,6 +182,9 @@ class Limits:
     hosts may sleep.
     A count of tokens is believed for ``token_valid_s``, and a job may take
     ``token_settle_s`` to fetch its own.
+
+    A reservation waits for ``reservation_wait_s`` for those of its resources that are not
+    there at its start; besteffort jobs on them are killed ``reservation_kill_s`` before it.
     """
 
     grid_s: int = 60
@@ -179,6 +203,8 @@ class Limits:
     token_valid_s: int = 30
     energy: bool = False
     wake_s: int = 0
+    reservation_wait_s: int = 300
+    reservation_kill_s: int = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +228,9 @@ class Snapshot:
     ``put_off`` are containers that jobs are to lie in and that neither wait nor hold
     resources: they are on hold, or their reservation is being settled.  ``tokens`` has
     every kind that a waiting job needs.
+
+    ``requested`` are advance reservations to be accepted or refused; each is to start at its
+    ``not_before_s``.  ``reserved`` are those that were accepted.
     """
 
     now_s: int
@@ -214,3 +243,5 @@ class Snapshot:
     usage: Usage = NOTHING_USED
     quotas: QuotaRules | None = None
     tokens: Mapping[str, TokenCount] = field(default_factory=dict)
+    requested: tuple[WaitingJob, ...] = ()
+    reserved: tuple[Reservation, ...] = ()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from oarpy.model.states import JobId
-from oarpy.scheduling.plan import Plan, Predict, Ranges
+from oarpy.scheduling.plan import Grant, Plan, Predict, Ranges
 from oarpy.scheduling.snapshot import HeldJob, Snapshot
 
 
@@ -57,14 +57,19 @@ def prolonged(snapshot: Snapshot, plan: Plan, wishes: Iterable[LongerWish], agai
         for decision in plan.decisions
         if isinstance(decision, Predict) and decision.job_id not in besteffort
     ]
+    reserved = [(one.start_s, one.resources) for one in snapshot.reserved]
+    reserved += [(one.start_s, one.resources) for one in plan.decisions if isinstance(one, Grant)]
     granted: list[Longer] = []
     for wish in wishes:
         job = held.get(wish.job_id)
         if job is None or job.killing_until_s is not None or job.suspended:
             continue
         extra_s = min(wish.extra_s, wish.step_s or wish.extra_s)
+        if reserved:
+            extra_s = min(extra_s, _room_s(snapshot, job, reserved))
         if not wish.delays_others:
-            extra_s = min(extra_s, _room_s(snapshot, job, starts))
+            behind = [(start_s, resources) for start_s, resources in starts if start_s >= job.end_s]
+            extra_s = min(extra_s, _room_s(snapshot, job, behind))
         if extra_s <= 0 or (wish.whole and extra_s < wish.extra_s):
             continue
         granted.append(Longer(job.job_id, extra_s))
@@ -74,8 +79,8 @@ def prolonged(snapshot: Snapshot, plan: Plan, wishes: Iterable[LongerWish], agai
 
 
 def _room_s(snapshot: Snapshot, job: HeldJob, starts: Sequence[tuple[int, Ranges]]) -> int:
-    """How much longer it can be before anybody else is planned on what it holds."""
-    firsts = [start_s for start_s, resources in starts if start_s >= job.end_s and meet(resources, job.resources)]
+    """How much longer it can be before any of these ``starts`` on what it holds; less than nothing when it is late."""
+    firsts = [start_s for start_s, resources in starts if meet(resources, job.resources)]
     if not firsts:
         return 1 << 40
     return min(firsts) - job.end_s - snapshot.limits.security_s

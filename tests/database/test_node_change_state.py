@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import func, text
 
 from oarpy.automata.almighty import Event as Outcome
 from oarpy.database import events
@@ -257,7 +257,7 @@ def test_the_chain_of_copies_has_an_end(cluster):
         ((), {}),  # its command has begun: running it twice may do harm
         (("deploy",), {"started_at": None}),
         (("noop",), {"started_at": None}),
-        ((), {"started_at": None, "reservation": "Scheduled"}),
+        ((), {"started_at": None, "reservation": "Scheduled", "not_before": func.now()}),
         ((), {"started_at": None, "job_type": "INTERACTIVE"}),
         ((), {"started_at": None, "end_cause": "killed"}),
     ],

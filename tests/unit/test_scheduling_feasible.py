@@ -52,7 +52,8 @@ def test_every_reason_has_a_sentence() -> None:
     numbers = dict.fromkeys(
         "free matching ahead asleep victims first not_before_s required expected_s state latest_s queue planned "
         "deadline_s expires_s length_s every_s property type total matched request needed found groups reason "
-        "container name end_s most rule limit measure in_use asked when_s until_s token wanted left".split(),
+        "container name end_s most rule limit measure in_use asked when_s until_s token wanted left start_s "
+        "earliest_s missing reserved".split(),
         1,
     )
 
