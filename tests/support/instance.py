@@ -102,6 +102,8 @@ class System:
             capture_output=True,
             text=True,
             check=False,
+            # Longer than any command has to wait in a test: one that waits for ever fails it.
+            timeout=120,
             cwd=self.work,
             env=accounts.environment_of(user, self.environment),
         )
