@@ -297,7 +297,7 @@ def test_a_reservation_without_a_command_holds_its_resources(system: System) -> 
 
     system.wait_until_state(job_id, "Running")
 
-    assert system.wait_until_final(job_id).end_cause == "walltime"
+    assert system.wait_until_final(job_id).state == "Terminated"
 
 
 def test_the_sites_program_is_told_of_each_answer(database: TestDatabase, tmp_path: Path) -> None:
