@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from oarpy.actions.prepared import Prepared
-from oarpy.actions.rules import RuleBook
+from oarpy.actions.rules import Rule, RuleBook
 from oarpy.actions.submit import Cluster, Site, prepare_submit
 from oarpy.errors import NeverFits, RequestRefused, SyntaxRefused
 from oarpy.instance import shared
@@ -165,3 +165,27 @@ def test_an_account_that_no_node_would_run_is_refused_at_the_door() -> None:
         judged(where=site_of_persons(), login="daemon")
 
     assert judged(where=site_of_persons(), login="alice").rows == 1
+
+
+def with_rule(give: str) -> Site:
+    """A site one of whose rules gives each job the type ``give``."""
+    where = site()
+    return replace(where, rules=[*where.rules, Rule("giving", lambda submission: submission.types.append(give))])
+
+
+def test_a_quality_of_service_is_the_sites_to_give() -> None:
+    assert judged(where=with_rule("qos=2.5")).rows == 1
+
+    refused = refusal(where=with_rule("qos=2.5"), types=["qos=9"])
+
+    assert str(refused) == "the type 'qos=9' is given by the site's rules, not by users"
+    assert refused.exit_status == 18
+
+
+def test_a_rule_that_gives_no_number_is_told_so() -> None:
+    assert str(refusal(where=with_rule("qos=high"))) == "'qos=high' is not a job type; write qos=NUMBER"
+
+
+def test_users_give_themselves_no_more_than_niceness() -> None:
+    assert judged(types=["nice=20"]).rows == 1
+    assert str(refusal(types=["nice=-20"])) == "'nice=-20' is not a job type; write nice=N with N from 0 to 100"
