@@ -11,7 +11,7 @@ from oarpy.model.resource_grammar import render_wish
 from oarpy.model.states import JobId
 from oarpy.scheduling.decide import decide
 from oarpy.scheduling.explain import sentence
-from oarpy.scheduling.plan import Decision, Grant, Postpone, Predict, Ranges, Refuse, Start
+from oarpy.scheduling.plan import Decision, Doom, Grant, Postpone, Predict, Ranges, Refuse, Start
 from oarpy.scheduling.snapshot import Snapshot, Topology, WaitingJob
 
 #: How many of the jobs that wait are planned for one answer; it takes some tenths of a second.
@@ -55,7 +55,7 @@ def _told(decision: Decision, snapshot: Snapshot) -> tuple[int | None, tuple[str
             return decision.start_s, hosts_of(snapshot.topology, decision.resources), ""
         case Predict():
             return decision.start_s, hosts_of(snapshot.topology, decision.resources), sentence(decision.why)
-        case Postpone() | Refuse():
+        case Postpone() | Refuse() | Doom():
             return None, (), sentence(decision.why)
     return None, (), "the scheduler cannot decide on it"
 

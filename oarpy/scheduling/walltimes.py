@@ -7,7 +7,7 @@ was allowed to delay those, up to the first reservation, which nothing moves.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from oarpy.model.states import JobId
@@ -40,6 +40,7 @@ class Longer:
     delay_s: int = 0
 
 
+_FOREVER_S = 1 << 40
 #: A pass over a snapshot that differs from the one that was decided on.
 Again = Callable[[Snapshot], Plan]
 
@@ -64,7 +65,7 @@ def prolonged(snapshot: Snapshot, plan: Plan, wishes: Iterable[LongerWish], agai
         job = held.get(wish.job_id)
         if job is None or job.killing_until_s is not None or job.suspended:
             continue
-        extra_s = min(wish.extra_s, wish.step_s or wish.extra_s)
+        extra_s = min(wish.extra_s, wish.step_s or wish.extra_s, _left_in_container_s(job, held))
         if reserved:
             extra_s = min(extra_s, _room_s(snapshot, job, reserved))
         if not wish.delays_others:
@@ -82,8 +83,14 @@ def _room_s(snapshot: Snapshot, job: HeldJob, starts: Sequence[tuple[int, Ranges
     """How much longer it can be before any of these ``starts`` on what it holds; less than nothing when it is late."""
     firsts = [start_s for start_s, resources in starts if meet(resources, job.resources)]
     if not firsts:
-        return 1 << 40
+        return _FOREVER_S
     return min(firsts) - job.end_s - snapshot.limits.security_s
+
+
+def _left_in_container_s(job: HeldJob, held: Mapping[JobId, HeldJob]) -> int:
+    """How much longer it can be before its container ends, if it is in one."""
+    container = held.get(job.space)
+    return _FOREVER_S if container is None else container.end_s - job.end_s
 
 
 def _with_cost(snapshot: Snapshot, plan: Plan, longer: Longer, again: Again) -> Longer:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from oarpy.model.states import JobId
 from oarpy.scheduling.decide import decide
 from oarpy.scheduling.plan import Predict
 from oarpy.scheduling.snapshot import Limits, Snapshot
@@ -68,6 +70,14 @@ def test_jobs_that_do_not_run_or_are_being_killed_get_nothing() -> None:
     case = snapshot(CLUSTER, running=[held(1, (1, 3), ENDS_S, killing_until_s=NOW_S + 20)])
 
     assert granted(case, LongerWish(1, 700), LongerWish(77, 700)) == []
+
+
+@pytest.mark.parametrize("delays_others", [False, True])
+def test_an_inner_job_ends_no_later_than_its_container(delays_others: bool) -> None:
+    container = held(1, (1, 5), ENDS_S + 300, types=("container",))
+    case = snapshot(CLUSTER, running=[container, held(2, (1, 3), ENDS_S, space=JobId(1))])
+
+    assert granted(case, LongerWish(2, 700, delays_others=delays_others)) == [Longer(2, 300)]
 
 
 spans = st.lists(st.integers(0, 40), max_size=8, unique=True).map(sorted)
