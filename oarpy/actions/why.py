@@ -116,6 +116,7 @@ def _surroundings(findings: Findings) -> dict[str, Any]:
             "taking": findings.taking_jobs,
             "last": _jobs(findings.takers),
         },
+        "reserved": {"jobs": findings.reserved_jobs, "last": _jobs(findings.reservations)},
         "changes": [_change(each) for each in findings.changes],
         "complete": findings.complete,
     }

@@ -90,6 +90,10 @@ def _in_the_way(answer: Document) -> Iterator[str]:
             f"{holding['resources']} of the {answer['in_question']} resources {what} {_are(holding['resources'])} held"
             f" by {_jobs(holding['jobs'])}{_named(holding['last'], holding['jobs'])}."
         )
+    reserved = answer["reserved"]
+    if reserved["jobs"]:
+        named = _named(reserved["last"], reserved["jobs"])
+        yield f"Advance reservations that have resources {what} first: {reserved['jobs']}{named}."
     if before["jobs"]:
         taking = "none of them is in its way"
         if before["taking"]:
@@ -152,8 +156,12 @@ def of_other(job: Detail) -> str:
     ended = f"is over since {shown_date(job.stopped_s)}" if job.stopped_s is not None else "is ending"
     match job.state:
         case "Waiting" | "toAckReservation":
-            at = f" It starts at {shown_date(job.predicted_s)}." if job.predicted_s is not None else ""
-            return f"Job {number} is an advance reservation ({job.reservation}).{at}{_stored(job)}"
+            at = f" for {shown_date(job.predicted_s)}" if job.predicted_s is not None else ""
+            if job.reservation == "Scheduled":
+                return f"Job {number} has an advance reservation{at}, and starts then.{_stored(job)}"
+            return (
+                f"Job {number} asks for an advance reservation{at}; the next pass accepts or refuses it.{_stored(job)}"
+            )
         case "Hold":
             return f"Job {number} is held; `oarresume {number}` lets it wait for resources."
         case "toLaunch" | "Launching":

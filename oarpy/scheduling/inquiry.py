@@ -17,14 +17,14 @@ from operator import or_
 from typing import NamedTuple
 
 from oarpy.model.request import Alternative, Level, ResourceRequest
-from oarpy.model.sharing_types import container_name, is_placed_apart
+from oarpy.model.sharing_types import MACHINE, container_name, is_placed_apart
 from oarpy.model.states import JobId
 from oarpy.scheduling.bits import Bits
 from oarpy.scheduling.decide import Pass, Placing
 from oarpy.scheduling.demand import GroupDemand
 from oarpy.scheduling.dependencies import Period
 from oarpy.scheduling.explain import CONTAINER_PENDING
-from oarpy.scheduling.gantt import Gantt
+from oarpy.scheduling.gantt import NEVER_S, Gantt
 from oarpy.scheduling.matching import PropertyUnknown
 from oarpy.scheduling.plan import Decision, Doom, Postpone, Predict, Ranges, SetAside, Start, Why
 from oarpy.scheduling.platform import Platform
@@ -116,9 +116,10 @@ class Findings:
     """What is in the way of a job.
 
     ``holders`` hold resources that it is planned on (that it may use, when it has no
-    plan), ``takers`` wait, come before it and get them first: the last ones to end, and
-    how many there are.  ``before`` counts all jobs before it, ``unplanned`` those
-    among them that were left out.  ``complete``: nothing was left out for lack of time.
+    plan), ``takers`` wait, come before it and get them first, ``reservations`` have them
+    before its start: the last ones to end, and how many there are.  ``before`` counts all
+    jobs before it, ``unplanned`` those among them that were left out.  ``complete``:
+    nothing was left out for lack of time.
     """
 
     decision: Decision
@@ -129,6 +130,8 @@ class Findings:
     holding_resources: int
     takers: tuple[InTheWay, ...]
     taking_jobs: int
+    reservations: tuple[InTheWay, ...]
+    reserved_jobs: int
     before: int
     unplanned: int
     changes: tuple[Change, ...]
@@ -280,7 +283,9 @@ class _Inquiry(Pass):
             changes = list(self._changes(job, placing, decision))
         in_question = self._platform.bits(decision.resources) if isinstance(decision, Predict) else mask
         holders = self._holders(space, in_question)
-        takers = self._takers(in_question, decision.start_s if isinstance(decision, Predict) else None)
+        planned_s = decision.start_s if isinstance(decision, Predict) else NEVER_S
+        takers = self._takers(in_question, planned_s)
+        reservations = self._reservations(space, in_question, planned_s)
         return Findings(
             decision=decision,
             alternatives=tuple(facts),
@@ -290,6 +295,8 @@ class _Inquiry(Pass):
             holding_resources=sum(each.resources for each in holders),
             takers=_last(takers),
             taking_jobs=len(takers),
+            reservations=_last(reservations),
+            reserved_jobs=len(reservations),
             before=self._before,
             unplanned=self._unplanned,
             changes=tuple(changes),
@@ -299,7 +306,7 @@ class _Inquiry(Pass):
     def never_reached(self, job: WaitingJob) -> Findings:
         """What is said of a job whose turn does not come, as what it waits for in turn waits for it."""
         decision = Postpone(job.job_id, Why(CONTAINER_PENDING, {"container": self._containers.awaited(job)}))
-        return Findings(decision, (), 0, (), 0, 0, (), 0, self._before, self._unplanned, (), self._complete)
+        return Findings(decision, (), 0, (), 0, 0, (), 0, (), 0, self._before, self._unplanned, (), self._complete)
 
     def _space(self, job: WaitingJob) -> Space:
         """Where the job is placed; the machine when that is not known."""
@@ -411,11 +418,21 @@ class _Inquiry(Pass):
                     found.append(InTheWay(held.job_id, held.user, None, self._end_s(held), common.bit_count()))
         return found
 
-    def _takers(self, in_question: Bits, before_s: int | None) -> list[InTheWay]:
+    def _reservations(self, space: Space, in_question: Bits, before_s: int) -> list[InTheWay]:
+        if space.number != MACHINE:
+            return []
+        found = []
+        for one in self._snapshot.reserved:
+            common = self._platform.bits(one.resources) & in_question
+            if common and one.start_s < before_s:
+                found.append(InTheWay(one.job_id, one.user, one.start_s, one.end_s, common.bit_count()))
+        return found
+
+    def _takers(self, in_question: Bits, before_s: int) -> list[InTheWay]:
         return [
             InTheWay(job_id, self._users.get(job_id, ""), start_s, end_s, (bits & in_question).bit_count())
             for job_id, start_s, end_s, bits in [*self._placed, *self._newly_placed()]
-            if bits & in_question and (before_s is None or start_s < before_s)
+            if bits & in_question and start_s < before_s
         ]
 
     def _newly_placed(self) -> Iterator[tuple[JobId, int, int, Bits]]:

@@ -153,6 +153,25 @@ def test_a_job_that_does_not_wait_gets_a_true_sentence_without_the_server(
     assert re.sub(DATE, "DATE", done.stdout) == SENTENCES[state].replace("ID", str(job)) + "\n"
 
 
+@pytest.mark.parametrize(
+    ("state", "sentence"),
+    [
+        ("toSchedule", "asks for an advance reservation for DATE; the next pass accepts or refuses it."),
+        ("Scheduled", "has an advance reservation for DATE, and starts then."),
+    ],
+)
+def test_a_reservation_is_told_without_the_server(
+    database: TestDatabase, commands: Commands, state: str, sentence: str
+) -> None:
+    with database.engine.begin() as conn:
+        (job,) = rows.submitted(conn)
+    database.execute("UPDATE jobs SET reservation = %s, not_before = now() + interval '1 hour'", (state,))
+
+    done = commands.run("oarstat", "--why", str(job))
+
+    assert re.sub(DATE, "DATE", done.stdout) == f"Job {job} {sentence}\n"
+
+
 def test_of_several_all_are_told_and_the_worst_decides_the_status(database: TestDatabase, commands: Commands) -> None:
     with database.engine.begin() as conn:
         first, second = (rows.submitted(conn)[0] for _ in range(2))

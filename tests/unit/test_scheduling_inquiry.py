@@ -14,7 +14,7 @@ from oarpy.scheduling.gantt import Gantt
 from oarpy.scheduling.inquiry import Change, Findings, Told, inquire
 from oarpy.scheduling.plan import Decision, Plan, Predict, SetAside, Start
 from oarpy.scheduling.platform import Platform
-from oarpy.scheduling.snapshot import Queue, Snapshot
+from oarpy.scheduling.snapshot import Queue, Reservation, Snapshot
 from tests.unit.clusters import NOW_S, asks, held, hosts, job, random_snapshot, snapshot, with_orderings, with_quotas
 
 HOUR_S = 3600
@@ -90,6 +90,18 @@ def test_who_holds_what_it_is_planned_on_and_who_gets_it_before():
         (1, "ann", NOW_S + 100, NOW_S + 300, 2)
     ]
     assert (findings.before, findings.taking_jobs, findings.in_question) == (1, 1, 2)
+
+
+def test_a_reservation_that_comes_first_is_named():
+    reserved = Reservation(JobId(9), "default", 0, NOW_S + 60, NOW_S + 600, ((1, 2),), user="ann")
+    late = replace(reserved, job_id=JobId(8), start_s=NOW_S + 9000, end_s=NOW_S + 9600)
+    situation = replace(snapshot(hosts(1, 1), job(1, "core=1", 900)), reserved=(reserved, late))
+
+    findings = asked(situation, 1)
+
+    assert start_s(findings.decision) == NOW_S + 600
+    assert [(each.job_id, each.user, each.end_s - NOW_S) for each in findings.reservations] == [(9, "ann", 600)]
+    assert changes(findings) == [("walltime", 0, asks("core=1", 60))]
 
 
 def test_of_many_that_hold_it_the_last_ones_are_named_and_all_are_counted():
