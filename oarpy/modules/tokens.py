@@ -27,6 +27,9 @@ from oarpy.modules.context import Context
 
 logger = getLogger(__name__)
 
+#: A program that has not ended when it should run again is looked after so often.
+LOOK_S = 1.0
+
 
 class TokenCounters:
     """The programs of one scheduler."""
@@ -47,9 +50,12 @@ class TokenCounters:
         for name in wanted:
             command = settings.scripts.get(name)
             thread = self._running.get(name)
-            if command is None or (thread is not None and thread.is_alive()):
+            if command is None:
                 continue
-            if self._due.get(name, now) <= now:
+            if thread is not None and thread.is_alive():
+                # What it says may be nothing new, of which nobody is told.
+                self._due[name] = max(self._due[name], now + LOOK_S)
+            elif self._due.get(name, now) <= now:
                 self._due[name] = now + settings.period.total_seconds()
                 # Not waited for when the scheduler ends.
                 self._running[name] = Thread(target=self._run, args=(name, command), name=name, daemon=True)

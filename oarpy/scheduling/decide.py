@@ -278,10 +278,6 @@ class Pass:
             return passed
         if job.expires_s is not None or job.deadline_s is not None:
             passed = within_dates(job, passed)
-        if job.types and needs_tokens(job):
-            lacking = self._tokens.lacking(job)
-            if lacking is not None:
-                return lacking
         spaces = self._containers.of(job)
         if isinstance(spaces, Postpone | Doom):
             return spaces
@@ -293,6 +289,10 @@ class Pass:
                 fitting.append((Scope(space, shared), prepared.demands))
         if not fitting:
             return self._unfit(job, self._wider.of(job, spaces[0]))
+        if job.types and needs_tokens(job):
+            lacking = self._tokens.lacking(job)
+            if lacking is not None:
+                return lacking
         self._limited = None
         scope, demands = fitting[0] if len(fitting) == 1 else self._soonest(job, fitting, passed)
         return placing(scope, job, demands, passed)

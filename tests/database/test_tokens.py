@@ -187,3 +187,15 @@ def test_without_jobs_that_need_tokens_no_program_runs(ctx: Context, database: T
 
     assert not (tmp_path / "ran").exists()
     assert database.execute("SELECT count(*) FROM token_counts") == [(0,)]
+
+
+def test_a_program_that_runs_longer_than_its_period_is_looked_after(ctx: Context, tmp_path: Path) -> None:
+    tell(tmp_path, "sleep 1000")
+    counters = TokenCounters(with_period(ctx, period=0, timeout=1))
+    counters.count({"fluent"})
+
+    again = counters.count({"fluent"})
+
+    assert again is not None
+    assert 0 < again <= 1
+    counters.wait()

@@ -12,7 +12,7 @@ from oarpy.model.quotas import Amount, Measure, Rule
 from oarpy.model.request import Alternative, Group, Level, ResourceRequest
 from oarpy.model.resource_grammar import parse_wish
 from oarpy.model.states import JobId, JobState, Ordering, ResourceState
-from oarpy.scheduling.snapshot import HeldJob, Limits, Queue, QuotaRules, Snapshot, Topology, WaitingJob
+from oarpy.scheduling.snapshot import HeldJob, Limits, Queue, QuotaRules, Snapshot, TokenCount, Topology, WaitingJob
 from oarpy.scheduling.usage import Account, Consumption, Factors, Shares, Usage
 
 NOW_S = 1_700_000_000
@@ -459,3 +459,18 @@ def _spread(rng: random.Random, job: HeldJob) -> list[HeldJob]:
             replace(other, types=rng.choice((("allowed=p",), ("allowed=p", "timesharing=user,*")))),
         ]
     return [job]
+
+
+def with_tokens(of: Snapshot, seed: int) -> Snapshot:
+    """The same with two kinds of tokens, which some jobs need and some have taken."""
+    rng = random.Random(f"tokens {seed}")
+
+    def some(types: tuple[str, ...]) -> tuple[str, ...]:
+        return (*types, *(f"token:{name}={rng.randint(1, 3)}" for name in ("a", "b") if rng.random() < 0.4))
+
+    return replace(
+        of,
+        waiting=tuple(replace(one, types=some(one.types)) for one in of.waiting),
+        held=tuple(replace(one, types=some(one.types), started_s=NOW_S - rng.choice((5, 20, 500))) for one in of.held),
+        tokens={"a": TokenCount(rng.choice((None, 2, 5, 9)), NOW_S - 30), "b": TokenCount(rng.randint(0, 9), NOW_S)},
+    )

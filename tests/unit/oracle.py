@@ -14,6 +14,7 @@ from oarpy.model.filters import Comparison
 from oarpy.model.quotas import Measure, Rule
 from oarpy.model.request import Alternative, Count, Group, Level
 from oarpy.model.states import JobId, JobState, Ordering, ResourceState
+from oarpy.model.token_types import tokens_of
 from oarpy.scheduling.snapshot import HeldJob, Snapshot, WaitingJob
 
 FOREVER = 10**12
@@ -139,6 +140,8 @@ class Oracle:
         }
         alive = {i for i, state in enumerate(topology.states) if state is ResourceState.ALIVE and not topology.drain[i]}
         self.awake_or_asleep = frozenset(alive | set(self.asleep))
+        #: To jobs that start in this pass: (kind, how many).
+        self.tokens_given: list[tuple[str, int]] = []
         self.not_dead = frozenset(i for i, state in enumerate(topology.states) if state is not ResourceState.DEAD)
         #: What the types of the job that is being placed let it start on.
         self.reach = "alive"
@@ -190,6 +193,18 @@ class Oracle:
         if self.all_that_lasts or (self.reach == "permissive" and self.where.space == 0):
             everything = self.not_dead
         return everything if self.where.space == 0 else everything & self.lives[self.where.space].resources
+
+    def tokens_left(self, name: str) -> int:
+        """What was counted, less what those took who have started since."""
+        count = self.snapshot.tokens.get(name)
+        if count is None or count.free is None:
+            return -1
+        fresh = [job for job in self.snapshot.held if job.started_s is None or job.started_s >= count.seen_s]
+        return (
+            count.free
+            - sum(tokens_of(job.types).get(name, 0) for job in fresh)
+            - sum(number for other, number in self.tokens_given if other == name)
+        )
 
     def reach_of(self, job: WaitingJob) -> str:
         on_nodes = not {"noop", "noop=standby", "cosystem"} & set(job.types)
@@ -703,6 +718,12 @@ class Oracle:
                 self.waiting_on[of_user] = self.waiting_on.get(of_user, 0) + 1
             self.answers[job.job_id] = nowhere
             return
+        needed = [(name, number) for name, number in tokens_of(job.types).items()]
+        if any(self.tokens_left(name) < number for name, number in needed):
+            if beyond:
+                self.waiting_on[of_user] = self.waiting_on.get(of_user, 0) + 1
+            self.answers[job.job_id] = Answer(None)
+            return
         if job.besteffort:
             latest = now if beyond else FOREVER
             found = self.search(job, first, latest, at_most=limits.besteffort_s, besteffort_counts=True)
@@ -731,6 +752,8 @@ class Oracle:
             begin = max(start, self.up(now + 1))
             self.lives[job.job_id] = Life(taken, begin, ends, False, self.undecided[job.job_id])
         self.answers[job.job_id] = Answer(start, index, taken)
+        if start == now:
+            self.tokens_given += needed
         if start > now:
             self.waiting_on[of_user] = self.waiting_on.get(of_user, 0) + 1
             self.reserved[queue.name] = self.reserved.get(queue.name, 0) + 1

@@ -17,7 +17,8 @@ from oarpy.scheduling.partition import Blocks
 from oarpy.scheduling.plan import Doom, Plan, Postpone, Predict, Start
 from oarpy.scheduling.quotas import _Usage
 from oarpy.scheduling.snapshot import Snapshot
-from tests.unit.clusters import random_snapshot, with_orderings, with_quotas, with_spaces
+from oarpy.scheduling.tokens import Tokens
+from tests.unit.clusters import random_snapshot, with_orderings, with_quotas, with_spaces, with_tokens
 from tests.unit.oracle import Answer, Oracle
 
 
@@ -84,6 +85,18 @@ def test_quotas_are_kept_as_their_definition_says() -> None:
     ]
 
     assert different == []
+
+
+def test_tokens_are_given_as_their_definition_says() -> None:
+    different = [seed for seed in range(600) if differs_from_the_definition(with_tokens(random_snapshot(seed), seed))]
+
+    assert different == []
+
+
+def test_tokens_that_are_given_twice_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Tokens, "take", lambda self, job: None)
+
+    assert any(differs_from_the_definition(with_tokens(random_snapshot(seed), seed)) for seed in range(50))
 
 
 def test_a_gantt_that_frees_resources_one_slot_too_early_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
