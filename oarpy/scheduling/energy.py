@@ -54,6 +54,7 @@ def _wakes(snapshot: Snapshot, platform: Platform, decisions: Iterable[Decision]
     if not asleep:
         return ()
     types = {job.job_id: job.types for job in snapshot.waiting} | {job.job_id: job.types for job in snapshot.held}
+    types |= {one.job_id: one.types for one in snapshot.reserved}
     needs = [(snapshot.now_s, job.job_id, job.resources) for job in snapshot.held]
     for decision in decisions:
         if isinstance(decision, Start):

@@ -12,7 +12,17 @@ from oarpy.model.quotas import Amount, Measure, Rule
 from oarpy.model.request import Alternative, Group, Level, ResourceRequest
 from oarpy.model.resource_grammar import parse_wish
 from oarpy.model.states import JobId, JobState, Ordering, ResourceState
-from oarpy.scheduling.snapshot import HeldJob, Limits, Queue, QuotaRules, Snapshot, TokenCount, Topology, WaitingJob
+from oarpy.scheduling.snapshot import (
+    HeldJob,
+    Limits,
+    Queue,
+    QuotaRules,
+    Reservation,
+    Snapshot,
+    TokenCount,
+    Topology,
+    WaitingJob,
+)
 from oarpy.scheduling.usage import Account, Consumption, Factors, Shares, Usage
 
 NOW_S = 1_700_000_000
@@ -127,6 +137,43 @@ def random_snapshot(seed: int, jobs: int = 12) -> Snapshot:
     else:
         running = [one for one in running if not one.besteffort]
     return Snapshot(NOW_S + rng.randrange(60), cluster, queues, tuple(waiting), tuple(running), limits)
+
+
+def with_reservations(plain: Snapshot, seed: int) -> Snapshot:
+    """The same cluster, with advance reservations that were accepted, and with some jobs that ask for one."""
+    rng = random.Random(seed)
+    reserved: list[Reservation] = []
+    for number in range(200, 200 + rng.randint(0, 5)):
+        wanted = sorted(rng.sample(list(plain.topology.ids), rng.randint(1, min(4, len(plain.topology.ids)))))
+        start_s = plain.now_s + rng.choice((-400, -100, -20, 0, 1, 40, 100, 600, 2500))
+        end_s = start_s + rng.choice((60, 300, 1500))
+        one = Reservation(
+            JobId(number),
+            rng.choice(("default", "high")),
+            0,
+            start_s,
+            end_s,
+            tuple((i, i + 1) for i in wanted),
+            on_hold=rng.random() < 0.1,
+        )
+        # Two for the same resources at the same time are never accepted.
+        if all(other.end_s <= start_s or end_s <= other.start_s or not meet(one, other) for other in reserved):
+            reserved.append(one)
+    asking = {one.job_id for one in plain.waiting if not one.besteffort and rng.random() < 0.3}
+    requested = tuple(
+        replace(one, not_before_s=plain.now_s + rng.choice((-50, 0, 1, 70, 333, 700, 2000)))
+        for one in plain.waiting
+        if one.job_id in asking
+    )
+    limits = replace(
+        plain.limits, reservation_wait_s=rng.choice((0, 60, 300)), reservation_kill_s=rng.choice((0, 45, 60, 700))
+    )
+    waiting = tuple(one for one in plain.waiting if one.job_id not in asking)
+    return replace(plain, waiting=waiting, requested=requested, reserved=tuple(reserved), limits=limits)
+
+
+def meet(one: Reservation, other: Reservation) -> bool:
+    return bool(set(one.resources) & set(other.resources))
 
 
 def with_quotas(plain: Snapshot, seed: int) -> Snapshot:

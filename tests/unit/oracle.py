@@ -15,7 +15,7 @@ from oarpy.model.quotas import Measure, Rule
 from oarpy.model.request import Alternative, Count, Group, Level
 from oarpy.model.states import JobId, JobState, Ordering, ResourceState
 from oarpy.model.token_types import tokens_of
-from oarpy.scheduling.snapshot import HeldJob, Snapshot, WaitingJob
+from oarpy.scheduling.snapshot import HeldJob, Reservation, Snapshot, WaitingJob
 
 FOREVER = 10**12
 Resources = frozenset[int]
@@ -148,6 +148,8 @@ class Oracle:
         self.lives: dict[int, Life] = {}
         self.where = Where()
         self.all_that_lasts = False
+        #: Whether a reservation is judged, which may have all that may be in service one day.
+        self.booking = False
         self.undecided = {
             job.job_id: name for job in self.snapshot.waiting if (name := value(job, "container")) is not None
         }
@@ -178,18 +180,23 @@ class Oracle:
     def length(self, alternative: Alternative) -> int:
         return alternative.walltime_s + self.snapshot.limits.security_s
 
-    def end_of(self, job: HeldJob) -> int:
+    def exact_end_of(self, job: HeldJob) -> int:
         now, security = self.snapshot.now_s, self.snapshot.limits.security_s
         end = job.end_s + security
         if job.killing_until_s is not None:
             end = min(end, job.killing_until_s)
-        return self.up(end) if end > now else self.up(now + max(security, 1))
+        return end if end > now else now + max(security, 1)
+
+    def end_of(self, job: HeldJob) -> int:
+        return self.up(self.exact_end_of(job))
 
     # Resources.
 
     @property
     def usable(self) -> Resources:
         everything = self.awake_or_asleep
+        if self.booking:
+            return frozenset(i for i in self.not_dead if not self.snapshot.topology.drain[i])
         if self.all_that_lasts or (self.reach == "permissive" and self.where.space == 0):
             everything = self.not_dead
         return everything if self.where.space == 0 else everything & self.lives[self.where.space].resources
@@ -452,6 +459,12 @@ class Oracle:
 
     def run(self) -> Oracle:
         self.hold()
+        if self.snapshot.reserved or self.snapshot.requested:
+            self.reservations()
+        for job in self.snapshot.held:
+            if job.suspended and job.state is JobState.RESUMING:
+                self.resume(job)
+        self.where = Where()
         order = self.order()
         for job in order:
             if job.job_id in self.dead_s and not job.besteffort:
@@ -649,10 +662,98 @@ class Oracle:
                 self.dead_s[job.killed_for] = max(end, self.dead_s.get(job.killed_for, 0))
                 soon = (job.killing_from_s or 0) + limits.kill_grace_s
                 self.soon_s[job.killed_for] = max(soon, self.soon_s.get(job.killed_for, 0))
-        for job in self.snapshot.held:
-            if job.suspended and job.state is JobState.RESUMING:
-                self.resume(job)
-        self.where = Where()
+
+    # Advance reservations.
+
+    def reservations(self) -> None:
+        """Before all that waits, what was accepted is kept, and what is asked for is judged to the second."""
+        now, limits = self.snapshot.now_s, self.snapshot.limits
+        queues = {queue.name for queue in self.snapshot.queues if queue.active}
+        holders = [(job, self.positions(job.resources)) for job in self.snapshot.held]
+        holders = [
+            (job, frozenset(i for i in resources if not job.suspended or self.kind(i) not in limits.lent_types))
+            for job, resources in holders
+            if job.space == 0
+        ]
+        ready = self.awake_or_asleep - self.asleep.keys() - frozenset().union(*(held for _, held in holders))
+        booked = [(one.start_s, one.end_s + limits.security_s, one) for one in self.snapshot.reserved]
+        busy = [
+            (now, self.exact_end_of(job), held)
+            for job, held in holders
+            if not job.besteffort or job.killing_until_s is not None
+        ] + [(start, end, self.positions(one.resources)) for start, end, one in booked]
+        for start, end, one in booked:
+            resources = self.positions(one.resources)
+            if not one.on_hold:
+                self.displace(one, resources)
+                answer = self.follow(one, resources & ready, active=one.queue in queues)
+                self.answers[one.job_id] = answer
+                if answer.start_s == now:
+                    ready -= answer.resources
+            elif now >= one.end_s:
+                self.answers[one.job_id] = Answer(None, ended=True)
+            self.keep(start, end, resources)
+        for job in self.snapshot.requested:
+            if job.queue not in queues:
+                self.answers[job.job_id] = Answer(None)
+                continue
+            answer = self.answers[job.job_id] = self.judge(job, busy)
+            if answer.alternative is not None and answer.start_s is not None:
+                end = answer.start_s + self.length(job.request.alternatives[answer.alternative])
+                busy.append((answer.start_s, end, answer.resources))
+                self.keep(answer.start_s, end, answer.resources)
+
+    def keep(self, start: int, end: int, resources: Resources) -> None:
+        if end > self.snapshot.now_s:
+            self.held.append(Held(max(self.down(start), self.snapshot.now_s), self.up(end), resources))
+
+    def displace(self, one: Reservation, resources: Resources) -> None:
+        for victim in self.dispensable:
+            lead = max(self.snapshot.limits.reservation_kill_s, victim.dead_s - self.snapshot.now_s)
+            in_the_way = victim.space == 0 and victim.resources & resources and victim.end_s > one.start_s
+            if in_the_way and victim.job_id not in self.chosen and one.start_s - lead <= self.snapshot.now_s:
+                self.chosen.add(victim.job_id)
+                self.kills.add((victim.job_id, one.job_id))
+
+    def follow(self, one: Reservation, there: Resources, *, active: bool) -> Answer:
+        now = self.snapshot.now_s
+        everything = self.positions(one.resources)
+        patience = min(self.snapshot.limits.reservation_wait_s, (one.end_s - one.start_s) // 2)
+        if now >= one.end_s:
+            return Answer(None, ended=True)
+        if now < one.start_s:
+            return Answer(one.start_s, one.alternative, everything)
+        if not active:
+            return Answer(None)
+        if there != everything and now < one.start_s + patience:
+            return Answer(one.start_s + patience, one.alternative, everything)
+        return Answer(now, one.alternative, there) if there else Answer(None, ended=True)
+
+    def judge(self, job: WaitingJob, busy: Sequence[tuple[int, int, Resources]]) -> Answer:
+        """Granted at its date; else refused, with the first start that there would be."""
+        wanted = max(self.snapshot.now_s, job.not_before_s or 0)
+        self.booking = True
+        expendable = frozenset().union(*(one.resources for one in self.dispensable))
+        awake = self.awake_or_asleep - self.asleep.keys()
+        preferred = (awake - expendable, awake, self.awake_or_asleep, self.usable)
+
+        def room(start: int, end: int) -> Resources:
+            return self.usable - frozenset().union(*(held for b, e, held in busy if b < end and start < e))
+
+        earliest = None
+        for start in sorted({wanted} | {end for _, end, _ in busy if end > wanted}):
+            for index, alternative in enumerate(job.request.alternatives):
+                free = room(start, start + self.length(alternative))
+                if self.take(alternative, self.usable) is None or self.take(alternative, free) is None:
+                    continue
+                if start > wanted:
+                    earliest = start if earliest is None else earliest
+                    continue
+                taken = next(filter(None, (self.take(alternative, free & some) for some in preferred)))
+                self.booking = False
+                return Answer(start, index, taken)
+        self.booking = False
+        return Answer(earliest, ended=True)
 
     def resume(self, job: HeldJob) -> None:
         """It goes on as soon as all that it had lent is free for as long as it runs, or for a moment at least."""

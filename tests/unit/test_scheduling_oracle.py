@@ -14,11 +14,19 @@ from oarpy.scheduling.decide import decide
 from oarpy.scheduling.gantt import Gantt
 from oarpy.scheduling.grain import Grain
 from oarpy.scheduling.partition import Blocks
-from oarpy.scheduling.plan import Doom, Plan, Postpone, Predict, Start
+from oarpy.scheduling.plan import Begin, Doom, Grant, Plan, Postpone, Predict, Refuse, Start
 from oarpy.scheduling.quotas import _Usage
+from oarpy.scheduling.reservations import Bookings
 from oarpy.scheduling.snapshot import Snapshot
 from oarpy.scheduling.tokens import Tokens
-from tests.unit.clusters import random_snapshot, with_orderings, with_quotas, with_spaces, with_tokens
+from tests.unit.clusters import (
+    random_snapshot,
+    with_orderings,
+    with_quotas,
+    with_reservations,
+    with_spaces,
+    with_tokens,
+)
 from tests.unit.oracle import Answer, Oracle
 
 
@@ -26,8 +34,13 @@ def answers(snapshot: Snapshot, plan: Plan) -> dict[JobId, Answer]:
     position = {number: i for i, number in enumerate(snapshot.topology.ids)}
     found = {}
     for decision in plan.decisions:
-        if isinstance(decision, Start | Predict):
-            start_s = decision.start_s if isinstance(decision, Predict) else snapshot.now_s
+        if isinstance(decision, Begin):
+            decision = decision.start
+        if isinstance(decision, Refuse):
+            earliest_s = decision.why.numbers.get("earliest_s")
+            found[decision.job_id] = Answer(earliest_s, ended=True)  # type: ignore[arg-type]
+        elif isinstance(decision, Start | Predict | Grant):
+            start_s = snapshot.now_s if isinstance(decision, Start) else decision.start_s
             resources = frozenset(position[i] for low, high in decision.resources for i in range(low, high))
             found[decision.job_id] = Answer(start_s, decision.alternative, resources)
         else:
@@ -56,6 +69,22 @@ def test_containers_and_those_who_share_are_placed_as_their_definition_says() ->
     different = [seed for seed, snapshot in cases.items() if differs_from_the_definition(snapshot)]
 
     assert different == []
+
+
+def test_reservations_are_kept_and_judged_as_their_definition_says() -> None:
+    cases = {seed: with_reservations(random_snapshot(seed, jobs=14), seed) for seed in range(20_000, 21_500)}
+
+    different = [seed for seed, snapshot in cases.items() if differs_from_the_definition(snapshot)]
+
+    assert different == []
+
+
+@pytest.mark.parametrize("part", ["_displace", "_reserve", "_ready"])
+def test_reservations_that_are_not_kept_are_caught(monkeypatch: pytest.MonkeyPatch, part: str) -> None:
+    monkeypatch.setattr(Bookings, part, lambda self, *parts: ~0 if part == "_ready" else None)
+
+    cases = (with_reservations(random_snapshot(seed, jobs=14), seed) for seed in range(20_000, 20_200))
+    assert any(differs_from_the_definition(snapshot) for snapshot in cases)
 
 
 def test_rows_of_whole_blocks_decide_as_their_definition_says(monkeypatch: pytest.MonkeyPatch) -> None:

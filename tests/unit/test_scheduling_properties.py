@@ -11,12 +11,12 @@ import pytest
 from oarpy.model.filters import Comparison
 from oarpy.model.quotas import Amount, Measure, Rule
 from oarpy.model.reach_types import Reach, reach
-from oarpy.model.states import JobState, ResourceState
+from oarpy.model.states import JobId, JobState, ResourceState
 from oarpy.scheduling.decide import decide
-from oarpy.scheduling.plan import Predict, Ranges, Start
+from oarpy.scheduling.plan import Grant, Predict, Ranges, Start
 from oarpy.scheduling.platform import Platform
-from oarpy.scheduling.snapshot import HeldJob, QuotaRules, Snapshot, WaitingJob
-from tests.unit.clusters import random_snapshot, with_spaces
+from oarpy.scheduling.snapshot import HeldJob, QuotaRules, Reservation, Snapshot, WaitingJob
+from tests.unit.clusters import random_snapshot, with_reservations, with_spaces
 from tests.unit.oracle import shares, value
 
 SEEDS = range(3000, 3100)
@@ -197,3 +197,45 @@ def ids(ranges: Ranges) -> set[int]:
 
 def ends_s(job: HeldJob) -> int:
     return job.end_s if job.killing_until_s is None else min(job.end_s, job.killing_until_s)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_what_is_reserved_is_given_to_nobody_else(seed: int) -> None:
+    snapshot = with_reservations(random_snapshot(seed, jobs=30), seed)
+    besteffort = {job.job_id for job in snapshot.waiting if job.besteffort}
+    kept = [(one.job_id, one.start_s, one.end_s, ids(one.resources)) for one in snapshot.reserved]
+    others = []
+    for decision in decide(snapshot).decisions:
+        if isinstance(decision, Grant):
+            end_s = decision.start_s + decision.walltime_s
+            kept.append((decision.job_id, decision.start_s, end_s, ids(decision.resources)))
+        elif isinstance(decision, Start | Predict) and decision.job_id not in besteffort:
+            start_s = decision.start_s if isinstance(decision, Predict) else snapshot.now_s
+            others.append((decision.job_id, start_s, start_s + decision.walltime_s, ids(decision.resources)))
+
+    for i, (job, begin, end, resources) in enumerate(kept):
+        for other, other_begin, other_end, theirs in (*kept[:i], *others):
+            met = other != job and max(begin, other_begin, snapshot.now_s) < min(end, other_end)
+            assert not (met and resources & theirs), (job, other)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_reservation_that_was_accepted_is_never_moved(seed: int) -> None:
+    snapshot = with_reservations(random_snapshot(seed), seed)
+    granted = [decision for decision in decide(snapshot).decisions if isinstance(decision, Grant)]
+    accepted = tuple(
+        Reservation(one.job_id, "equal", one.alternative, one.start_s, one.start_s + one.walltime_s, one.resources)
+        for one in granted
+    )
+    crowd = tuple(replace(job, job_id=JobId(job.job_id + 1000)) for job in random_snapshot(seed + 1, jobs=20).waiting)
+    later = replace(
+        snapshot, now_s=snapshot.now_s + 37, waiting=crowd, requested=(), reserved=(*snapshot.reserved, *accepted)
+    )
+
+    decided = {decision.job_id: decision for decision in decide(later).decisions}
+
+    for one in granted:
+        if one.start_s > later.now_s:
+            decision = decided[one.job_id]
+            assert isinstance(decision, Predict)
+            assert (decision.start_s, decision.resources) == (one.start_s, one.resources)
