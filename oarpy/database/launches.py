@@ -235,18 +235,26 @@ def finishing(conn: Connection) -> list[Finishing]:
     ]
 
 
-def close(conn: Connection, well: Sequence[JobId], badly: Sequence[JobId], spoilt: Sequence[JobId] = ()) -> list[JobId]:
+class Closed(NamedTuple):
+    """How many jobs were closed; ``more`` when a container may be closed now that they are."""
+
+    jobs: int
+    more: bool
+
+
+def close(conn: Connection, well: Sequence[JobId], badly: Sequence[JobId], spoilt: Sequence[JobId] = ()) -> Closed:
     """Give back what jobs in Finishing hold, and end them.
 
     As Terminated (``well``) or Error (``badly``); ``spoilt`` are those that end in
     Error because of what was done after them.
     """
-    allocations.close(conn, [*well, *badly, *spoilt])
-    return [
+    more = allocations.close(conn, [*well, *badly, *spoilt])
+    closed = [
         *jobs.transition(conn, well, JobEvent.CLOSED),
         *jobs.transition(conn, badly, JobEvent.FAILED),
         *jobs.transition(conn, spoilt, JobEvent.FAILED, values={"end_cause": EndCause.EPILOGUE}),
     ]
+    return Closed(len(closed), more)
 
 
 def return_unbegun(conn: Connection, job_ids: Sequence[JobId]) -> tuple[list[JobId], list[JobId]]:

@@ -55,7 +55,7 @@ def turn(ctx: Context) -> Outcome:
 def _act(ctx: Context) -> tuple[list[JobId], list[Wish]]:
     settings = ctx.settings
     with ctx.transaction(durable=True) as conn:
-        kills.follow_containers(conn)
+        followers = kills.follow_containers(conn)
         wishes = kills.open_wishes(conn)
         ended = _end_unlaunched(conn, wishes)
         over = [wish.job_id for wish in wishes if wish.job_state in FINAL]
@@ -65,7 +65,7 @@ def _act(ctx: Context) -> tuple[list[JobId], list[Wish]]:
         kills.order(conn, [wish.job_id for wish in ordered], within=settings.nodes.order_timeout)
         kills.arm(conn, lasting, soft=settings.kill.soft, hard=settings.kill.hard, kill=settings.nodes.order_timeout)
         events.append(conn, (_event(wish) for wish in ordered))
-        if ordered:
+        if ordered or followers:
             wake(conn, Reader.RUNNER)
     ctx.passes("leon: wishes written")
     return ended, ordered

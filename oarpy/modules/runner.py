@@ -515,7 +515,9 @@ class Runner:
                 spoilt.append(job.job_id)
             else:
                 (well if job.cause in WELL else badly).append(job.job_id)
-        work.changed += len(launches.close(conn, well, badly, spoilt))
+        closed = launches.close(conn, well, badly, spoilt)
+        work.changed += closed.jobs
+        work.more = work.more or closed.more
         self._programs.forget_epilogues_but({job.job_id for job in finishing})
 
     def _reconcile(self, name: str, greeting: Greeting, before: Identity) -> list[Launch]:
