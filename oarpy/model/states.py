@@ -64,6 +64,13 @@ class Ordering(str, Enum):
     MULTIFACTOR = "multifactor"
 
 
+class Replan(str, Enum):
+    """What becomes of the planned starts that were told: they only move earlier, or count for nothing."""
+
+    EARLIER = "earlier"
+    NOTHING = "nothing"
+
+
 class FragState(str, Enum):
     """How far the wish to kill a job has come."""
 

@@ -38,6 +38,12 @@ class Frontier:
             *(entry for entry in known[at:] if entry[1] < length_s or not all(map(le, own, entry[2]))),
         ]
 
+    def loosen(self, free_s: int) -> None:
+        """See `Bounds.loosen`."""
+        known = self._known
+        known[:] = [(max(minus_s, length_s - free_s - 1), length_s, sizes) for minus_s, length_s, sizes in known]
+        known.sort(key=itemgetter(0))
+
 
 class Bounds:
     """Lower bounds on starts in one gantt, by family of demands."""
@@ -59,3 +65,8 @@ class Bounds:
             return
         frontier = self._families.setdefault(demand.family, Frontier())
         frontier.learn(length_s, demand.sizes[demand.family], bound_s)
+
+    def loosen(self, free_s: int) -> None:
+        """Something has become free from ``free_s`` on: starts whose time reaches into it are possible again."""
+        for frontier in self._families.values():
+            frontier.loosen(free_s)

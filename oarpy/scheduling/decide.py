@@ -61,6 +61,7 @@ from oarpy.scheduling.gantt import NEVER_S, Gantt, Place
 from oarpy.scheduling.order import in_order
 from oarpy.scheduling.plan import Decision, Doom, Kill, Plan, Postpone, Predict, SetAside, Start, Why
 from oarpy.scheduling.platform import Platform
+from oarpy.scheduling.promises import Kept, Promises, by_priority
 from oarpy.scheduling.quotas import Quotas, Verdict
 from oarpy.scheduling.reach import Wider
 from oarpy.scheduling.reservations import Bookings
@@ -143,6 +144,9 @@ class Pass:
         #: Inner jobs that come before their container in the order, put behind it.
         self._behind: defaultdict[JobId, list[tuple[WaitingJob, Placing]]] = defaultdict(list)
         self._decisions: list[Decision] = []
+        #: The places that jobs were told, and those that stand until the turn of their job.
+        self._promises = Promises(snapshot, platform, usable)
+        self._kept: dict[JobId, Kept] = {}
 
     def plan(self) -> Plan:
         order = in_order(self._snapshot, self._dying, self._platform)
@@ -150,8 +154,12 @@ class Pass:
             self._add(job, self._place_promised)
         for space in self._containers.spaces:
             space.forget_strict()
-        for job in order.normal:
-            self._add(job, self._place_normal)
+        if self._snapshot.promises:
+            for group in by_priority(order.normal, self._snapshot.queues):
+                self._add_keeping(group)
+        else:
+            for job in order.normal:
+                self._add(job, self._place_normal)
         self._count_besteffort()
         for job in order.besteffort:
             self._add(job, self._place_besteffort)
@@ -164,7 +172,30 @@ class Pass:
         slots, told = len(self._machine.gantt), None
         if self._limits.energy:
             told = energy(self._snapshot, self._platform, self._machine.strict.gantt, decisions, self._awake_s)
-        return Plan(decisions, kills, len(self._decisions), slots, self._look_again_s, resumes, told)
+        broken = self._promises.broken(decisions) if self._snapshot.promises else ()
+        return Plan(decisions, kills, len(self._decisions), slots, self._look_again_s, resumes, told, broken)
+
+    def _add_keeping(self, jobs: Sequence[WaitingJob]) -> None:
+        """Decide on jobs of one priority: on those first whose places, as they were told, still stand."""
+        kept = self._kept = self._promises.put_down(self._machine, jobs)
+        standing = frozenset(kept)
+        for job in jobs:
+            if job.job_id in standing:
+                self._add(job, self._place_kept)
+                unused = kept.pop(job.job_id, None)
+                if unused is not None:
+                    self._release(unused)
+        for job in jobs:
+            if job.job_id not in standing:
+                self._add(job, self._place_normal)
+
+    def _release(self, kept: Kept) -> None:
+        self._machine.release(kept.start_s, kept.end_s, kept.bits)
+        self._loosen(kept)
+
+    def _loosen(self, kept: Kept) -> None:
+        self._machine.loosen(kept.start_s)
+        self._not_now.clear()
 
     def _hold(self, held: Sequence[HeldJob]) -> None:
         gantt = self._machine.gantt
@@ -271,7 +302,7 @@ class Pass:
         if self._is_beyond_user(job, queue):
             self._passed_over += 1
             return Postpone(job.job_id, Why(BEYOND_USER, {"most": self._limits.jobs_per_user}))
-        if self._cannot_start_now(job) and self._is_beyond_depth(job):
+        if self._cannot_start_now(job) and self._is_beyond_depth(job) and job.job_id not in self._kept:
             return self._beyond_depth(job)
         passed = gate(job, self._now_s, self._planned)
         if not isinstance(passed, Gate):
@@ -330,11 +361,15 @@ class Pass:
         view = self._machine.strict if job.besteffort else self._machine.normal
         return not view.gantt.free_now and not is_placed_apart(job.types) and not self._wider.reaches_further(job)
 
+    def _is_beyond_queue_depth(self, job: WaitingJob) -> bool:
+        depth = self._queues[job.queue].depth
+        return depth is not None and self._reserved[job.queue] >= depth
+
     def _is_beyond_depth(self, job: WaitingJob) -> bool:
         """Whether the job is behind those that get a reservation: it starts now or has no place."""
-        depth, first = self._queues[job.queue].depth, self._limits.plan_first
-        if depth is not None and self._reserved[job.queue] >= depth:
+        if self._is_beyond_queue_depth(job):
             return True
+        first = self._limits.plan_first
         return first is not None and len(self._decisions) - self._passed_over >= first
 
     def _beyond_depth(self, job: WaitingJob) -> Postpone:
@@ -344,6 +379,9 @@ class Pass:
     def _place_promised(self, scope: Scope, job: WaitingJob, demands: Demands, passed: Gate) -> Decision:
         """Where it fits without further kills when those who die for it are gone, else with as few as possible."""
         dead_s = self._dead_s[job.job_id]
+        as_told = self._as_told(scope, job, demands, passed, dead_s)
+        if as_told is not None:
+            return self._settle(scope, job, as_told, Why(KILLING, _killed(self._dying[job.job_id])))
         in_time = replace(passed, latest_s=min(dead_s, passed.latest_s))
         choice = self._search(job, scope.strict, demands, in_time)
         if choice is not None:
@@ -358,6 +396,10 @@ class Pass:
         choice = self._search(job, scope.normal, demands, within)
         if choice is None:
             return self._without_place(scope, job, demands, passed)
+        return self._place_at(scope, job, demands, passed, choice)
+
+    def _place_at(self, scope: Scope, job: WaitingJob, demands: Demands, passed: Gate, choice: _Choice) -> Decision:
+        """The chosen place, or the next one that is rid of besteffort jobs in time."""
         if not choice.place.taken & scope.space.preemptible:
             return self._settle(scope, job, choice, self._why(scope, choice, passed))
         if choice.place.start_s > scope.space.slowest_s:
@@ -370,6 +412,109 @@ class Pass:
         if untouched is not None and self._verdict(job, untouched.demand, untouched.place) is None:
             return self._settle(scope, job, untouched, self._why(scope, untouched, passed))
         return self._displace(scope, job, demands, passed, choice.place.start_s)
+
+    def _place_kept(self, scope: Scope, job: WaitingJob, demands: Demands, passed: Gate) -> Decision:
+        """An earlier place than the one that the job was told, which stands, or else that one."""
+        kept = self._kept.pop(job.job_id)
+        own = self._told_demand(scope, demands, passed, kept)
+        if own is None or self._is_beyond_queue_depth(job):
+            self._release(kept)
+            return self._place_normal(scope, job, demands, passed)
+        if self._quotas is not None:
+            self._release(kept)
+            choice = self._search(
+                job, scope.normal, demands, replace(passed, latest_s=min(kept.start_s, passed.latest_s))
+            )
+            if choice is None or self._is_beyond_depth(job):
+                return self._place_normal(scope, job, demands, passed)
+            return self._place_at(scope, job, demands, passed, choice)
+        told = _Choice(own, Place(kept.start_s, kept.bits))
+        latest_s = self._now_s if self._is_beyond_depth(job) else kept.start_s
+        if not self._might_move(demands, told):
+            choice = self._earlier(demands, passed, told, latest_s, released=False)
+            if choice is None and not self._is_in_use(scope, told):
+                return self._settle(scope, job, told, self._why(scope, told, passed), stands=True)
+            self._release(kept)
+        else:
+            self._machine.release(kept.start_s, kept.end_s, kept.bits)
+            choice = self._earlier(demands, passed, told, latest_s, released=True)
+            if choice is None and not self._is_in_use(scope, told):
+                return self._settle(scope, job, told, self._why(scope, told, passed))
+            self._loosen(kept)
+        if choice is not None:
+            by_then = replace(passed, latest_s=min(kept.start_s, passed.latest_s))
+            decision = self._place_at(scope, job, demands, by_then, choice)
+            if isinstance(decision, Start | Predict):
+                return decision
+        return self._place_at(scope, job, demands, passed, told)
+
+    def _told_demand(self, scope: Scope, demands: Demands, passed: Gate, kept: Kept) -> Demand | None:
+        """The demand of the alternative that the job was told, None when its place will not do any more."""
+        if scope.space is not self._machine or scope.sharing != ALONE:
+            return None
+        own = next((demand for demand in demands if demand.index == kept.alternative), None)
+        if own is None or not passed.earliest_s <= kept.start_s <= min(
+            passed.latest_s, passed.ends_by_s - own.walltime_s
+        ):
+            return None
+        return own
+
+    def _might_move(self, demands: Demands, told: _Choice) -> bool:
+        """Whether there could be an earlier place that uses some of what the job has been told.
+
+        Such a place would hold the instant before the start, at which nothing of that is its own.
+        """
+        if len(demands) > 1:
+            return True
+        if told.place.start_s <= self._now_s:
+            return False
+        wanted = told.demand.coarse or told.demand
+        return wanted.fits(self._machine.gantt.before(told.place.start_s, wanted.grain) & wanted.mask)
+
+    def _earlier(
+        self, demands: Demands, passed: Gate, told: _Choice, latest_s: int, *, released: bool
+    ) -> _Choice | None:
+        """A place that starts by ``latest_s`` and ends before the one that was told, and ends first."""
+        gantt, bounds, _ = self._machine.normal
+        best: _Choice | None = None
+        for demand in demands:
+            length_s = self._length_s(demand)
+            end_s = (best or told).end_s
+            until_s = min(
+                latest_s, passed.latest_s, passed.ends_by_s - demand.walltime_s, end_s - demand.walltime_s - 1
+            )
+            if not released:
+                place = self._machine.normal.earliest(demand, length_s, passed.earliest_s, until_s)
+            else:
+                after_s = bounds.lower(demand, length_s, self._now_s)
+                after_s = max(min(after_s, told.place.start_s - length_s + 1), self._now_s)
+                if passed.earliest_s > after_s:
+                    after_s = gantt.boundary(passed.earliest_s)
+                place = gantt.earliest(demand, length_s, after_s, until_s) if after_s <= until_s else None
+            if place is not None:
+                best = _Choice(demand, place)
+        return best
+
+    def _is_in_use(self, scope: Scope, choice: _Choice) -> bool:
+        """Whether besteffort jobs hold some of it who might not be gone by then."""
+        taken, start_s = choice.place.taken, choice.place.start_s
+        if not taken & scope.space.preemptible:
+            return False
+        if start_s > scope.space.slowest_s:
+            self._look_again(self._now_s + start_s - scope.space.slowest_s)
+            return False
+        return True
+
+    def _as_told(self, scope: Scope, job: WaitingJob, demands: Demands, passed: Gate, dead_s: int) -> _Choice | None:
+        """The place that a job was told for which others are dying, when it may have it once they are gone."""
+        kept = self._promises.place(job)
+        own = self._told_demand(scope, demands, passed, kept) if kept is not None else None
+        if kept is None or own is None:
+            return None
+        start_s = scope.strict.gantt.first_free(kept.bits, kept.start_s, self._length_s(own))
+        if start_s is None or start_s > max(dead_s, kept.start_s):
+            return None
+        return _Choice(own, Place(start_s, kept.bits))
 
     def _displace(self, scope: Scope, job: WaitingJob, demands: Demands, passed: Gate, wanted_s: int) -> Decision:
         """A place for a job that could start at ``wanted_s`` if there were no besteffort jobs.
@@ -434,12 +579,15 @@ class Pass:
         """The same without what those hold who would not be gone by then."""
         return self._room(scope, choice) & ~scope.space.held_by_slow(choice.place.start_s)
 
-    def _settle(self, scope: Scope, job: WaitingJob, choice: _Choice, why: Why) -> Start | Predict:
+    def _settle(
+        self, scope: Scope, job: WaitingJob, choice: _Choice, why: Why, *, stands: bool = False
+    ) -> Start | Predict:
         demand, (start_s, taken) = choice.demand, choice.place
         end_s = start_s + self._length_s(demand)
         resources = self._platform.ranges(taken)
         if job.job_id not in self._supposed:
-            scope.space.occupy(start_s, end_s, taken, scope.sharing, strictly=job.besteffort)
+            if not stands:
+                scope.space.occupy(start_s, end_s, taken, scope.sharing, strictly=job.besteffort)
             scope.space.note_end(job.job_id, scope.space.gantt.on_grid(end_s), taken)
             self._containers.open(job, start_s, demand.walltime_s, taken)
             if self._quotas is not None:

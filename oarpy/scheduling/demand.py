@@ -86,6 +86,16 @@ class GroupDemand:
         """The members of the innermost blocks that lie wholly in ``bits``."""
         return bits if self.single else self._partitions[-1].union(self._full(bits))
 
+    def filled(self, first: Bits, bits: Bits) -> Bits:
+        """Of ``bits``, for one level: all whole blocks of ``first``, which are too few, and the lowest others."""
+        if not first or len(self.levels) > 1:
+            return bits
+        if self.single:
+            return first | lowest(bits & ~first, self._needed - first.bit_count())
+        marks = self._full(first)
+        others = lowest(self._full(bits) & ~marks, self._needed - marks.bit_count())
+        return self._partitions[0].union(marks | others)
+
     def take(self, bits: Bits) -> Bits | None:
         """The resources of its first place among these, None where it has none."""
         candidates = self._candidates(bits)
@@ -174,9 +184,9 @@ class Demand:
         self.family = family
         self.sizes = sizes
         self.coarse = coarse
-        #: Whether it takes no more where more is free; asked of demands of one group alone, as is `whole`.
+        #: Whether it takes no more where more is free; asked of demands of one group alone, as are the next two.
         self.frugal = len(groups) == 1 and groups[0].frugal
-        self.whole = groups[0].whole
+        self.whole, self.filled = groups[0].whole, groups[0].filled
         #: Whether each group finds its place among these free resources, all of them in ``mask``.
         self.fits: Callable[[Bits], bool] = groups[0].fits if len(groups) == 1 else self._all_fit
 

@@ -150,7 +150,8 @@ class Plan:
     """``examined`` counts the jobs that were looked at, ``slots`` the gantt's slots.
 
     ``look_again_s`` is when time alone asks for another decision, other than at a planned start.
-    ``resumes`` are the suspended jobs that get back what they had lent.
+    ``resumes`` are the suspended jobs that get back what they had lent, ``broken`` those whose
+    planned start is later than the one they were told.
     """
 
     decisions: tuple[Decision, ...]
@@ -160,3 +161,4 @@ class Plan:
     look_again_s: int | None = None
     resumes: tuple[JobId, ...] = ()
     energy: Energy | None = None
+    broken: tuple[JobId, ...] = ()

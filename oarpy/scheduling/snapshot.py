@@ -13,7 +13,7 @@ from typing import NamedTuple
 from oarpy.model.quotas import Rule
 from oarpy.model.request import ResourceRequest
 from oarpy.model.sharing_types import MACHINE
-from oarpy.model.states import DependencyKind, JobId, JobState, Ordering, ResourceState
+from oarpy.model.states import DependencyKind, JobId, JobState, Ordering, Replan, ResourceState
 from oarpy.scheduling.usage import NOTHING_USED, USUAL_FACTORS, USUAL_SHARES, Factors, Shares, Usage
 
 
@@ -45,13 +45,17 @@ class Topology:
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """``depth``: how many jobs get a reservation; None is all (conservative), 1 is EASY."""
+    """``depth``: how many jobs get a reservation; None is all (conservative), 1 is EASY.
+
+    ``replan``: whether the planned starts that jobs were told are kept, or made again from nothing.
+    """
 
     name: str
     priority: int
     active: bool = True
     depth: int | None = None
     ordering: Ordering = Ordering.FIFO
+    replan: Replan = Replan.EARLIER
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +226,15 @@ class QuotaRules:
 
 
 @dataclass(frozen=True, slots=True)
+class Promise:
+    """The place that a waiting job was told."""
+
+    start_s: int
+    alternative: int
+    resources: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """One consistent view: queues in any order, jobs of a queue in submission order.
 
@@ -231,6 +244,7 @@ class Snapshot:
 
     ``requested`` are advance reservations to be accepted or refused; each is to start at its
     ``not_before_s``.  ``reserved`` are those that were accepted.
+    ``promises`` are the places that waiting jobs were told, in the order of that plan.
     """
 
     now_s: int
@@ -245,3 +259,4 @@ class Snapshot:
     tokens: Mapping[str, TokenCount] = field(default_factory=dict)
     requested: tuple[WaitingJob, ...] = ()
     reserved: tuple[Reservation, ...] = ()
+    promises: Mapping[JobId, Promise] = field(default_factory=dict)

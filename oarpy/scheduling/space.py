@@ -158,6 +158,24 @@ class Space:
         for space in (self, *self._beside):
             (space.strict if strictly else space.normal).gantt.occupy_all(periods)
 
+    def occupy_free(self, periods: Sequence[tuple[int, int, Bits]]) -> bool:
+        """The same if each finds its resources free all the time; else nothing is taken."""
+        if not self.gantt.occupy_free(periods):
+            return False
+        for space in self._beside:
+            space.gantt.occupy_all(periods)
+        return True
+
+    def release(self, start_s: int, end_s: int, taken: Bits) -> None:
+        """Give back what was taken for this time; whoever does not take it again has to `loosen` the bounds."""
+        for space in (self, *self._beside):
+            space.gantt.release(start_s, end_s, taken)
+
+    def loosen(self, free_s: int) -> None:
+        """Something was given back that is free from ``free_s`` on."""
+        for space in (self, *self._beside):
+            space.normal.bounds.loosen(free_s)
+
     def _occupy(self, start_s: int, end_s: int, taken: Bits, sharing: Sharing, *, strictly: bool) -> None:
         joins, leaves = sharing.joins, sharing.leaves
         if strictly and self.victims:

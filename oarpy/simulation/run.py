@@ -14,9 +14,9 @@ from time import process_time
 
 from oarpy.model.states import JobId
 from oarpy.scheduling.decide import decide
-from oarpy.scheduling.plan import Kill, Plan, Predict, Ranges, Start
+from oarpy.scheduling.plan import Doom, Kill, Plan, Predict, Ranges, SetAside, Start
 from oarpy.scheduling.platform import Platform
-from oarpy.scheduling.snapshot import HeldJob, Limits, Snapshot, WaitingJob
+from oarpy.scheduling.snapshot import HeldJob, Limits, Promise, Snapshot, WaitingJob
 from oarpy.simulation.workload import Submission, Workload
 
 
@@ -60,6 +60,7 @@ class _Site:
         #: (when, job): ends to come; of a job that must go earlier than it would, the first one counts.
         self._ends: list[tuple[int, JobId]] = []
         self._next_start_s: int | None = None
+        self._promises: dict[JobId, Promise] = {}
         self.course = Course()
 
     def turn(self) -> bool:
@@ -70,7 +71,7 @@ class _Site:
         if self._next_start_s is not None:
             instants.append(self._next_start_s)
         if not instants:
-            self.course.stayed = list(self._waiting)
+            self.course.stayed += self._waiting
             return False
         now_s = min(instants)
         while self._ends and self._ends[0][0] == now_s:
@@ -92,6 +93,7 @@ class _Site:
             tuple(self._waiting.values()),
             tuple(self._held.values()),
             self._limits,
+            promises=self._promises,
         )
         begun = process_time()
         plan = decide(snapshot, self._platform)
@@ -100,17 +102,27 @@ class _Site:
         return plan
 
     def _follow(self, plan: Plan, now_s: int) -> None:
+        self._promises = {}
         planned = []
         for decision in plan.decisions:
             match decision:
                 case Start():
                     self._start(decision, now_s)
-                case Predict():
-                    planned.append(decision.start_s)
+                case Predict(job_id, alternative, start_s, _, resources):
+                    planned.append(start_s)
+                    self._promises[job_id] = Promise(start_s, alternative, resources)
+                case SetAside(job_id):
+                    self._give_up(job_id)
+                case Doom(job_id):
+                    self._give_up(job_id)
         for kill in plan.kills:
             self._kill(kill, now_s)
         # Not before the next second: what ends now has ended in this pass.
         self._next_start_s = max(min(planned), now_s + 1) if planned else None
+
+    def _give_up(self, job_id: JobId) -> None:
+        del self._waiting[job_id], self._submitted[job_id]
+        self.course.stayed.append(job_id)
 
     def _start(self, start: Start, now_s: int) -> None:
         job = self._waiting.pop(start.job_id)

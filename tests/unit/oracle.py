@@ -13,7 +13,7 @@ from fractions import Fraction
 from oarpy.model.filters import Comparison
 from oarpy.model.quotas import Measure, Rule
 from oarpy.model.request import Alternative, Count, Group, Level
-from oarpy.model.states import JobId, JobState, Ordering, ResourceState
+from oarpy.model.states import JobId, JobState, Ordering, Replan, ResourceState
 from oarpy.model.token_types import tokens_of
 from oarpy.scheduling.snapshot import HeldJob, Reservation, Snapshot, WaitingJob
 
@@ -155,6 +155,7 @@ class Oracle:
         }
         self.behind: dict[int, list[WaitingJob]] = {}
         self.resumes: set[JobId] = set()
+        self.standing: dict[JobId, Held] = {}
         self.held: list[Held] = []
         self.dispensable: list[Dispensable] = []
         self.chosen: set[JobId] = set()
@@ -364,11 +365,18 @@ class Oracle:
         if len(alternative.groups) > 1 or any(level.count < 0 or level.beside for level in wanted.levels):
             return None
         leaves = [frozenset(leaf) for leaf in self.leaves(self.matching(wanted), wanted.levels)]
-        for free in longer:
-            late = room.difference(*(leaf for leaf in leaves if leaf <= free))
+        room &= frozenset().union(*leaves)
+        late: Resources = frozenset()
+        for free in [*longer, frozenset()]:
+            # Where nothing else helps, whatever is free will do.
+            later, late = late, room.difference(*(leaf for leaf in leaves if leaf <= free)) if free else room
             taken = self.take(alternative, late)
             if taken is not None:
-                return taken
+                if len(wanted.levels) > 1 or not later:
+                    return taken
+                first = [leaf for leaf in leaves if leaf <= later]
+                others = [leaf for leaf in leaves if leaf <= late and leaf not in first]
+                return frozenset().union(*first, *others[: wanted.levels[0].count - len(first)])
         return None
 
     def search(
@@ -469,8 +477,12 @@ class Oracle:
         for job in order:
             if job.job_id in self.dead_s and not job.besteffort:
                 self.turn(job)
-        for job in order:
-            if job.job_id not in self.dead_s and not job.besteffort:
+        normal = [job for job in order if job.job_id not in self.dead_s and not job.besteffort]
+        priorities = {queue.name: queue.priority for queue in self.snapshot.queues}
+        for priority in sorted({priorities[job.queue] for job in normal}, reverse=True):
+            group = [job for job in normal if priorities[job.queue] == priority]
+            self.standing = self.put_down(group)
+            for job in [*filter(self.stands, group), *(job for job in group if not self.stands(job))]:
                 self.turn(job)
         for job in order:
             if job.besteffort:
@@ -548,6 +560,127 @@ class Oracle:
         shortest = min(each.walltime_s for each in self.fitting(job))
         too_long = shortest > life.end_s - max(life.begin_s, self.snapshot.now_s)
         return self.never(job, self.where.space) if too_long else Answer(None)
+
+    # What was told before.
+
+    def stands(self, job: WaitingJob) -> bool:
+        return job.job_id in self.standing
+
+    def put_down(self, group: list[WaitingJob]) -> dict[JobId, Held]:
+        """The places that these jobs were told, in the order of their starts, put off while they are in use."""
+        queues = {queue.name: queue for queue in self.snapshot.queues}
+        told = self.snapshot.promises
+        self.where, self.reach = Where(), "alive"
+        self.all_that_lasts = False
+        ranks = {job_id: rank for rank, job_id in enumerate(told)}
+        binding = []
+        before, reordered = -1, False
+        for job in group:
+            queue = queues[job.queue]
+            if not queue.active or queue.replan is Replan.NOTHING:
+                continue
+            if queue.ordering is not Ordering.FIFO:
+                if job.job_id not in told:
+                    reordered |= not job.dependencies
+                else:
+                    reordered |= ranks[job.job_id] < before
+                    before = ranks[job.job_id]
+                if reordered:
+                    continue
+            if self.place_told(job) is not None and not self.is_apart(job):
+                binding.append(job)
+        binding.sort(key=lambda job: max(told[job.job_id].start_s, self.snapshot.now_s))
+        if self.snapshot.limits.plan_first is None and not self.dispensable_here():
+            anew = self.chosen_anew(binding)
+            if anew is not None:
+                return anew
+        found = {}
+        for job in binding:
+            place = self.place_told(job)
+            assert place is not None
+            start = self.first_free(place, besteffort_counts=False)
+            if start is not None:
+                found[job.job_id] = Held(start, self.up(start + place.end_s - place.begin_s), place.resources)
+                self.held.append(found[job.job_id])
+        return found
+
+    def is_apart(self, job: WaitingJob) -> bool:
+        apart = ("inner", "timesharing", "placeholder", "allowed")
+        return self.reach_of(job) != "alive" or any(value(job, name) is not None for name in apart)
+
+    def chosen_anew(self, binding: list[WaitingJob]) -> dict[JobId, Held] | None:
+        """The same starts on other resources, None (and nothing held) when they do not all fit."""
+        before = self.held[:]
+        found: dict[JobId, Held] = {}
+        for job in binding:
+            place = self.place_told(job)
+            assert place is not None
+            alternative = job.request.alternatives[self.snapshot.promises[job.job_id].alternative]
+            if self.take(alternative, self.usable) is None:
+                continue
+            start, length = place.begin_s, place.end_s - place.begin_s
+            anew = self.earliest(job, alternative, start, start, window=length, besteffort_counts=False)
+            if anew is None:
+                self.held = before
+                return None
+            found[job.job_id] = Held(start, self.up(place.end_s), anew[2])
+            self.held.append(found[job.job_id])
+        return found
+
+    def place_told(self, job: WaitingJob) -> Held | None:
+        told = self.snapshot.promises.get(job.job_id)
+        if told is None or told.alternative >= len(job.request.alternatives):
+            return None
+        resources = self.positions(told.resources)
+        if not resources <= self.awake_or_asleep or len(resources) != sum(end - begin for begin, end in told.resources):
+            return None
+        start = self.up(max(told.start_s, self.snapshot.now_s))
+        return Held(start, start + self.length(job.request.alternatives[told.alternative]), resources)
+
+    def first_free(self, place: Held, *, besteffort_counts: bool) -> int | None:
+        length = place.end_s - place.begin_s
+        for start in sorted({place.begin_s, *(held.end_s for held in self.held if held.end_s > place.begin_s)}):
+            if start < FOREVER and place.resources <= self.room(
+                start, self.up(start + length), besteffort_counts=besteffort_counts
+            ):
+                return start
+        return None
+
+    def kept(
+        self, job: WaitingJob, first: int, place: Held, *, deep: bool, beyond: bool
+    ) -> tuple[int, int, Resources, Resources] | None:
+        """A place that ends before the one that was told, or else that one."""
+        index = self.snapshot.promises[job.job_id].alternative
+        alternative, start = job.request.alternatives[index], place.begin_s
+        if not first <= start <= self.latest(job, alternative) or deep:
+            return self.normal(job, first, beyond=beyond)
+        found = self.search(job, first, self.snapshot.now_s if beyond else start)
+        if (
+            found is not None
+            and found[1] + job.request.alternatives[found[0]].walltime_s < start + alternative.walltime_s
+        ):
+            sooner = self.rid_of_besteffort(job, first, found, beyond=beyond, latest=start)
+            if sooner is not None:
+                return sooner
+        room = self.room(start, self.up(start + self.length(alternative)), besteffort_counts=False)
+        return self.rid_of_besteffort(job, first, (index, start, room, place.resources), beyond=beyond)
+
+    def as_told(self, job: WaitingJob, first: int) -> tuple[int, int, Resources, Resources] | None:
+        """The place that was told, when it may be had once those are gone who die for it."""
+        place = self.place_told(job)
+        if place is None or self.is_apart(job):
+            return None
+        index = self.snapshot.promises[job.job_id].alternative
+        if not first <= place.begin_s <= self.latest(job, job.request.alternatives[index]):
+            return None
+        start = self.first_free(place, besteffort_counts=True)
+        if start is None or start > max(self.dead_s[job.job_id], place.begin_s):
+            return None
+        return index, start, place.resources, place.resources
+
+    def latest(self, job: WaitingJob, alternative: Alternative) -> int:
+        latest = FOREVER if job.expires_s is None else job.expires_s
+        return latest if job.deadline_s is None else min(latest, job.deadline_s - alternative.walltime_s)
 
     def order(self) -> list[WaitingJob]:
         """By priority and submission; jobs of another ordering are sorted in their places."""
@@ -792,9 +925,11 @@ class Oracle:
         queue = next(queue for queue in self.snapshot.queues if queue.name == job.queue)
         limits, now = self.snapshot.limits, self.snapshot.now_s
         of_user = (queue.priority, job.user)
-        beyond = (queue.depth is not None and self.reserved.get(queue.name, 0) >= queue.depth) or (
-            limits.plan_first is not None and self.placed >= limits.plan_first
-        )
+        told = self.standing.pop(job.job_id, None)
+        if told is not None:
+            self.held.remove(told)
+        deep = queue.depth is not None and self.reserved.get(queue.name, 0) >= queue.depth
+        beyond = deep or (limits.plan_first is not None and self.placed >= limits.plan_first)
         self.placed += 1
         self.reach = self.reach_of(job)
         shortest = min(alternative.walltime_s for alternative in job.request.alternatives)
@@ -830,13 +965,15 @@ class Oracle:
             found = self.search(job, first, latest, at_most=limits.besteffort_s, besteffort_counts=True)
         elif job.job_id in self.dead_s:
             dead = self.dead_s[job.job_id]
-            found = self.search(job, first, dead, besteffort_counts=True)
+            found = self.as_told(job, first) or self.search(job, first, dead, besteffort_counts=True)
             if found is None:
                 found = self.search(job, max(first, dead), dead)
                 if found and self.fits_in_time(job, found):
                     found = self.with_kills(job, found, self.soon_s[job.job_id])
                 else:
                     found = self.normal(job, first, beyond=beyond)
+        elif told is not None:
+            found = self.kept(job, first, told, deep=deep, beyond=beyond)
         else:
             found = self.normal(job, first, beyond=beyond)
         if found is None:
@@ -861,10 +998,22 @@ class Oracle:
 
     def normal(self, job: WaitingJob, first: int, *, beyond: bool) -> tuple[int, int, Resources, Resources] | None:
         """A normal job's place, for which besteffort jobs die where nothing else will do."""
+        found = self.search(job, first, self.snapshot.now_s if beyond else FOREVER)
+        return None if found is None else self.rid_of_besteffort(job, first, found, beyond=beyond)
+
+    def rid_of_besteffort(
+        self,
+        job: WaitingJob,
+        first: int,
+        found: tuple[int, int, Resources, Resources],
+        *,
+        beyond: bool,
+        latest: int = FOREVER,
+    ) -> tuple[int, int, Resources, Resources] | None:
+        """The found place, or another one where besteffort jobs are not in the way or gone in time."""
         now = self.snapshot.now_s
-        found = self.search(job, first, now if beyond else FOREVER)
         dispensable = self.dispensable_here()
-        if found is None or found[1] > max((one.dead_s for one in dispensable), default=now):
+        if found[1] > max((one.dead_s for one in dispensable), default=now):
             return found
         index, start, room, taken = found
         in_use = frozenset().union(*(one.resources for one in dispensable if one.end_s > start))
@@ -875,7 +1024,7 @@ class Oracle:
         if untouched is not None:
             return index, start, room, untouched
         for gone in sorted({one.gone_s for one in dispensable}):
-            later = self.search(job, max(first, gone), gone if beyond else FOREVER)
+            later = self.search(job, max(first, gone), min(gone, latest) if beyond else latest)
             if later is not None and self.fits_in_time(job, later):
                 return self.with_kills(job, later, start if later[1] <= max(first, gone) else later[1])
         return None

@@ -1,0 +1,162 @@
+"""Planned starts that were told are kept: a job only moves to an earlier one.
+
+All places that were told are put down first, in the order of their starts; then each
+job in its turn looks for an earlier one, as if its own were free.  A place that cannot
+be had any more (what it needs is still held when it comes to start) is put off for as
+long as that takes; one whose resources are gone, or whose queue is ordered anew, is
+given up, and the job is placed behind those whose places stand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from oarpy.model.reach_types import Reach, reach
+from oarpy.model.sharing_types import is_placed_apart
+from oarpy.model.states import JobId, Ordering, Replan
+from oarpy.scheduling.bits import Bits
+from oarpy.scheduling.plan import Decision, Predict
+from oarpy.scheduling.platform import Platform
+from oarpy.scheduling.snapshot import Queue, Snapshot, WaitingJob
+from oarpy.scheduling.space import Space
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A place that stands in the gantt until the job's turn comes."""
+
+    job_id: JobId
+    alternative: int
+    start_s: int
+    end_s: int
+    bits: Bits
+
+
+class Promises:
+    """What was told of one snapshot's jobs, as far as it still binds."""
+
+    def __init__(self, snapshot: Snapshot, platform: Platform, usable: Bits) -> None:
+        self._told = snapshot.promises
+        self._now_s = snapshot.now_s
+        # A pass that plans only the head of the queue is to be quick.
+        self._in_haste = snapshot.limits.plan_first is not None
+        self._grid_s = snapshot.limits.grid_s
+        self._security_s = snapshot.limits.security_s
+        self._platform = platform
+        self._usable = usable
+        self._queues = {queue.name: queue for queue in snapshot.queues}
+        self._ranks = {job_id: rank for rank, job_id in enumerate(self._told)}
+
+    def put_down(self, space: Space, jobs: Sequence[WaitingJob]) -> dict[JobId, Kept]:
+        """Occupy the places of these jobs, given in their order; those that stand, by job."""
+        binding = self._binding(jobs)
+        if not binding:
+            return {}
+        wanted = sorted((kept for job in binding if (kept := self.place(job)) is not None), key=_by_start)
+        if not self._in_haste and not space.victims:
+            wanted = self._chosen_anew(space, wanted, {job.job_id: job for job in binding}) or wanted
+        if space.occupy_free([(kept.start_s, kept.end_s, kept.bits) for kept in wanted]):
+            return {kept.job_id: kept for kept in wanted}
+        standing = {}
+        for kept in wanted:
+            start_s = space.gantt.first_free(kept.bits, kept.start_s, kept.end_s - kept.start_s)
+            if start_s is not None:
+                end_s = start_s + kept.end_s - kept.start_s
+                space.occupy(start_s, end_s, kept.bits)
+                standing[kept.job_id] = Kept(kept.job_id, kept.alternative, start_s, end_s, kept.bits)
+        return standing
+
+    def _chosen_anew(self, space: Space, wanted: Sequence[Kept], jobs: Mapping[JobId, WaitingJob]) -> list[Kept] | None:
+        """The same starts on resources chosen in the order of these; None when they do not all fit in this way.
+
+        A start was promised, not the resources.  What jobs that ended early have left is in
+        pieces; closing the gaps is worth 1 to 20 % of the mean wait on two real machines.
+        """
+        trial = space.gantt.copy()
+        found = []
+        for kept in wanted:
+            job = jobs[kept.job_id]
+            demands = space.demands.shared(job.request_id, job.request).demands
+            demand = next((one for one in demands if one.index == kept.alternative), None)
+            if demand is None:
+                continue
+            start_s = trial.boundary(kept.start_s)
+            place = trial.earliest(demand, kept.end_s - kept.start_s, start_s, start_s)
+            if place is None:
+                return None
+            trial.occupy(start_s, kept.end_s, place.taken)
+            found.append(replace(kept, bits=place.taken))
+        return found
+
+    def _binding(self, jobs: Sequence[WaitingJob]) -> list[WaitingJob]:
+        """The jobs whose place still binds.
+
+        In a queue that is not ordered by submission none behind the first job that came
+        to stand before another: else nobody would gain by the order.
+        """
+        found = []
+        reordered = False
+        last = -1
+        for job in jobs:
+            queue = self._queues.get(job.queue)
+            if queue is None or not queue.active or queue.replan is not Replan.EARLIER:
+                continue
+            if queue.ordering is not Ordering.FIFO:
+                rank = self._ranks.get(job.job_id)
+                if rank is None:
+                    reordered = reordered or not job.dependencies
+                elif rank < last:
+                    reordered = True
+                last = last if rank is None else rank
+                if reordered:
+                    continue
+            if job.job_id in self._told and not (job.types and _is_apart(job.types)):
+                found.append(job)
+        return found
+
+    def place(self, job: WaitingJob) -> Kept | None:
+        """The place that the job was told, None when it was told none or some of the resources are gone."""
+        told = self._told.get(job.job_id)
+        if told is None or told.alternative >= len(job.request.alternatives):
+            return None
+        bits = self._platform.bits(told.resources)
+        if bits & ~self._usable or bits.bit_count() != sum(end - begin for begin, end in told.resources):
+            return None
+        start_s = self._now_s
+        if told.start_s > start_s:
+            start_s = -(-told.start_s // self._grid_s) * self._grid_s
+        length_s = job.request.alternatives[told.alternative].walltime_s + self._security_s
+        return Kept(job.job_id, told.alternative, start_s, start_s + length_s, bits)
+
+    def broken(self, decisions: Iterable[Decision]) -> tuple[JobId, ...]:
+        """The jobs that are planned to start later than they were told."""
+        found = []
+        for decision in decisions:
+            if isinstance(decision, Predict):
+                told = self._told.get(decision.job_id)
+                if told is not None and decision.start_s > max(told.start_s, self._now_s):
+                    found.append(decision.job_id)
+        return tuple(found)
+
+
+def by_priority(jobs: Iterable[WaitingJob], queues: Collection[Queue]) -> list[list[WaitingJob]]:
+    """The jobs, which are in their order, in groups of equal priority of their queues."""
+    priorities: dict[str, int | None] = {queue.name: queue.priority for queue in queues}
+    groups: list[list[WaitingJob]] = []
+    current: int | None = None
+    for job in jobs:
+        priority = priorities.get(job.queue)
+        if not groups or priority != current:
+            groups.append([])
+            current = priority
+        groups[-1].append(job)
+    return groups
+
+
+def _is_apart(types: tuple[str, ...]) -> bool:
+    return is_placed_apart(types) or reach(types) is not Reach.ALIVE
+
+
+def _by_start(kept: Kept) -> int:
+    return kept.start_s
