@@ -72,6 +72,12 @@ _IMPOSSIBLE = {
         SELECT j.job_id, j.attempt, a.attempt AS held_for FROM allocations a JOIN jobs j USING (job_id)
         WHERE upper_inf(a.held) AND a.attempt <> j.attempt
     """,
+    "job {job_id} is {state} and has not given up its reservation": """
+        SELECT job_id, state FROM reservations JOIN jobs USING (job_id) WHERE stopped_at IS NOT NULL
+    """,
+    "job {job_id} is {state}, which no transaction should leave": """
+        SELECT job_id, state FROM jobs WHERE stopped_at IS NULL AND state IN ('toAckReservation', 'toError')
+    """,
     "job {job_id} holds resources that do not exist: {missing}": """
         SELECT a.job_id, (a.resources - known.ids)::text AS missing
         FROM allocations a, (SELECT range_agg(int4range(resource_id, resource_id + 1)) AS ids FROM resources) known

@@ -255,6 +255,15 @@ def unreserved(postgres: Any) -> Iterator[System]:
         yield system
 
 
+def test_a_dry_run_tells_what_the_answer_would_be(unreserved: System) -> None:
+    start = now(unreserved) + timedelta(hours=1)
+
+    good = unreserved.run("oarsub", "--dry-run", "-r", date(start), "-l", "/core=4", "true").stdout
+
+    assert re.search(r"/core=4,walltime=2:0:0: starts .* on ", good)
+    assert unreserved.database.execute("SELECT count(*) FROM jobs") == [(0,)]
+
+
 def test_a_user_has_two_reservations_waiting_at_most(system: System) -> None:
     start = now(system) + timedelta(hours=1)
     for hours in (0, 2):
