@@ -12,6 +12,7 @@ import click
 from oarpy.commands.listing import shown_hosts
 from oarpy.commands.quotas import quotas
 from oarpy.commands.session import OarGroup, run, tell, with_version
+from oarpy.commands.simulate import simulate
 from oarpy.errors import ConfigurationError, NotAllowed
 from oarpy.instance import Instance, find_instance
 from oarpy.model.exit_statuses import ExitStatus
@@ -238,6 +239,9 @@ def bootstrap() -> None:
 
 
 oarpy.add_command(quotas)
+
+
+oarpy.add_command(simulate)
 
 
 def _own_instance() -> Instance:
