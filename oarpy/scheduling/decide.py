@@ -430,7 +430,10 @@ class Pass:
             return self._place_at(scope, job, demands, passed, choice)
         told = _Choice(own, Place(kept.start_s, kept.bits))
         latest_s = self._now_s if self._is_beyond_depth(job) else kept.start_s
-        if not self._might_move(demands, told):
+        hopeless = latest_s < kept.start_s and not any(map(self._fits_now, demands))
+        if hopeless and not self._is_in_use(scope, told):
+            return self._settle(scope, job, told, self._why(scope, told, passed), stands=True)
+        if not self._might_move(demands, told, latest_s):
             choice = self._earlier(demands, passed, told, latest_s, released=False)
             if choice is None and not self._is_in_use(scope, told):
                 return self._settle(scope, job, told, self._why(scope, told, passed), stands=True)
@@ -459,17 +462,22 @@ class Pass:
             return None
         return own
 
-    def _might_move(self, demands: Demands, told: _Choice) -> bool:
+    def _might_move(self, demands: Demands, told: _Choice, latest_s: int) -> bool:
         """Whether there could be an earlier place that uses some of what the job has been told.
 
         Such a place would hold the instant before the start, at which nothing of that is its own.
         """
         if len(demands) > 1:
             return True
-        if told.place.start_s <= self._now_s:
+        if told.place.start_s <= self._now_s or latest_s + self._length_s(told.demand) <= told.place.start_s:
             return False
         wanted = told.demand.coarse or told.demand
         return wanted.fits(self._machine.gantt.before(told.place.start_s, wanted.grain) & wanted.mask)
+
+    def _fits_now(self, demand: Demand) -> bool:
+        """Whether what is free now would do; a quick look before a search."""
+        wanted = demand.coarse or demand
+        return wanted.fits(self._machine.gantt.before(self._now_s, wanted.grain) & wanted.mask)
 
     def _earlier(
         self, demands: Demands, passed: Gate, told: _Choice, latest_s: int, *, released: bool

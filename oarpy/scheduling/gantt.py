@@ -219,8 +219,8 @@ class Gantt:
         return begin_s
 
     def before(self, instant_s: int, grain: Grain | None) -> Bits:
-        """What is free just before an instant later than now, in blocks of ``grain``."""
-        return self._rows(grain)[bisect_left(self._starts, instant_s) - 1]
+        """What is free just before an instant, or now if that is now, in blocks of ``grain``."""
+        return self._rows(grain)[max(bisect_left(self._starts, instant_s) - 1, 0)]
 
     def earliest(
         self, demand: Demand, length_s: int, after_s: int, latest_s: int = NEVER_S, pools: Iterable[str] = ()
