@@ -78,6 +78,7 @@ CREATE TABLE queues (
     depth integer CHECK (depth > 0),
     -- In which order its jobs are looked at.
     ordering text NOT NULL DEFAULT 'fifo' CHECK (ordering IN ('fifo', 'fairshare', 'multifactor')),
+    replan text NOT NULL DEFAULT 'earlier' CHECK (replan IN ('earlier', 'nothing')),
     CONSTRAINT queues_policy_depth_check CHECK ((policy = 'first') = (depth IS NOT NULL))
 );
 INSERT INTO queues (queue_name, priority) VALUES ('admin', 10), ('default', 2), ('besteffort', 0);

@@ -234,7 +234,7 @@ def _hold(conn: Connection, job_ids: Sequence[int], reason: str) -> int:
 
 def queues(conn: Connection) -> list[dict[str, Any]]:
     """Every queue, the one of highest priority first."""
-    names = ("queue_name", "priority", "state", "policy", "depth", "ordering")
+    names = ("queue_name", "priority", "state", "policy", "depth", "ordering", "replan")
     rows = conn.rows(f"SELECT {', '.join(names)} FROM oar.visible_queues ORDER BY priority DESC, queue_name")
     return [dict(zip(names, row, strict=True)) for row in rows]
 

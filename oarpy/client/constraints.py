@@ -16,6 +16,7 @@ _WANTED = {
     "queues_policy_check": "the policy of a queue is conservative, easy or first:N",
     "queues_depth_check": "the N of the policy first:N is 1 or more",
     "queues_ordering_check": "the ordering of a queue is fifo, fairshare or multifactor",
+    "queues_replan_check": "a queue is planned again so that starts are earlier, or from nothing",
     "queues_policy_depth_check": "the policy first, and no other, wants the number of jobs to plan, as in first:5",
     "quotas_ruleset_queue_name_project_job_type_job_user_key": "there is a quota for these jobs in this set already",
     "quotas_ruleset_check": "the name of a set of quotas has 1 to 63 characters that can be printed",

@@ -12,7 +12,7 @@ from oarpy.client.connection import Connection
 from oarpy.commands.session import OarCommand, connect, connect_as_admin, run, with_version
 from oarpy.errors import SyntaxRefused
 from oarpy.model.exit_statuses import ExitStatus
-from oarpy.model.states import Ordering, QueueState
+from oarpy.model.states import Ordering, QueueState, Replan
 from oarpy.model.wording import excerpt
 
 
@@ -33,6 +33,11 @@ from oarpy.model.wording import excerpt
     metavar="NAME,ORDERING",
     help="In which order the jobs of a queue are looked at: fifo (the default), fairshare, or multifactor.",
 )
+@click.option(
+    "--replan",
+    metavar="NAME,HOW",
+    help="earlier (the default): planned starts only move earlier; nothing: they are made again in each pass.",
+)
 @click.option("--remove", metavar="NAME", help="Remove a queue without jobs.")
 @click.option("-J", "--json", "as_json", is_flag=True, help="Show them as JSON.")
 @with_version
@@ -45,6 +50,7 @@ def oarqueue(
     add: str | None,
     change: str | None,
     ordering: str | None,
+    replan: str | None,
     remove: str | None,
     as_json: bool,
 ) -> None:
@@ -55,11 +61,12 @@ def oarqueue(
         oarqueue
         oarqueue --add night,5,easy
         oarqueue --ordering default,fairshare
+        oarqueue --replan default,nothing
         oarqueue -d default
 
     Only root and the owner of the instance may change them.
     """
-    named = [each for each in (enable, disable, add, change, ordering, remove) if each is not None]
+    named = [each for each in (enable, disable, add, change, ordering, replan, remove) if each is not None]
     if len(named) + enable_all + disable_all + (as_list or as_json) > 1:
         raise SyntaxRefused("only one change at a time", exit_status=ExitStatus.REFUSED)
     if enable is not None:
@@ -77,8 +84,11 @@ def oarqueue(
         planned = {} if policy is None else {"policy": policy, "depth": depth}
         _change(lambda conn: administration.change_queue(conn, name, {"priority": priority, **planned}))
     elif ordering is not None:
-        name, chosen = _ordering(ordering)
-        _change(lambda conn: administration.change_queue(conn, name, {"ordering": chosen.value}))
+        name, chosen = _one_of(ordering, Ordering)
+        _change(lambda conn: administration.change_queue(conn, name, {"ordering": chosen}))
+    elif replan is not None:
+        name, chosen = _one_of(replan, Replan)
+        _change(lambda conn: administration.change_queue(conn, name, {"replan": chosen}))
     elif remove is not None:
         _change(lambda conn: administration.remove_queue(conn, remove))
     else:
@@ -103,15 +113,16 @@ def _queue(text: str) -> tuple[str, int, str | None, int | None]:
         raise SyntaxRefused(f"{excerpt(text)} is not NAME,PRIORITY[,POLICY]", exit_status=ExitStatus.REFUSED) from None
 
 
-def _ordering(text: str) -> tuple[str, Ordering]:
+def _one_of(text: str, kinds: type[Ordering] | type[Replan]) -> tuple[str, str]:
+    """Name and kind of ``name,kind``."""
     name, _, chosen = text.rpartition(",")
-    try:
-        return name, Ordering(chosen)
-    except ValueError:
-        known = ", ".join(ordering.value for ordering in Ordering)
+    known = [kind.value for kind in kinds]
+    if chosen not in known:
+        word = kinds.__name__.upper()
         raise SyntaxRefused(
-            f"{excerpt(text)} is not NAME,ORDERING; orderings are {known}", exit_status=ExitStatus.REFUSED
-        ) from None
+            f"{excerpt(text)} is not NAME,{word}; known are {', '.join(known)}", exit_status=ExitStatus.REFUSED
+        )
+    return name, chosen
 
 
 def _show(as_json: bool) -> None:
@@ -123,7 +134,7 @@ def _show(as_json: bool) -> None:
         policy = queue["policy"] if queue["depth"] is None else f"{queue['policy']}:{queue['depth']}"
         click.echo(
             f"{queue['queue_name']}\npriority = {queue['priority']}\npolicy = {policy}\n"
-            f"ordering = {queue['ordering']}\n{queue['state']}\n"
+            f"ordering = {queue['ordering']}\nreplan = {queue['replan']}\n{queue['state']}\n"
         )
 
 

@@ -24,7 +24,7 @@ from oarpy.model.ranges import parsed_ranges
 from oarpy.model.request import ResourceRequest
 from oarpy.model.resource_grammar import request_from_json
 from oarpy.model.sharing_types import container_of, is_container_id
-from oarpy.model.states import DependencyKind, JobId, JobState, Ordering, QueueState
+from oarpy.model.states import DependencyKind, JobId, JobState, Ordering, QueueState, Replan
 from oarpy.scheduling.platform import Platform
 from oarpy.scheduling.snapshot import Dependency, HeldJob, Limits, Queue, Snapshot, Topology, WaitingJob
 
@@ -36,7 +36,7 @@ _INSTANT = text(
     """
 )
 _QUEUES = text(
-    "SELECT queue_name, priority, state, CASE policy WHEN 'easy' THEN 1 ELSE depth END, ordering FROM queues"
+    "SELECT queue_name, priority, state, CASE policy WHEN 'easy' THEN 1 ELSE depth END, ordering, replan FROM queues"
 )
 _WAITING = text(
     """
@@ -149,8 +149,8 @@ class SnapshotReader:
             topology = resources.topology(conn)
             self._cluster = _Cluster(topology, Platform(topology))
         queues = tuple(
-            Queue(name, priority, QueueState(state) is QueueState.ACTIVE, depth, Ordering(ordering))
-            for name, priority, state, depth, ordering in conn.execute(_QUEUES)
+            Queue(name, priority, QueueState(state) is QueueState.ACTIVE, depth, Ordering(ordering), Replan(replan))
+            for name, priority, state, depth, ordering, replan in conn.execute(_QUEUES)
         )
         requested = {JobId(row.pop("job_id")): _Group(**row) for row in map(dict, conn.execute(_REQUESTED).mappings())}
         waiting, unreadable = self._read_waiting(conn, requested.values(), dependencies_exist=dependencies_exist)

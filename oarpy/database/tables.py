@@ -146,6 +146,7 @@ queues = Table(
     Column("policy", Text, nullable=False, server_default=text("'conservative'")),
     Column("depth", Integer),
     Column("ordering", Text, nullable=False, server_default=text("'fifo'")),
+    Column("replan", Text, nullable=False, server_default=text("'earlier'")),
 )
 
 quotas = Table(

@@ -15,7 +15,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from logging import getLogger
 from typing import NamedTuple
 
@@ -31,8 +31,8 @@ from oarpy.database.snapshot import Reading, SnapshotReader
 from oarpy.database.wake import Reader, wake
 from oarpy.errors import Stale
 from oarpy.model.durations import render_duration
-from oarpy.model.ranges import written_ranges
-from oarpy.model.states import EndCause, JobId
+from oarpy.model.ranges import parsed_ranges, written_ranges
+from oarpy.model.states import EndCause, JobId, Replan
 from oarpy.modules.context import Context
 from oarpy.modules.tokens import TokenCounters
 from oarpy.scheduling.decide import decide
@@ -52,7 +52,7 @@ from oarpy.scheduling.plan import (
     Start,
     Why,
 )
-from oarpy.scheduling.snapshot import Snapshot, Topology, WaitingJob
+from oarpy.scheduling.snapshot import Promise, Snapshot, Topology, WaitingJob
 from oarpy.scheduling.usage import Account
 from oarpy.scheduling.walltimes import Longer, LongerWish, prolonged
 
@@ -69,6 +69,8 @@ ASIDE_S = 60.0
 REFUSED_S = 1.0
 #: How often a plan is made again because the resources have changed meanwhile.
 ATTEMPTS = 3
+#: Of how many planned starts that a plan puts off there is an event.
+MOST_TOLD = 1000
 #: A reservation that starts so late is not said to be late: a pass comes within seconds.
 PUNCTUAL_S = 5
 
@@ -100,6 +102,8 @@ class _Changes:
     predictions: list[Prediction] = field(default_factory=list)
     longer: Sequence[Longer] = ()
     resumes: Sequence[JobId] = ()
+    #: Jobs whose planned start is later than what they were told, which is given.
+    put_off: Sequence[tuple[JobId, Said]] = ()
 
     def __bool__(self) -> bool:
         written = (self.starts, self.kills, self.dooms, self.set_aside, self.predictions, self.longer, self.resumes)
@@ -138,6 +142,8 @@ class Scheduler:
         self._energy: Energy | None = None
         self._energy_told = False
         self._said: dict[JobId, Said] = {}
+        #: The places that jobs were told in the last plan that was written, in its order.
+        self._told: dict[JobId, Promise] = {}
         self._aside_until: dict[JobId, float] = {}
         #: What people are told; None as long as this process has told nothing.
         self._karmas: Mapping[Account, float] | None = None
@@ -169,6 +175,7 @@ class Scheduler:
                 self._said = plans.said(conn)
                 plans.log_hourly(conn)
         self._tell_karmas(snapshot)
+        snapshot = replace(snapshot, promises=self._promises(snapshot))
         plan = decide(replace(snapshot, limits=self._ctx.limits(plan_first=effort.plan_first)), reading.platform)
         self._ctx.passes("scheduler: decided")
         changes = self._changes(plan, reading, effort)
@@ -182,6 +189,8 @@ class Scheduler:
             written = retrying(lambda: self._write(changes, snapshot.topology))
             self._ctx.passes("scheduler: written")
         self._remember(changes, written, begun)
+        if effort.full:
+            self._remember_places(plan)
         self._put_off(effort, begun)
         self._wait_at_most(_until_next_start(plan, snapshot.now_s))
         self._wait_at_most(counted_in_s)
@@ -246,6 +255,30 @@ class Scheduler:
 
         return replace(snapshot, waiting=left(snapshot.waiting), requested=left(snapshot.requested))
 
+    def _promises(self, snapshot: Snapshot) -> dict[JobId, Promise]:
+        """What binds the next plan: what was told to jobs of queues that keep it, in the order of the last plan."""
+        keeping = {queue.name for queue in snapshot.queues if queue.replan is Replan.EARLIER}
+        waiting = {job.job_id for job in snapshot.waiting if job.queue in keeping and not job.besteffort}
+        found = {}
+        for job_id in dict.fromkeys((*self._told, *self._said)):
+            said = self._said.get(job_id)
+            if said is None or said.start_s is None or job_id not in waiting:
+                continue
+            told = self._told.get(job_id)
+            if told is None or told.start_s != said.start_s:
+                told = Promise(said.start_s, said.alternative or 0, parsed_ranges(said.resources or "{}"))
+            found[job_id] = told
+        return found
+
+    def _remember_places(self, plan: Plan) -> None:
+        placed = {
+            one.job_id: Promise(one.start_s, one.alternative, one.resources)
+            for one in plan.decisions
+            if isinstance(one, Predict)
+        }
+        self._told = placed | {job_id: told for job_id, told in self._told.items() if job_id not in placed}
+        self._told = {job_id: told for job_id, told in self._told.items() if job_id in self._said}
+
     def _effort(self, waiting: int, begun: float) -> _Effort:
         plan_first = self._ctx.settings.scheduler.plan_first
         if begun >= self._complete_due:
@@ -294,6 +327,8 @@ class Scheduler:
                     said = _said(decision)
                     if self._said.get(decision.job_id) != said:
                         changes.predictions.append(_prediction(decision.job_id, said, decision.why))
+        if effort.full:
+            changes.put_off = [(job_id, self._said[job_id]) for job_id in plan.broken if job_id in self._said]
         changes.set_aside += [
             SetAside(job_id, error) for job_id, error in reading.unreadable.items() if job_id not in self._aside_until
         ]
@@ -333,6 +368,7 @@ class Scheduler:
                     *(Event("CHECKPOINT", one.job_id, description="it has to make room") for one in saving),
                     *(Event("SCHEDULER_JOB_SET_ASIDE", one.job_id, description=one.error) for one in changes.set_aside),
                     *(event for one in begun for event in _shortcomings(one, topology)),
+                    *_events_of(changes),
                     *(
                         Event("RESERVATION_NO_NODE", one.job_id, description=sentence(one.why))
                         for one in changes.dooms
@@ -440,6 +476,20 @@ def _shortcomings(begun: Begin, topology: Topology) -> Iterator[Event]:
     if begun.late_s > PUNCTUAL_S:
         what = f"it starts {begun.late_s} s late and lasts {begun.start.walltime_s} s, to end when it was promised to"
         yield Event("REDUCE_RESERVATION_WALLTIME", begun.job_id, description=what)
+
+
+def _events_of(changes: _Changes) -> Iterator[Event]:
+    """What is told of planned starts that could not be kept."""
+    now_said = {one.job_id: one.said for one in changes.predictions}
+    for job_id, said in changes.put_off[:MOST_TOLD]:
+        later = now_said.get(job_id)
+        if later is not None and later.start_s is not None and said.start_s is not None:
+            told = f"planned for {_instant(later.start_s)}, no longer for {_instant(said.start_s)}"
+            yield Event("SCHEDULER_START_PUT_OFF", job_id, description=told)
+
+
+def _instant(epoch_s: int) -> str:
+    return datetime.fromtimestamp(epoch_s, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def _said(decision: Predict | Postpone) -> Said:

@@ -588,3 +588,43 @@ def test_what_somebody_has_taken_meanwhile_is_not_given_back(
 
     assert database.execute("SELECT suspended FROM allocations WHERE job_id = %s", [job]) == [(True,)]
     assert (state(database, job), database.execute("SELECT count(*) FROM orders")) == ("Resuming", [(0,)])
+
+
+@pytest.mark.parametrize(("replan", "order"), [("earlier", [2, 1]), ("nothing", [1, 2])])
+def test_a_planned_start_that_was_told_is_kept_unless_its_queue_plans_from_nothing(
+    ctx: Context, database: TestDatabase, replan: str, order: list[int]
+) -> None:
+    with_hosts(ctx, 1, 1)
+    database.execute("UPDATE queues SET replan = %s", [replan])
+    submit(ctx, "resource_id=1", walltime_s=600)
+    scheduler.turn(ctx)
+    (held,) = submit(ctx, "resource_id=1", walltime_s=600)
+    database.execute("UPDATE jobs SET state = 'Hold' WHERE job_id = %s", [held])
+    (told,) = submit(ctx, "resource_id=1", walltime_s=600)
+    scheduler.turn(ctx)
+    database.execute("UPDATE jobs SET state = 'Waiting' WHERE job_id = %s", [held])
+
+    scheduler.turn(ctx)
+
+    planned = [job_id for (job_id,) in database.execute("SELECT job_id FROM predictions ORDER BY start_at")]
+    assert planned == [(held, told)[number - 1] for number in order]
+
+
+def test_a_start_that_cannot_be_kept_is_put_off_with_an_event(ctx: Context, database: TestDatabase) -> None:
+    with_hosts(ctx, 1, 1)
+    submit(ctx, "resource_id=1", walltime_s=600)
+    scheduler.turn(ctx)
+    (waiting,) = submit(ctx, "resource_id=1", walltime_s=600)
+    scheduler.turn(ctx)
+    (told,) = database.execute("SELECT start_at FROM predictions")[0]
+    database.execute("UPDATE jobs SET planned_end_at = planned_end_at + interval '1 hour' WHERE state = 'toLaunch'")
+
+    scheduler.turn(ctx)
+
+    ((later,),) = database.execute("SELECT start_at FROM predictions")
+    assert later > told
+    ((job_id, description),) = database.execute(
+        "SELECT job_id, description FROM events WHERE type = 'SCHEDULER_START_PUT_OFF'"
+    )
+    assert job_id == waiting
+    assert f"no longer for {told:%Y-%m-%d %H:%M:%S} UTC" in description

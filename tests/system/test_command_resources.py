@@ -283,9 +283,9 @@ def test_queues_are_added_changed_stopped_and_removed(database, commands):
     commands.run("oarqueue", "--remove", "night")
 
     assert json.loads(listed.stdout)["night"] == {
-        "priority": 7, "state": "notActive", "policy": "first", "depth": 3, "ordering": "fifo",
+        "priority": 7, "state": "notActive", "policy": "first", "depth": 3, "ordering": "fifo", "replan": "earlier",
     }  # fmt: skip
-    assert "night\npriority = 7\npolicy = first:3\nordering = fifo\nnotActive\n\n" in text_form.stdout
+    assert "night\npriority = 7\npolicy = first:3\nordering = fifo\nreplan = earlier\nnotActive\n\n" in text_form.stdout
     assert "night" not in commands.run("oarqueue", "-J").stdout
 
 
