@@ -345,11 +345,14 @@ CREATE INDEX allocations_space_idx ON allocations (space) WHERE space <> 0 AND u
 CREATE TABLE reservations (
     job_id bigint PRIMARY KEY REFERENCES jobs ON DELETE CASCADE,
     alternative smallint NOT NULL,
+    -- The container in which it lies, 0 if in none.
+    space bigint NOT NULL DEFAULT 0,
     resources int4multirange NOT NULL CHECK (NOT isempty(resources)),
     period tstzrange NOT NULL CHECK (NOT isempty(period) AND NOT lower_inf(period) AND NOT upper_inf(period)),
     begun boolean NOT NULL DEFAULT false,
     granted_at timestamptz NOT NULL DEFAULT now(),
-    CONSTRAINT reservations_no_resource_twice EXCLUDE USING gist (resources WITH &&, period WITH &&) WHERE (NOT begun)
+    CONSTRAINT reservations_no_resource_twice
+        EXCLUDE USING gist (space WITH =, resources WITH &&, period WITH &&) WHERE (NOT begun)
 );
 
 -- The current plan; written by each pass where it changed, so it has no foreign key to pay for.

@@ -79,7 +79,8 @@ class Cluster:
 class Site:
     """What a submission is judged by, as it stood when it was read.
 
-    ``look`` reads what a pass knows, for dry runs; without it they say nothing of the start.
+    ``look`` reads what a pass knows that has a job of these types to decide on, for dry runs;
+    without it they say nothing of the start.
     ``runs_no_jobs`` tells of a login whether nodes would refuse it.
     ``tokens`` are the kinds that are counted.
     """
@@ -88,7 +89,7 @@ class Site:
     queues: frozenset[str]
     rules: Sequence[Rule]
     jobs: Jobs
-    look: Callable[[], Reading] | None = None
+    look: Callable[[Sequence[str]], Reading] | None = None
     runs_no_jobs: Callable[[str], bool] = lambda _: False
     tokens: Collection[str] = ()
     now_s: int = 0
@@ -164,7 +165,7 @@ def _dry(
     """What is told of a submission that goes no further."""
     told: tuple[Estimate, ...] = ()
     if site.look is not None and not submission.hold:
-        reading = site.look()
+        reading = site.look(submission.types)
         not_before_s, deadline_s, expires_s = seconds_of(dates, reading.snapshot.now_s)
         job = WaitingJob(
             job_id=what_if.NOBODY,
@@ -208,8 +209,6 @@ def _check_reserves(submission: Submission, dates: Dates) -> None:
     sentence = None
     if dates != NO_DATES:
         sentence = "an advance reservation has its own dates: postpone, deadline and expire do not go with it"
-    elif submission.has_type("inner"):
-        sentence = "an advance reservation cannot lie inside a container"
     if sentence is not None:
         raise RequestRefused(sentence, exit_status=ExitStatus.RESERVATION_DATE)
 

@@ -30,7 +30,7 @@ _RESERVED = text(
     """
     SELECT j.job_id, j.queue_name, r.alternative, floor(extract(epoch FROM lower(r.period)))::bigint,
         ceil(extract(epoch FROM upper(r.period)))::bigint, r.resources::text, j.job_user, j.project,
-        COALESCE(j.job_name, ''), j.types, j.state = 'Hold'
+        COALESCE(j.job_name, ''), j.types, j.state = 'Hold', r.space
     FROM jobs j JOIN reservations r USING (job_id)
     WHERE j.stopped_at IS NULL AND j.reservation = 'Scheduled' AND j.state IN ('Waiting', 'Hold')
     ORDER BY j.job_id
@@ -38,12 +38,12 @@ _RESERVED = text(
 )
 _RESERVE = text(
     """
-    INSERT INTO reservations (job_id, alternative, resources, period)
-    SELECT g.job_id, g.alternative, g.resources::int4multirange,
+    INSERT INTO reservations (job_id, alternative, space, resources, period)
+    SELECT g.job_id, g.alternative, g.space, g.resources::int4multirange,
         tstzrange(to_timestamp(g.start_s), to_timestamp(g.start_s + g.walltime_s))
     FROM unnest(CAST(:jobs AS bigint[]), CAST(:alternatives AS smallint[]), CAST(:resources AS text[]),
-                CAST(:starts AS bigint[]), CAST(:walltimes AS bigint[]))
-        AS g(job_id, alternative, resources, start_s, walltime_s)
+                CAST(:starts AS bigint[]), CAST(:walltimes AS bigint[]), CAST(:spaces AS bigint[]))
+        AS g(job_id, alternative, resources, start_s, walltime_s, space)
     """
 )
 # What it does not begin on is anybody's from now on.
@@ -105,6 +105,7 @@ def reserved(conn: Connection) -> tuple[Reservation, ...]:
             types=tuple(types),
             besteffort="besteffort" in types,
             on_hold=on_hold,
+            space=space,
         )
         for (
             job_id,
@@ -118,6 +119,7 @@ def reserved(conn: Connection) -> tuple[Reservation, ...]:
             name,
             types,
             on_hold,
+            space,
         ) in conn.execute(_RESERVED)
     )
 
@@ -151,6 +153,7 @@ def _grant_all(conn: Connection, grants: Sequence[Grant]) -> list[JobId]:
         "resources": [written_ranges(one.resources) for one in rows],
         "starts": [one.start_s for one in rows],
         "walltimes": [one.walltime_s for one in rows],
+        "spaces": [one.space for one in rows],
     }
     conn.execute(_RESERVE, columns)
     # The answer is in the tables, so nobody's acknowledgement has to be waited for.

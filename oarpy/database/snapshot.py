@@ -8,7 +8,8 @@ topology until its version changes, requests and waiting jobs while they wait.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import NamedTuple
@@ -23,7 +24,7 @@ from oarpy.errors import OarError
 from oarpy.model.ranges import parsed_ranges
 from oarpy.model.request import ResourceRequest
 from oarpy.model.resource_grammar import request_from_json
-from oarpy.model.sharing_types import container_of, is_container_id
+from oarpy.model.sharing_types import MACHINE, container_of, is_container_id
 from oarpy.model.states import DependencyKind, JobId, JobState, Ordering, QueueState, Replan
 from oarpy.scheduling.platform import Platform
 from oarpy.scheduling.snapshot import Dependency, HeldJob, Limits, Queue, Snapshot, Topology, WaitingJob
@@ -142,8 +143,11 @@ class SnapshotReader:
         self._requests: dict[int, ResourceRequest | str] = {}
         self._waiting: dict[_Group, dict[JobId, WaitingJob]] = {}
 
-    def read(self, conn: Connection, limits: Limits) -> Reading:
-        """The tables as the transaction of ``conn``, a snapshot, sees them."""
+    def read(self, conn: Connection, limits: Limits, *, supposed: Sequence[str] = ()) -> Reading:
+        """The tables as the transaction of ``conn``, a snapshot, sees them.
+
+        ``supposed`` are the types of a job that nobody submitted and that is to be decided on, too.
+        """
         now_s, version, dependencies_exist, quotas_exist = conn.execute(_INSTANT).one()
         if self._cluster is None or self._cluster.topology.version != version:
             topology = resources.topology(conn)
@@ -156,14 +160,17 @@ class SnapshotReader:
         waiting, unreadable = self._read_waiting(conn, requested.values(), dependencies_exist=dependencies_exist)
         usage = self._usage.read(conn, queues, limits, now_s)
         held = _held(conn, limits)
+        reserved = reservations.reserved(conn)
+        containers = _containers([supposed, *(json.loads(group.types) for group in requested.values())])
+        containers |= _containers(job.types for job in waiting if job.types) | {one.space for one in reserved}
         snapshot = Snapshot(
             *(now_s, self._cluster.topology, queues, waiting, held, limits),
-            put_off=_put_off(conn, waiting, held),
+            put_off=_put_off(conn, containers, (*waiting, *held)),
             usage=usage,
-            tokens=tokens.counts(conn, {group.types for group in self._waiting}, limits),
+            tokens=tokens.counts(conn, {json.dumps(supposed), *(group.types for group in self._waiting)}, limits),
             quotas=self._quotas.read(conn, limits, now_s) if quotas_exist else None,
             requested=self._requested(requested, unreadable),
-            reserved=reservations.reserved(conn),
+            reserved=reserved,
         )
         return Reading(snapshot, self._cluster.platform, unreadable)
 
@@ -258,12 +265,20 @@ def _dependencies(conn: Connection) -> dict[JobId, tuple[Dependency, ...]]:
     return found
 
 
-def _put_off(conn: Connection, waiting: Sequence[WaitingJob], held: Sequence[HeldJob]) -> frozenset[JobId]:
-    """The containers of waiting jobs that neither wait nor hold resources, and are not over."""
-    wanted = {int(name) for job in waiting if job.types and (name := container_of(job.types)) and is_container_id(name)}
+def _containers(types: Iterable[Sequence[str]]) -> set[JobId]:
+    """The containers that are meant by their id."""
+    named = (container_of(each) for each in types)
+    return {JobId(int(name)) for name in named if name and is_container_id(name)}
+
+
+def _put_off(
+    conn: Connection, containers: AbstractSet[JobId], present: Iterable[WaitingJob | HeldJob]
+) -> frozenset[JobId]:
+    """Those of the ``containers`` that neither wait nor hold resources, and are not over."""
+    wanted = containers - {MACHINE}
     if not wanted:
         return frozenset()
-    wanted -= {job.job_id for job in waiting} | {job.job_id for job in held}
+    wanted -= {job.job_id for job in present}
     return frozenset(conn.execute(_CONTAINERS, {"jobs": list(wanted)}).scalars()) if wanted else frozenset()
 
 

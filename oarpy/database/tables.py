@@ -407,11 +407,13 @@ reservations = Table(
     metadata,
     Column("job_id", BigInteger, ForeignKey("jobs.job_id", ondelete="CASCADE"), primary_key=True),
     Column("alternative", SmallInteger, nullable=False),
+    Column("space", BigInteger, nullable=False, server_default=text("0")),
     Column("resources", INT4MULTIRANGE, nullable=False),
     Column("period", TSTZRANGE, nullable=False),
     Column("begun", Boolean, nullable=False, server_default=text("false")),
     Column("granted_at", Instant, nullable=False, server_default=_now()),
     ExcludeConstraint(
+        ("space", "="),
         ("resources", "&&"),
         ("period", "&&"),
         using="gist",

@@ -202,10 +202,11 @@ class Appendice:
             known=_KnownJobs(self._ctx),
         )
 
-    def _look(self) -> Reading:
-        """What the scheduler would know if it were called now."""
+    def _look(self, types: Sequence[str]) -> Reading:
+        """What the scheduler would know if it were called now, and a job of these types waited."""
+        limits = self._ctx.limits(plan_first=self._ctx.settings.scheduler.plan_first)
         with self._ctx.snapshot() as conn:
-            return self._reader.read(conn, self._ctx.limits(plan_first=self._ctx.settings.scheduler.plan_first))
+            return self._reader.read(conn, limits, supposed=types)
 
     def _look_around(self) -> Outlook:
         """The same for all jobs, however many wait, and what was told of them."""

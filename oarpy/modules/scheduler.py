@@ -202,8 +202,9 @@ class Scheduler:
             self._report(plan, written, begun)
         if written.kills:
             return Outcome.JOBS_TO_KILL
-        # A reservation may start at once.
-        again = written.doomed or written.granted or changes.longer
+        # A reservation may start at once, and one inside another is judged after that.
+        judged_again = written.refused and len(snapshot.requested) > len(written.refused)
+        again = written.doomed or written.granted or changes.longer or judged_again
         return Outcome.JOBS_CHANGED if again else Outcome.NOTHING
 
     def _due(self, wishes: Sequence[walltimes.Pending]) -> list[LongerWish]:

@@ -88,6 +88,36 @@ class Containers:
         """The space in which a job holds its resources; None when that is known no more."""
         return self._spaces.get(job.space)
 
+    def space(self, number: JobId) -> Space | None:
+        """The machine, or the space of a container that has a place."""
+        return self._spaces.get(number)
+
+    def bits(self, number: JobId) -> Bits:
+        """All that is in a space, in service or not."""
+        return self._platform.everything if number == MACHINE else self._lives[number].bits
+
+    def end_s(self, number: JobId) -> int | None:
+        """When a container ends; None for the machine."""
+        life = self._lives.get(number)
+        return None if life is None else life.end_s
+
+    def is_over(self, number: JobId) -> bool:
+        """Whether a container neither holds resources nor may do so one day."""
+        return number not in self._spaces and number not in self._undecided and number not in self._put_off
+
+    def not_open(self, number: JobId) -> Why | None:
+        """Why nothing can start within a container now; None where it can."""
+        if number == MACHINE:
+            return None
+        life = self._lives.get(number)
+        if life is None:
+            return Why(CONTAINER_PENDING, {"container": number})
+        if life.closed is not None:
+            return Why(CONTAINER_CLOSED, {"container": number, "state": life.closed})
+        if life.begin_s > self._now_s:
+            return Why(CONTAINER_PLANNED, {"container": number, "expected_s": life.begin_s})
+        return None
+
     def awaited(self, job: WaitingJob) -> JobId | None:
         """The container that must be decided on before this inner job is."""
         wanted = container_of(job.types) if job.types and self._undecided else None

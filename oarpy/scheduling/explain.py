@@ -59,7 +59,9 @@ DEADLINE_PASSED = "DEADLINE_PASSED"
 CONTAINER_GONE = "CONTAINER_GONE"
 CONTAINER_TOO_SHORT = "CONTAINER_TOO_SHORT"
 CONTAINER_TOO_SMALL = "CONTAINER_TOO_SMALL"
+CONTAINER_NOT_RESERVED = "CONTAINER_NOT_RESERVED"
 RESERVATION_TAKEN = "RESERVATION_TAKEN"
+RESERVATION_BEYOND_CONTAINER = "RESERVATION_BEYOND_CONTAINER"
 RESERVATION_EXPIRED = "RESERVATION_EXPIRED"
 RESERVATION_NO_NODE = "RESERVATION_NO_NODE"
 
@@ -111,12 +113,16 @@ _SENTENCES: Mapping[str, str] = {
     CONTAINER_GONE: "job {container}, which was to be its container, is over or is none",
     CONTAINER_TOO_SHORT: "it needs {length_s} seconds, and its container, job {container}, ends at {end_s}",
     CONTAINER_TOO_SMALL: "it does not fit into its container, job {container}: {reason}",
+    CONTAINER_NOT_RESERVED: "its container, {container}, is neither running nor an accepted advance reservation",
     WINDOW_PASSED: "it had to start by {latest_s} to follow job {required} in time",
     EXPIRED: "it had not started by {expires_s}, when it was to be given up",
     DEADLINE_PASSED: "it can no longer end by {deadline_s}, as it had to",
     RESERVATION_TAKEN: (
         "what it asks for is not free for {length_s} seconds from {start_s} on; "
         "the earliest start possible is {earliest_s}"
+    ),
+    RESERVATION_BEYOND_CONTAINER: (
+        "its container, job {container}, has no room for {length_s} seconds from {start_s} on before it ends at {end_s}"
     ),
     RESERVATION_EXPIRED: "its reservation ended at {end_s} before it could start",
     RESERVATION_NO_NODE: "none of the {reserved} resources that it has reserved is ready",

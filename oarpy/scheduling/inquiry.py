@@ -17,7 +17,7 @@ from operator import or_
 from typing import NamedTuple
 
 from oarpy.model.request import Alternative, Level, ResourceRequest
-from oarpy.model.sharing_types import MACHINE, container_name, is_placed_apart
+from oarpy.model.sharing_types import container_name, is_placed_apart
 from oarpy.model.states import JobId
 from oarpy.scheduling.bits import Bits
 from oarpy.scheduling.decide import Pass, Placing
@@ -419,12 +419,10 @@ class _Inquiry(Pass):
         return found
 
     def _reservations(self, space: Space, in_question: Bits, before_s: int) -> list[InTheWay]:
-        if space.number != MACHINE:
-            return []
         found = []
         for one in self._snapshot.reserved:
             common = self._platform.bits(one.resources) & in_question
-            if common and one.start_s < before_s:
+            if common and one.space == space.number and one.start_s < before_s:
                 found.append(InTheWay(one.job_id, one.user, one.start_s, one.end_s, common.bit_count()))
         return found
 

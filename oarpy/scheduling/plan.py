@@ -76,13 +76,17 @@ class SetAside:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """The advance reservation is accepted: the resources are its own from ``start_s`` on for ``walltime_s``."""
+    """The advance reservation is accepted: the resources are its own from ``start_s`` on for ``walltime_s``.
+
+    They are its container's (``space``) if that is not 0.
+    """
 
     job_id: JobId
     alternative: int
     start_s: int
     walltime_s: int
     resources: Ranges
+    space: JobId = MACHINE
 
 
 @dataclass(frozen=True, slots=True)

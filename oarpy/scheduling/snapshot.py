@@ -152,6 +152,7 @@ class Reservation:
     """An accepted advance reservation whose job has not started: ``resources`` are its own for ``[start_s, end_s)``.
 
     ``on_hold``: somebody keeps the job from starting; nobody else gets what it reserved.
+    ``space`` is the container in which it lies, 0 if in none.
     """
 
     job_id: JobId
@@ -166,6 +167,7 @@ class Reservation:
     types: tuple[str, ...] = ()
     besteffort: bool = False
     on_hold: bool = False
+    space: JobId = MACHINE
 
 
 @dataclass(frozen=True, slots=True)

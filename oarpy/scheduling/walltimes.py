@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from oarpy.model.states import JobId
 from oarpy.scheduling.plan import Grant, Plan, Predict, Ranges
-from oarpy.scheduling.snapshot import HeldJob, Snapshot
+from oarpy.scheduling.snapshot import HeldJob, Reservation, Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +58,10 @@ def prolonged(snapshot: Snapshot, plan: Plan, wishes: Iterable[LongerWish], agai
         for decision in plan.decisions
         if isinstance(decision, Predict) and decision.job_id not in besteffort
     ]
-    reserved = [(one.start_s, one.resources) for one in snapshot.reserved]
-    reserved += [(one.start_s, one.resources) for one in plan.decisions if isinstance(one, Grant)]
+    reserved: list[Reservation | Grant] = [
+        *snapshot.reserved,
+        *(one for one in plan.decisions if isinstance(one, Grant)),
+    ]
     granted: list[Longer] = []
     for wish in wishes:
         job = held.get(wish.job_id)
@@ -67,7 +69,8 @@ def prolonged(snapshot: Snapshot, plan: Plan, wishes: Iterable[LongerWish], agai
             continue
         extra_s = min(wish.extra_s, wish.step_s or wish.extra_s, _left_in_container_s(job, held))
         if reserved:
-            extra_s = min(extra_s, _room_s(snapshot, job, reserved))
+            apart = [(one.start_s, one.resources) for one in reserved if one.space == job.space]
+            extra_s = min(extra_s, _room_s(snapshot, job, apart))
         if not wish.delays_others:
             behind = [(start_s, resources) for start_s, resources in starts if start_s >= job.end_s]
             extra_s = min(extra_s, _room_s(snapshot, job, behind))

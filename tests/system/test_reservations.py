@@ -235,7 +235,6 @@ def test_deleting_a_reservation_frees_what_it_reserved(system: System) -> None:
         (7, "--hold cannot be an advance reservation", ["-r", "now", "--hold", "true"]),
         (7, "a job that waits for others cannot be", ["-r", "now", "-a", "1", "true"]),
         (254, "a best-effort job cannot be an advance reservation", ["-r", "now", "-t", "besteffort", "true"]),
-        (7, "an advance reservation cannot lie inside a container", ["-r", "now", "-t", "inner=1", "true"]),
     ],
 )
 def test_what_cannot_be_reserved_is_refused_before_there_is_a_job(
@@ -323,3 +322,30 @@ def test_the_sites_program_is_told_of_each_answer(database: TestDatabase, tmp_pa
 
         assert told.read_text() == f"asked {accepted} 1 {os.geteuid()}\nasked {accepted + 1} 0 {os.geteuid()}\n"
         wait_until(lambda: "RESERVATION_HOOK" in events(system, accepted), what="what came of it is logged")
+
+
+def test_a_reservation_lies_inside_one_that_is_a_container(system: System) -> None:
+    start = now(system) + timedelta(seconds=4)
+    container = system.oarsub("-r", date(start), "-t", "container", "-l", "/core=2,walltime=0:1:0")
+    waiting = system.oarsub("-t", "container", "-l", "/core=4,walltime=0:0:10")
+    within = date(start + timedelta(seconds=1))
+
+    small = refused(system, "-r", within, "-t", f"inner={container}", "-l", "/core=3,walltime=0:0:20", "true")
+    long = refused(system, "-r", within, "-t", f"inner={container}", "-l", "/core=1,walltime=0:1:20", "true")
+    uncertain = refused(system, "-r", within, "-t", f"inner={waiting}", "-l", "/core=1,walltime=0:0:5", "true")
+    dry = system.run(
+        *("oarsub", "--dry-run", "-r", within, "-t", f"inner={container}", "-l", "/core=2,walltime=0:0:20", "true")
+    )
+    job_id = system.oarsub(
+        *("-r", within, "-t", f"inner={container}", "-l", "/core=2,walltime=0:0:20"), 'wc -l < "$OAR_NODE_FILE" > had'
+    )
+
+    assert "does not fit into its container" in small.stderr
+    assert f"its container, job {container}, has no room for 80 seconds" in long.stderr
+    assert f"its container, {waiting}, is neither running nor an accepted advance reservation" in uncertain.stderr
+    assert "starts" in dry.stdout
+    assert system.wait_until_final(job_id).state == "Terminated"
+    assert system.read("had").strip() == "2"
+    assert started_at(system, job_id) >= started_at(system, container)
+    assert system.database.execute("SELECT space FROM allocations WHERE job_id = %s", (job_id,)) == [(container,)]
+    system.run("oardel", str(container), str(waiting))
