@@ -12,6 +12,9 @@ from typing import TypeAlias
 
 Bits: TypeAlias = int
 
+#: With more runs than this it pays to write the digits down.
+_FEW_RUNS = 32
+
 
 def packed(flags: Iterable[bool]) -> Bits:
     """The set of the positions at which ``flags`` is true."""
@@ -35,6 +38,9 @@ def positions(bits: Bits) -> Iterator[int]:
 
 def runs(bits: Bits) -> Iterator[tuple[int, int]]:
     """The members as half-open ranges, ascending, not touching."""
+    if (bits & ~(bits << 1)).bit_count() > _FEW_RUNS:
+        yield from _many_runs(bits)
+        return
     position = 0
     while bits:
         gap = (bits & -bits).bit_length() - 1
@@ -43,6 +49,18 @@ def runs(bits: Bits) -> Iterator[tuple[int, int]]:
         bits >>= length
         yield position + gap, position + gap + length
         position += gap + length
+
+
+def _many_runs(bits: Bits) -> Iterator[tuple[int, int]]:
+    """The same by way of the digits: linear, where taking one run off after the other copies the rest each time."""
+    digits = f"{bits:b}"[::-1]
+    begin = digits.find("1")
+    while begin >= 0:
+        end = digits.find("0", begin)
+        if end < 0:
+            end = len(digits)
+        yield begin, end
+        begin = digits.find("1", end)
 
 
 def span(begin: int, end: int) -> Bits:
