@@ -17,6 +17,7 @@ from oarpy.instance import find_instance
 from oarpy.model import quota_file
 from oarpy.model.exit_statuses import ExitStatus
 from oarpy.model.quota_file import PeriodRow, RuleRow
+from oarpy.model.quotas import DEFAULT_SET
 from oarpy.model.wording import excerpt
 
 
@@ -52,6 +53,9 @@ def load(file: str) -> None:
     connection.transaction(lambda conn: tables.replace(conn, read.rules, read.periods))
     for name in tables.unknown_queues(connection, read.rules):
         tell(f"there is no queue {excerpt(name)}, which a rule names")
+    for name in sorted({rule.ruleset for rule in read.rules} - {period.ruleset for period in read.periods}):
+        if name != DEFAULT_SET:
+            tell(f"no period names the set {excerpt(name)}, so its rules never hold")
     click.echo(f"{len(read.rules)} rule(s), {len(read.periods)} period(s)")
 
 

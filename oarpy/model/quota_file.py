@@ -25,6 +25,8 @@ QUOTAS, PERIODICAL, ONESHOT, JOB_TYPES = "quotas", "periodical", "oneshot", "job
 _ALWAYS = ("default", "*,*,*,*")
 _DATE = "%Y-%m-%d %H:%M"
 _LONGEST = 255
+#: So much of a name is told.
+_SHOWN = 100
 
 
 class RuleRow(NamedTuple):
@@ -131,12 +133,12 @@ class _Reader:
 
     def _set(self, name: str, rules: object) -> None:
         if not isinstance(rules, _Members):
-            self._mistake(name, "a set of rules must be a JSON object")
+            self._mistake(_place(name), "a set of rules must be a JSON object")
             return
-        self._twice(name, rules)
-        self._try(name, lambda: check_printable(name, "the name of a set", longest=63))
+        self._twice(_place(name), rules)
+        self._try(_place(name), lambda: check_printable(name, "the name of a set", longest=63))
         for key, limits in rules.items():
-            place = f'{name}["{key}"]'
+            place = f"{_place(name)}[{json.dumps(_cut(key))}]"
             self._try(place, lambda place=place, key=key, limits=limits: self._rule(place, name, key, limits))
 
     def _rule(self, place: str, name: str, key: str, limits: object) -> None:
@@ -203,6 +205,15 @@ class _Reader:
         raise SyntaxRefused(f"{excerpt(text)} is no date; write it as 2026-07-01 00:00")
 
 
+def _cut(name: str) -> str:
+    return name if len(name) <= _SHOWN else f"{name[:_SHOWN]}..."
+
+
+def _place(name: str) -> str:
+    """The name of a set, in quotes only where it could not be told without."""
+    return name if name.isprintable() and len(name) <= _SHOWN else json.dumps(_cut(name))
+
+
 def _set_name(name: str) -> str:
     return DEFAULT_SET if name == QUOTAS else name
 
@@ -213,7 +224,11 @@ def _texts(entry: object, wanted: int, shape: str) -> list[str]:
         raise SyntaxRefused(f"it must be {shape}")
     if not all(isinstance(each, str) for each in entry):
         raise SyntaxRefused(f"all of {shape} are texts")
-    return entry if len(entry) > wanted else [*entry, ""]
+    if len(entry) == wanted:
+        return [*entry, ""]
+    if entry[-1]:
+        check_printable(entry[-1], "the comment", longest=_LONGEST)
+    return entry
 
 
 def _amount(limit: object, measure: Measure) -> str | None:

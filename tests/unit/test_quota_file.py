@@ -135,6 +135,19 @@ def test_what_is_written_is_read_again_as_the_same() -> None:
             {"x": {}, "oneshot": [["2026-03-02 00:00", "2026-03-01 00:00", "x"]]},
             "oneshot[0]: it ends at 2026-03-01 00:00, which is not after 2026-03-02 00:00",
         ),
+        (
+            {"x": {}, "periodical": [["* mon * *", "x", "nul\0"]]},
+            "periodical[0]: the comment 'nul\\x00' has characters that cannot be printed",
+        ),
+        (
+            {"quotas": {"*,*,*,\0": [1, 1, 1]}},
+            'quotas["*,*,*,\\u0000"]: a part of the name \'\\x00\' has characters that cannot be printed',
+        ),
+        (
+            {"quotas": {"u" * 5000: [1, 1, 1]}},
+            f'quotas["{"u" * 100}..."]: a rule is called queue,project,type,user',
+        ),
+        ({"\0": 1}, '"\\u0000": a set of rules must be a JSON object'),
     ],
 )
 def test_a_mistake_is_told_with_its_place(document: object, mistake: str) -> None:
