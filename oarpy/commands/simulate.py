@@ -6,9 +6,10 @@ import csv
 import json
 import re
 import sys
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -95,15 +96,16 @@ def simulate(
         "cpu_ms_per_pass": course.cpu_s / max(course.passes, 1) * 1000,
     }
     lived = sorted(course.lived, key=lambda job: (job.submitted_s, job.job_id))
+    # First: a simulation may have taken minutes, and a file not be written.
+    click.echo(json.dumps(found) if as_json else _table(found))
     if jobs_out is not None:
-        with _opened(jobs_out) as file:
+        with _written(jobs_out) as file:
             table = csv.writer(file, lineterminator="\n")
             table.writerow(("job_id", "submit", "start", "end", "cores"))
             table.writerows((job.job_id, job.submitted_s, job.start_s, job.end_s, job.cores) for job in lived)
     if gantt is not None:
-        with _opened(gantt) as file:
+        with _written(gantt) as file:
             picture.write(file, lived, size)
-    click.echo(json.dumps(found) if as_json else _table(found))
 
 
 def _depth(policy: str) -> int | None:
@@ -117,9 +119,11 @@ def _depth(policy: str) -> int | None:
     return 1 if policy == "easy" else None
 
 
-def _opened(path: str) -> Any:
+@contextmanager
+def _written(path: str) -> Iterator[TextIO]:
     try:
-        return open(path, "w", encoding="utf-8")
+        with open(path, "w", encoding="utf-8") as file:
+            yield file
     except OSError as error:
         raise RequestRefused(f"{path} cannot be written: {error.strerror}") from error
 

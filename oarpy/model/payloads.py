@@ -43,8 +43,6 @@ MAX_COMMAND = 1_048_576
 MAX_ELEMENTS = 1_000_000
 HIGHEST_SIGNAL = 64
 DEFAULT_CHECKPOINT_SIGNAL = 12
-#: The year 2200: more is a mistake in typing.
-LAST_S = 7_258_118_400
 
 
 class Submission(NamedTuple):
@@ -403,7 +401,7 @@ def _filter_from_json(document: object) -> Filter | None:
 def _reservation_from_json(document: object) -> ReservationDates | None:
     if document is None:
         return None
-    from oarpy.model.reservation_dates import ReservationDates
+    from oarpy.model.reservation_dates import LAST_S, ReservationDates
 
     match document:
         case [None | int() as start_s, None | int() as end_s]:

@@ -14,6 +14,8 @@ from oarpy.errors import SyntaxRefused
 from oarpy.model.exit_statuses import ExitStatus
 from oarpy.model.wording import excerpt
 
+#: The year 2200: more is a mistake in typing.
+LAST_S = 7_258_118_400
 _FORMATS = ("%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M")
 
 
@@ -33,6 +35,9 @@ def parse_reservation(text: str) -> ReservationDates:
     start, comma, end = (part.strip() for part in text.partition(","))
     start_s = None if start == "now" else _instant(start)
     end_s = _instant(end) if comma else None
+    for date, date_s in ((start, start_s), (end, end_s)):
+        if date_s is not None and not 0 < date_s <= LAST_S:
+            raise _refused(f"the date {excerpt(date)} is not between 1970 and 2200")
     if start_s is not None and end_s is not None and end_s <= start_s:
         raise _refused(f"the reservation {excerpt(text)} ends before it starts")
     return ReservationDates(start_s, end_s)

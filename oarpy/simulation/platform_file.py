@@ -16,10 +16,11 @@ from typing import Any, TypeGuard
 from oarpy.errors import RequestRefused
 from oarpy.model.wording import excerpt
 from oarpy.scheduling.snapshot import Topology
-from oarpy.simulation.workload import machine
+from oarpy.simulation.workload import MOST_CORES, machine
 
 _OWN = frozenset({"name", "count", "cores"})
-MOST_CORES = 1_000_000
+#: What the simulation says of cores itself.
+_GIVEN = frozenset({"network_address", "host", "core", "resource_id", "type"})
 
 
 def read(path: str) -> Topology:
@@ -43,6 +44,8 @@ def read(path: str) -> Topology:
 
 def _machine(path: str, kinds: list[dict[str, Any]]) -> Topology:
     names = list(dict.fromkeys(name for kind in kinds for name in kind if name not in _OWN))
+    if given := _GIVEN.intersection(names):
+        raise RequestRefused(f"{path}: {min(given)} comes from the hosts and their cores, and is not to be given")
     columns: dict[str, list[object]] = {name: [] for name in ("network_address", "host", "core", *names)}
     for kind in kinds:
         name, count, cores = kind.get("name"), kind.get("count", 1), kind.get("cores", 0)

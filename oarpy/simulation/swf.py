@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import gzip
 import math
+import re
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from oarpy.errors import RequestRefused
@@ -18,7 +19,7 @@ from oarpy.model.request import Alternative, Group, Level, ResourceRequest
 from oarpy.model.states import JobId
 from oarpy.model.wording import excerpt
 from oarpy.scheduling.snapshot import Queue, Topology, WaitingJob
-from oarpy.simulation.workload import Submission, Workload, cores
+from oarpy.simulation.workload import MOST_CORES, Submission, Workload, cores
 
 QUEUE = "default"
 #: What of a line is read: the first nine fields, and the user, the twelfth.
@@ -40,32 +41,36 @@ def read(path: str, queue: Queue, topology: Topology | None = None) -> Workload:
     """The jobs of a trace, gzipped or not, on ``topology`` or on the machine that the trace tells of.
 
     A job asks for as many cores as it asked for, or else had, and for the time that it asked for, or else
-    took.  Left out are those that never ran and those that are larger than the machine.
+    took.  Left out are those that never ran, those that are larger than the machine, and lines of a job that
+    another line has told of.
 
     Raises:
         RequestRefused: the trace cannot be read; the sentence has the number of the line.
     """
     processors: int | None = None
-    jobs: list[_Line] = []
+    jobs: dict[int, _Line] = {}
+    left_out: Counter[str] = Counter()
     try:
         for number, line in enumerate(_lines(path), start=1):
             if line.startswith(";"):
                 processors = _processors(line) or processors
             elif line:
-                jobs.append(_job(path, number, line))
+                job = _job(path, number, line)
+                if jobs.setdefault(job.number, job) is not job:
+                    # The format has the parts of a job that was swapped out after the whole of it.
+                    left_out["told before"] += 1
     except (OSError, EOFError, zlib.error) as error:
         raise RequestRefused(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    except UnicodeDecodeError:
-        raise RequestRefused(f"{path} is no trace: it is not text") from None
     if topology is None:
         if processors is None:
             raise RequestRefused(f"{path} does not tell how many processors there were; --cores does")
+        if processors > MOST_CORES:
+            raise RequestRefused(f"{path} tells of {processors} processors; {MOST_CORES} are the most")
         topology = cores(processors)
-    return _workload(jobs, queue, topology)
+    return _workload(jobs.values(), queue, topology, left_out)
 
 
-def _workload(jobs: list[_Line], queue: Queue, topology: Topology) -> Workload:
-    left_out: Counter[str] = Counter()
+def _workload(jobs: Iterable[_Line], queue: Queue, topology: Topology, left_out: Counter[str]) -> Workload:
     requests: dict[tuple[int, int], tuple[int, ResourceRequest]] = {}
     submissions = []
     for one in sorted(jobs, key=lambda job: job.submitted_s):
@@ -88,17 +93,22 @@ def _workload(jobs: list[_Line], queue: Queue, topology: Topology) -> Workload:
 def _lines(path: str) -> Iterator[str]:
     with open(path, "rb") as file:
         packed = file.read(2) == b"\x1f\x8b"
-    with gzip.open(path, "rt", encoding="utf-8") if packed else open(path, encoding="utf-8") as text:
+    # Comments are in whatever encoding the site had.
+    opened = gzip.open if packed else open
+    with opened(path, "rt", encoding="utf-8", errors="surrogateescape") as text:
         for line in text:
             yield line.strip()
 
 
 def _processors(comment: str) -> int | None:
     name, _, value = comment.lstrip("; ").partition(":")
-    return int(value) if name == "MaxProcs" and value.strip().isdigit() else None
+    value = value.strip()
+    return int(value) if name == "MaxProcs" and re.fullmatch("[0-9]{1,18}", value) else None
 
 
 def _job(path: str, number: int, line: str) -> _Line:
+    if not line.isascii():
+        raise RequestRefused(f"{path} is no trace: line {number} is not text")
     fields = line.split()
     if len(fields) < _FEWEST_FIELDS:
         raise RequestRefused(f"{path}, line {number}: {len(fields)} fields, where a job has 18")

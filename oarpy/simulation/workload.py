@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from oarpy.model.states import ResourceState
 from oarpy.scheduling.snapshot import Queue, Topology, WaitingJob
 
+MOST_CORES = 1_000_000
+
 
 @dataclass(frozen=True, slots=True)
 class Submission:

@@ -141,7 +141,7 @@ def test_what_is_written_is_read_again_as_the_same() -> None:
         ),
         (
             {"quotas": {"*,*,*,\0": [1, 1, 1]}},
-            'quotas["*,*,*,\\u0000"]: a part of the name \'\\x00\' has characters that cannot be printed',
+            "quotas[\"*,*,*,\\u0000\"]: a part of the name '\\x00' has characters that cannot be printed",
         ),
         (
             {"quotas": {"u" * 5000: [1, 1, 1]}},

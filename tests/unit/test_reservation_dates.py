@@ -31,7 +31,18 @@ def test_dates_are_local_unless_they_say_otherwise(text: str, dates: Reservation
 
 @pytest.mark.parametrize(
     "text",
-    ["", "tomorrow", "2030-13-01 10:00:00", "2030-05-04", "now, now", "2030-05-04 12:00:00,", "9999999-01-01 00:00:00"],
+    [
+        "9999-12-31 23:59:59",
+        "now, 2300-01-01 00:00:00",
+        "1950-01-01 00:00:00",
+        "",
+        "tomorrow",
+        "2030-13-01 10:00:00",
+        "2030-05-04",
+        "now, now",
+        "2030-05-04 12:00:00,",
+        "9999999-01-01 00:00:00",
+    ],
 )
 def test_what_is_no_date_is_refused_with_its_own_status(text: str) -> None:
     with pytest.raises(SyntaxRefused) as refusal:

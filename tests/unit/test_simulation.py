@@ -113,6 +113,7 @@ def test_a_gzipped_trace_is_read_alike(tmp_path: Path) -> None:
         ("1 2 3", "line 2: 3 fields, where a job has 18"),
         ("1 2 3 x 5 6 7 8 9", "line 2: not all of it are numbers"),
         ("1 2 3 nan 5 6 7 8 9", "line 2: not all of it are numbers"),
+        ("1 2 3 \u0664 5 6 7 8 9", "line 2 is not text"),
     ],
 )
 def test_a_mistake_in_a_trace_is_told_with_its_line(tmp_path: Path, bad: str, said: str) -> None:
@@ -129,8 +130,22 @@ def test_files_that_are_no_traces_are_refused_in_a_sentence(tmp_path: Path) -> N
     for path in (str(cut), str(noise), str(tmp_path), str(tmp_path / "none")):
         with pytest.raises(RequestRefused, match=r"cannot be read|not text"):
             course(path)
-    with pytest.raises(RequestRefused, match="--cores"):
-        course(trace(tmp_path, line(1, 0, 1, 1), head="; nothing"))
+    for head in ("; nothing", "; MaxProcs: -4", "; MaxProcs: four"):
+        with pytest.raises(RequestRefused, match="--cores"):
+            course(trace(tmp_path, line(1, 0, 1, 1), head=head))
+    with pytest.raises(RequestRefused, match="1000000 are the most"):
+        course(trace(tmp_path, line(1, 0, 1, 1), head="; MaxProcs: 99999999999"))
+
+
+def test_comments_are_in_any_encoding_and_parts_of_a_job_told_before_are_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "trace.swf"
+    whole, part = line(1, 0, 9, 1), line(1, 0, 4, 1)
+    path.write_bytes(b"; Installation: caf\xe9\n; MaxProcs: 4\n" + f"{whole}\n{part}\n".encode())
+
+    site = swf.read(str(path), Queue("default", 1))
+
+    assert [each.runs_s for each in site.submissions] == [9]
+    assert site.left_out == {"told before": 1}
 
 
 def test_figures_are_those_of_the_literature() -> None:
@@ -154,7 +169,17 @@ def test_a_machine_is_described_by_its_hosts(tmp_path: Path) -> None:
     assert machine.properties["gpu"] == [None, None, None, None, "A"]
 
 
-@pytest.mark.parametrize("text", ["", "x=", "[[hosts]]\ncores=2", '[[hosts]]\nname="a"\ncores="2"', "hosts=3"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "x=",
+        "[[hosts]]\ncores=2",
+        '[[hosts]]\nname="a"\ncores="2"',
+        "hosts=3",
+        '[[hosts]]\nname="a"\ncores=2\ncore=3',
+    ],
+)
 def test_a_machine_that_is_described_wrongly_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "site.toml"
     path.write_text(text)
@@ -168,6 +193,17 @@ def run(*words: str) -> str:
     if done.exception is not None:
         raise done.exception
     return done.output
+
+
+@pytest.mark.parametrize("option", ["--jobs-out", "--gantt"])
+def test_a_file_that_cannot_be_written_costs_no_figures(tmp_path: Path, option: str) -> None:
+    words = [trace(tmp_path, line(1, 0, 9, 1)), option, "/dev/full"]
+
+    done = CliRunner().invoke(command, words, standalone_mode=False)
+
+    assert isinstance(done.exception, RequestRefused)
+    assert str(done.exception) == "/dev/full cannot be written: No space left on device"
+    assert "mean wait" in done.output
 
 
 def test_the_command_prints_figures_and_writes_files(tmp_path: Path) -> None:
