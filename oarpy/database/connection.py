@@ -9,7 +9,7 @@ leaves later ones without a row.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -25,6 +25,7 @@ from sqlalchemy.pool import QueuePool
 from oarpy.errors import NotLeader
 
 T = TypeVar("T")
+R = TypeVar("R")
 #: What the settings say when nobody changed them.
 LEASE = timedelta(seconds=10)
 
@@ -111,6 +112,31 @@ def savepoint(conn: Connection) -> Iterator[None]:
     except BaseException:
         conn.info["oarpy.woken"] = told
         raise
+
+
+def as_many(
+    conn: Connection,
+    wanted: Sequence[T],
+    write: Callable[[Connection, Sequence[T]], list[R]],
+    refusals: tuple[type[Exception], ...],
+) -> list[R]:
+    """What ``write`` returns of as many as possible: those that the database refuses are left out.
+
+    ``write`` is called once when none is refused; for each that is, about as often as
+    their number can be halved.
+    """
+    if not wanted:
+        return []
+    try:
+        with savepoint(conn):
+            return write(conn, wanted)
+    except DBAPIError as error:
+        if not isinstance(error.orig, refusals):
+            raise
+    if len(wanted) == 1:
+        return []
+    middle = len(wanted) // 2
+    return [one for part in (wanted[:middle], wanted[middle:]) for one in as_many(conn, part, write, refusals)]
 
 
 @contextmanager

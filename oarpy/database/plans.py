@@ -7,24 +7,21 @@ may have changed since they were read.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from psycopg2 import errors as pg_errors
 from sqlalchemy import func, text
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import DBAPIError
 
 from oarpy.automata.job import JobEvent
 from oarpy.database import jobs, selections
-from oarpy.database.connection import savepoint
+from oarpy.database.connection import as_many
 from oarpy.model.ranges import parsed_ranges, written_ranges
 from oarpy.model.states import EndCause, JobId, OrderKind
 from oarpy.scheduling.inquiry import Told
 from oarpy.scheduling.plan import Kill, Start
-
-T = TypeVar("T")
 
 _LOCK_TOPOLOGY = text("SELECT version FROM topology FOR SHARE")
 _ALLOCATE = text(
@@ -168,7 +165,7 @@ def allocate(conn: Connection, starts: Sequence[Start]) -> list[JobId]:
     refusals: tuple[type[Exception], ...] = (pg_errors.ExclusionViolation,)
     if any(start.space for start in starts):
         refusals += (pg_errors.CheckViolation,)
-    return _as_many(conn, starts, _allocate_all, refusals)
+    return as_many(conn, starts, _allocate_all, refusals)
 
 
 def resume(conn: Connection, job_ids: Sequence[JobId], within: timedelta) -> list[JobId]:
@@ -176,34 +173,13 @@ def resume(conn: Connection, job_ids: Sequence[JobId], within: timedelta) -> lis
 
     One whose resources somebody else has come to use stays Resuming.
     """
-    resumed = _as_many(conn, job_ids, _give_back, (pg_errors.ExclusionViolation,))
+    resumed = as_many(conn, job_ids, _give_back, (pg_errors.ExclusionViolation,))
     selections.order(conn, resumed, OrderKind.RESUME, signal=None, within=within)
     return resumed
 
 
 def _give_back(conn: Connection, job_ids: Sequence[JobId]) -> list[JobId]:
     return list(conn.execute(_GIVE_BACK, {"jobs": list(job_ids)}).scalars())
-
-
-def _as_many(
-    conn: Connection,
-    wanted: Sequence[T],
-    write: Callable[[Connection, Sequence[T]], list[JobId]],
-    refusals: tuple[type[Exception], ...],
-) -> list[JobId]:
-    """What ``write`` returns of as many as possible: those that the database refuses are left out."""
-    if not wanted:
-        return []
-    try:
-        with savepoint(conn):
-            return write(conn, wanted)
-    except DBAPIError as error:
-        if not isinstance(error.orig, refusals):
-            raise
-    if len(wanted) == 1:
-        return []
-    middle = len(wanted) // 2
-    return [job_id for part in (wanted[:middle], wanted[middle:]) for job_id in _as_many(conn, part, write, refusals)]
 
 
 def _allocate_all(conn: Connection, starts: Sequence[Start]) -> list[JobId]:

@@ -12,11 +12,10 @@ from typing import Any
 from psycopg2 import errors as pg_errors
 from sqlalchemy import func, select, text
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import DBAPIError
 
 from oarpy.automata.job import JobEvent
 from oarpy.database import jobs
-from oarpy.database.connection import savepoint
+from oarpy.database.connection import as_many
 from oarpy.database.tables import jobs as jobs_table
 from oarpy.database.tables import reservations
 from oarpy.database.wake import Reader, wake, wake_channels
@@ -130,23 +129,13 @@ def grant(conn: Connection, grants: Sequence[Grant]) -> list[JobId]:
     A job that no longer waits is left out, and so is one whose resources somebody else
     has reserved meanwhile: it is judged again.
     """
-    if not grants:
-        return []
-    try:
-        with savepoint(conn):
-            return _grant_all(conn, grants)
-    except DBAPIError as error:
-        if not isinstance(error.orig, pg_errors.ExclusionViolation):
-            raise
-    if len(grants) == 1:
-        return []
-    middle = len(grants) // 2
-    return grant(conn, grants[:middle]) + grant(conn, grants[middle:])
+    return as_many(conn, grants, _grant_all, (pg_errors.ExclusionViolation,))
 
 
 def _grant_all(conn: Connection, grants: Sequence[Grant]) -> list[JobId]:
     granted = jobs.transition(conn, [one.job_id for one in grants], JobEvent.RESERVATION_GRANTED)
-    rows = [one for one in grants if one.job_id in set(granted)]
+    waited = set(granted)
+    rows = [one for one in grants if one.job_id in waited]
     columns = {
         "jobs": [one.job_id for one in rows],
         "alternatives": [one.alternative for one in rows],

@@ -13,48 +13,30 @@ head of the queue and try all others for an immediate start.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from logging import getLogger
 from typing import NamedTuple
 
-from sqlalchemy.engine import Connection
-
 from oarpy.automata.almighty import Event as Outcome
 from oarpy.automata.job import JobEvent
-from oarpy.database import accounting, energy, events, jobs, plans, reservations, walltimes
+from oarpy.database import accounting, energy, plans, walltimes
 from oarpy.database.connection import retrying
-from oarpy.database.events import Event
-from oarpy.database.plans import Prediction, Said, Wished
+from oarpy.database.plans import Prediction, Said
 from oarpy.database.snapshot import Reading, SnapshotReader
-from oarpy.database.wake import Reader, wake
 from oarpy.errors import Stale
-from oarpy.model.durations import render_duration
 from oarpy.model.ranges import parsed_ranges, written_ranges
-from oarpy.model.states import EndCause, JobId, Replan
+from oarpy.model.states import JobId, Replan
 from oarpy.modules.context import Context
+from oarpy.modules.plan_writing import Changes, Written, write
 from oarpy.modules.tokens import TokenCounters
 from oarpy.scheduling.decide import decide
-from oarpy.scheduling.explain import BEYOND_DEPTH, RESERVATION_NO_NODE, SET_ASIDE, sentence
+from oarpy.scheduling.explain import BEYOND_DEPTH, SET_ASIDE, sentence
 from oarpy.scheduling.karma import karmas
-from oarpy.scheduling.plan import (
-    Begin,
-    Doom,
-    Energy,
-    Grant,
-    Kill,
-    Plan,
-    Postpone,
-    Predict,
-    Refuse,
-    SetAside,
-    Start,
-    Why,
-)
-from oarpy.scheduling.snapshot import Promise, Snapshot, Topology, WaitingJob
+from oarpy.scheduling.plan import Begin, Doom, Energy, Grant, Plan, Postpone, Predict, Refuse, SetAside, Start, Why
+from oarpy.scheduling.snapshot import Promise, Snapshot, WaitingJob
 from oarpy.scheduling.usage import Account
-from oarpy.scheduling.walltimes import Longer, LongerWish, prolonged
+from oarpy.scheduling.walltimes import LongerWish, prolonged
 
 logger = getLogger(__name__)
 
@@ -69,10 +51,6 @@ ASIDE_S = 60.0
 REFUSED_S = 1.0
 #: How often a plan is made again because the resources have changed meanwhile.
 ATTEMPTS = 3
-#: Of how many planned starts that a plan puts off there is an event.
-MOST_TOLD = 1000
-#: A reservation that starts so late is not said to be late: a pass comes within seconds.
-PUNCTUAL_S = 5
 
 
 def turn(ctx: Context) -> Outcome:
@@ -86,44 +64,6 @@ class _Effort(NamedTuple):
     full: bool
     complete: bool
     plan_first: int | None
-
-
-@dataclass(slots=True)
-class _Changes:
-    """What a plan wants written."""
-
-    starts: list[Start] = field(default_factory=list)
-    kills: Sequence[Kill] = ()
-    dooms: list[Doom] = field(default_factory=list)
-    set_aside: list[SetAside] = field(default_factory=list)
-    grants: list[Grant] = field(default_factory=list)
-    refusals: list[Refuse] = field(default_factory=list)
-    begins: list[Begin] = field(default_factory=list)
-    predictions: list[Prediction] = field(default_factory=list)
-    longer: Sequence[Longer] = ()
-    resumes: Sequence[JobId] = ()
-    #: Jobs whose planned start is later than what they were told, which is given.
-    put_off: Sequence[tuple[JobId, Said]] = ()
-
-    def __bool__(self) -> bool:
-        written = (self.starts, self.kills, self.dooms, self.set_aside, self.predictions, self.longer, self.resumes)
-        return any(written) or self.answered
-
-    @property
-    def answered(self) -> bool:
-        """Whether somebody who asked for a reservation is to be told."""
-        return bool(self.grants or self.refusals)
-
-
-class _Written(NamedTuple):
-    """What of it came true."""
-
-    started: Sequence[JobId] = ()
-    doomed: Sequence[JobId] = ()
-    kills: Sequence[Wished] = ()
-    resumed: Sequence[JobId] = ()
-    granted: Sequence[JobId] = ()
-    refused: Sequence[JobId] = ()
 
 
 class Scheduler:
@@ -184,9 +124,9 @@ class Scheduler:
             changes.longer = longer
         if effort.plan_first is None or len(snapshot.waiting) <= effort.plan_first:
             self._tell_energy(plan.energy)
-        written = _Written()
+        written = Written()
         if changes:
-            written = retrying(lambda: self._write(changes, snapshot.topology))
+            written = retrying(lambda: write(self._ctx, changes, snapshot.topology, karmas_told=bool(self._karmas)))
             self._ctx.passes("scheduler: written")
         self._remember(changes, written, begun)
         if effort.full:
@@ -301,8 +241,8 @@ class Scheduler:
         if seconds is not None:
             self.due_in_s = seconds if self.due_in_s is None else min(seconds, self.due_in_s)
 
-    def _changes(self, plan: Plan, reading: Reading, effort: _Effort) -> _Changes:
-        changes = _Changes(kills=plan.kills, resumes=plan.resumes)
+    def _changes(self, plan: Plan, reading: Reading, effort: _Effort) -> Changes:
+        changes = Changes(kills=plan.kills, resumes=plan.resumes)
         # Under overload a job that is not planned for keeps what was said of it when it last was.
         keeps = effort.plan_first is not None
         for decision in plan.decisions:
@@ -338,73 +278,7 @@ class Scheduler:
             changes.predictions.append(_prediction(aside.job_id, Said(None, None, None, SET_ASIDE), why))
         return changes
 
-    def _write(self, changes: _Changes, topology: Topology) -> _Written:
-        with self._ctx.transaction(durable=changes.answered) as conn:
-            if (changes.starts or changes.grants) and plans.lock_topology(conn) != topology.version:
-                raise Stale("the resources have changed since they were read")
-            # They come before all that waits, in the tables as well.
-            resumed = plans.resume(conn, changes.resumes, self._ctx.settings.nodes.order_timeout)
-            started = plans.allocate(conn, changes.starts)
-            if started and self._karmas:
-                accounting.keep_karmas(conn, started)
-            if started or resumed:
-                wake(conn, Reader.RUNNER)
-            kills = plans.kill(conn, changes.kills, within=self._ctx.settings.nodes.order_timeout)
-            if kills:
-                wake(conn, Reader.ALMIGHTY)
-            saving = [one for one in kills if one.saves]
-            if saving:
-                wake(conn, Reader.RUNNER)
-            doomed = _doom(conn, changes.dooms)
-            longer = self._prolong(conn, changes.longer)
-            granted, refused = self._answer(conn, changes)
-            begun = [one for one in changes.begins if one.job_id in set(started)]
-            reservations.begin(conn, begun)
-            plans.predict(conn, changes.predictions)
-            events.append(
-                conn,
-                [
-                    *longer,
-                    *(Event("BESTEFFORT_KILL", one.job_id, description=f"for job {one.for_job}") for one in kills),
-                    *(Event("CHECKPOINT", one.job_id, description="it has to make room") for one in saving),
-                    *(Event("SCHEDULER_JOB_SET_ASIDE", one.job_id, description=one.error) for one in changes.set_aside),
-                    *(event for one in begun for event in _shortcomings(one, topology)),
-                    *_events_of(changes),
-                    *(
-                        Event("RESERVATION_NO_NODE", one.job_id, description=sentence(one.why))
-                        for one in changes.dooms
-                        if one.why.code == RESERVATION_NO_NODE and one.job_id in set(doomed)
-                    ),
-                ],
-            )
-        return _Written(started, doomed, kills, resumed, granted, refused)
-
-    def _answer(self, conn: Connection, changes: _Changes) -> tuple[list[JobId], list[JobId]]:
-        """Tell those who asked for reservations; which were accepted, and which refused."""
-        if not changes.answered:
-            return [], []
-        granted = reservations.grant(conn, changes.grants)
-        refused = [
-            job_id for one in changes.refusals for job_id in reservations.refuse(conn, [one.job_id], sentence(one.why))
-        ]
-        program = self._ctx.settings.reservations.validation_hook
-        if program is not None:
-            reservations.hook(conn, program, granted, accepted=True)
-            reservations.hook(conn, program, refused, accepted=False)
-        reservations.tell(conn, [*granted, *refused])
-        return granted, refused
-
-    def _prolong(self, conn: Connection, longer: Sequence[Longer]) -> list[Event]:
-        """Give running jobs more walltime; the events that tell of it."""
-        extras = [(one.job_id, timedelta(seconds=one.extra_s)) for one in longer]
-        granted = frozenset(walltimes.grant(conn, extras, "scheduler", self._ctx.settings.nodes.order_timeout))
-        if granted:
-            wake(conn, Reader.RUNNER)
-        return [
-            Event("WALLTIME_GRANTED", one.job_id, description=_told_of(one)) for one in longer if one.job_id in granted
-        ]
-
-    def _remember(self, changes: _Changes, written: _Written, begun: float) -> None:
+    def _remember(self, changes: Changes, written: Written, begun: float) -> None:
         for prediction in changes.predictions:
             self._said[prediction.job_id] = prediction.said
         for job_id in (*written.started, *written.doomed):
@@ -427,7 +301,7 @@ class Scheduler:
         for one in written.kills:
             logger.info("job %d: must go for job %d", one.job_id, one.for_job)
 
-    def _report(self, plan: Plan, written: _Written, begun: float) -> None:
+    def _report(self, plan: Plan, written: Written, begun: float) -> None:
         took_s = time.monotonic() - begun
         self._report_due = begun + self._ctx.settings.scheduler.predictions_interval.total_seconds()
         with self._ctx.transaction() as conn:
@@ -440,57 +314,6 @@ class Scheduler:
                     "slots": plan.slots,
                 },
             )
-
-
-def _told_of(longer: Longer) -> str:
-    more = f"+{render_duration(longer.extra_s)}"
-    if not longer.delayed:
-        return more
-    return f"{more}; {longer.delayed} jobs start later, by {render_duration(longer.delay_s)} at most"
-
-
-def _doom(conn: Connection, dooms: Sequence[Doom]) -> list[JobId]:
-    """End jobs that can never start, each with its reason."""
-    alike: dict[tuple[str, EndCause], list[JobId]] = {}
-    for doom in dooms:
-        alike.setdefault((sentence(doom.why), doom.cause), []).append(doom.job_id)
-    doomed: list[JobId] = []
-    for (message, cause), job_ids in alike.items():
-        values = {"message": message, "end_cause": cause}
-        doomed += jobs.transition(conn, job_ids, JobEvent.DOOMED, values=values)
-    plans.forget(conn, doomed)
-    return doomed
-
-
-def _shortcomings(begun: Begin, topology: Topology) -> Iterator[Event]:
-    """What a reservation that starts lacks of what was promised."""
-    if begun.missing:
-        addresses = topology.properties["network_address"]
-        missing = [
-            str(addresses[position])
-            for position, resource_id in enumerate(topology.ids)
-            if any(low <= resource_id < high for low, high in begun.missing)
-        ]
-        what = f"{len(missing)} of the reserved resources were not ready"
-        hosts = tuple(dict.fromkeys(host for host in missing if host))
-        yield Event("SCHEDULER_REDUCE_NB_NODES_FOR_RESERVATION", begun.job_id, hosts, what)
-    if begun.late_s > PUNCTUAL_S:
-        what = f"it starts {begun.late_s} s late and lasts {begun.start.walltime_s} s, to end when it was promised to"
-        yield Event("REDUCE_RESERVATION_WALLTIME", begun.job_id, description=what)
-
-
-def _events_of(changes: _Changes) -> Iterator[Event]:
-    """What is told of planned starts that could not be kept."""
-    now_said = {one.job_id: one.said for one in changes.predictions}
-    for job_id, said in changes.put_off[:MOST_TOLD]:
-        later = now_said.get(job_id)
-        if later is not None and later.start_s is not None and said.start_s is not None:
-            told = f"planned for {_instant(later.start_s)}, no longer for {_instant(said.start_s)}"
-            yield Event("SCHEDULER_START_PUT_OFF", job_id, description=told)
-
-
-def _instant(epoch_s: int) -> str:
-    return datetime.fromtimestamp(epoch_s, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def _said(decision: Predict | Postpone) -> Said:

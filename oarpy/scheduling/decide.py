@@ -160,7 +160,6 @@ class Pass:
         else:
             for job in order.normal:
                 self._add(job, self._place_normal)
-        self._count_besteffort()
         for job in order.besteffort:
             self._add(job, self._place_besteffort)
         # What is left waits for one another.
@@ -258,9 +257,6 @@ class Pass:
         if job.killing_until_s is not None:
             end_s = min(end_s, job.killing_until_s)
         return end_s if end_s > self._now_s else self._now_s + max(self._limits.security_s, 1)
-
-    def _count_besteffort(self) -> None:
-        """Only besteffort jobs are left, which no other job need know of."""
 
     def _add(self, job: WaitingJob, placing: Placing) -> None:
         container = self._containers.awaited(job)
