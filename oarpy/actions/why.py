@@ -22,8 +22,9 @@ from oarpy.model.request import Alternative
 from oarpy.model.resource_grammar import render_wish
 from oarpy.model.states import JobId
 from oarpy.scheduling.explain import SET_ASIDE, sentence
-from oarpy.scheduling.inquiry import AlternativeFacts, Change, Findings, InTheWay, Told, inquire
+from oarpy.scheduling.inquiry import AlternativeFacts, Change, Findings, InTheWay, inquire
 from oarpy.scheduling.plan import Doom, Postpone, Predict, Start, Why
+from oarpy.scheduling.snapshot import Promise
 
 #: How long the core may look for an answer; everybody else's requests wait for it.
 BUDGET_S = 0.25
@@ -33,7 +34,7 @@ class Outlook(NamedTuple):
     """What a pass would know, and what was told of waiting jobs."""
 
     reading: Reading
-    told: Mapping[JobId, Told]
+    told: Mapping[JobId, Promise]
 
 
 @dataclass(frozen=True, slots=True)

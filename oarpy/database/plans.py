@@ -20,8 +20,8 @@ from oarpy.database import jobs, selections
 from oarpy.database.connection import as_many
 from oarpy.model.ranges import parsed_ranges, written_ranges
 from oarpy.model.states import EndCause, JobId, OrderKind
-from oarpy.scheduling.inquiry import Told
 from oarpy.scheduling.plan import Kill, Start
+from oarpy.scheduling.snapshot import Promise
 
 _LOCK_TOPOLOGY = text("SELECT version FROM topology FOR SHARE")
 _ALLOCATE = text(
@@ -236,10 +236,10 @@ def said(conn: Connection) -> dict[JobId, Said]:
     return {JobId(job_id): Said(*columns) for job_id, *columns in conn.execute(_SAID)}
 
 
-def told(conn: Connection) -> dict[JobId, Told]:
+def told(conn: Connection) -> dict[JobId, Promise]:
     """The places that were told to jobs; some of these may wait no longer."""
     return {
-        JobId(job_id): Told(start_s, alternative, parsed_ranges(resources))
+        JobId(job_id): Promise(start_s, alternative, parsed_ranges(resources))
         for job_id, start_s, alternative, resources in conn.execute(_TOLD).all()
     }
 

@@ -212,11 +212,7 @@ class Scheduler:
         return found
 
     def _remember_places(self, plan: Plan) -> None:
-        placed = {
-            one.job_id: Promise(one.start_s, one.alternative, one.resources)
-            for one in plan.decisions
-            if isinstance(one, Predict)
-        }
+        placed = plan.promises()
         self._told = placed | {job_id: told for job_id, told in self._told.items() if job_id not in placed}
         self._told = {job_id: told for job_id, told in self._told.items() if job_id in self._said}
 

@@ -26,9 +26,9 @@ from oarpy.scheduling.dependencies import Period
 from oarpy.scheduling.explain import CONTAINER_PENDING
 from oarpy.scheduling.gantt import NEVER_S, Gantt
 from oarpy.scheduling.matching import PropertyUnknown
-from oarpy.scheduling.plan import Decision, Doom, Postpone, Predict, Ranges, SetAside, Start, Why
+from oarpy.scheduling.plan import Decision, Doom, Postpone, Predict, SetAside, Start, Why
 from oarpy.scheduling.platform import Platform
-from oarpy.scheduling.snapshot import Snapshot, WaitingJob
+from oarpy.scheduling.snapshot import Promise, Snapshot, WaitingJob
 from oarpy.scheduling.space import Space
 
 #: How many jobs are named of those that are in the way.
@@ -38,14 +38,6 @@ MOST_ALTERNATIVES = 8
 MOST_PROBES = 100
 #: Of the jobs before it that were told no place, how many are planned.
 MOST_SEARCHED = 2000
-
-
-class Told(NamedTuple):
-    """What the last pass said of a waiting job."""
-
-    start_s: int
-    alternative: int
-    resources: Ranges
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +131,7 @@ class Findings:
 
 
 def inquire(
-    snapshot: Snapshot, platform: Platform, asked: JobId, told: Mapping[JobId, Told], go_on: Callable[[], bool]
+    snapshot: Snapshot, platform: Platform, asked: JobId, told: Mapping[JobId, Promise], go_on: Callable[[], bool]
 ) -> Findings | None:
     """What is in the way of ``asked``; None when it does not wait.
 
@@ -169,7 +161,7 @@ class _Inquiry(Pass):
         snapshot: Snapshot,
         platform: Platform,
         asked: JobId,
-        told: Mapping[JobId, Told],
+        told: Mapping[JobId, Promise],
         go_on: Callable[[], bool],
     ) -> None:
         super().__init__(snapshot, platform, {asked})
@@ -222,7 +214,7 @@ class _Inquiry(Pass):
             self._untold.append((job, None))
         return True
 
-    def _occupy_late(self, job: WaitingJob, told: Told) -> tuple[int, Bits]:
+    def _occupy_late(self, job: WaitingJob, told: Promise) -> tuple[int, Bits]:
         """Let the job have its place when those that are `_late` are placed; its end, and what it takes."""
         walltime_s = job.request.alternatives[told.alternative].walltime_s
         end_s = told.start_s + walltime_s + self._limits.security_s

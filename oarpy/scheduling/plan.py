@@ -8,6 +8,7 @@ from typing import TypeAlias
 from oarpy.model.sharing_types import MACHINE
 from oarpy.model.states import EndCause, JobId
 from oarpy.scheduling.sharing import ALONE, Sharing
+from oarpy.scheduling.snapshot import Promise
 
 #: Half-open ranges of resource ids, ascending, not touching.
 Ranges: TypeAlias = tuple[tuple[int, int], ...]
@@ -166,3 +167,11 @@ class Plan:
     resumes: tuple[JobId, ...] = ()
     energy: Energy | None = None
     broken: tuple[JobId, ...] = ()
+
+    def promises(self) -> dict[JobId, Promise]:
+        """The planned starts, as the next plan is to know them: in the order of this one."""
+        return {
+            one.job_id: Promise(one.start_s, one.alternative, one.resources)
+            for one in self.decisions
+            if isinstance(one, Predict)
+        }

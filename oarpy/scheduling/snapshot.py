@@ -227,8 +227,7 @@ class QuotaRules:
     types: tuple[str, ...] = ("default",)
 
 
-@dataclass(frozen=True, slots=True)
-class Promise:
+class Promise(NamedTuple):
     """The place that a waiting job was told."""
 
     start_s: int

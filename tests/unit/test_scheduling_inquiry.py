@@ -11,28 +11,20 @@ from oarpy.model.request import Alternative, Level, ResourceRequest
 from oarpy.model.states import JobId
 from oarpy.scheduling.decide import decide
 from oarpy.scheduling.gantt import Gantt
-from oarpy.scheduling.inquiry import Change, Findings, Told, inquire
+from oarpy.scheduling.inquiry import Change, Findings, inquire
 from oarpy.scheduling.plan import Decision, Plan, Predict, SetAside, Start
 from oarpy.scheduling.platform import Platform
-from oarpy.scheduling.snapshot import Queue, Reservation, Snapshot
+from oarpy.scheduling.snapshot import Promise, Queue, Reservation, Snapshot
 from tests.unit.clusters import NOW_S, asks, held, hosts, job, random_snapshot, snapshot, with_orderings, with_quotas
 
 HOUR_S = 3600
 
 
-def asked(situation: Snapshot, job_id: int, told: Mapping[JobId, Told] | None = None) -> Findings:
-    places = places_of(decide(situation)) if told is None else told
+def asked(situation: Snapshot, job_id: int, told: Mapping[JobId, Promise] | None = None) -> Findings:
+    places = decide(situation).promises() if told is None else told
     findings = inquire(situation, Platform(situation.topology), JobId(job_id), places, lambda: True)
     assert findings is not None
     return findings
-
-
-def places_of(plan: Plan) -> dict[JobId, Told]:
-    return {
-        one.job_id: Told(one.start_s, one.alternative, one.resources)
-        for one in plan.decisions
-        if isinstance(one, Predict)
-    }
 
 
 def start_s(decision: Decision, now_s: int = NOW_S) -> int | None:
@@ -126,7 +118,7 @@ def test_no_change_is_told_that_would_put_off_what_another_job_was_told():
     running = [held(-1, (1, 2), NOW_S + 1000)]
     first, second = job(1, "core=2", 600), job(2, "core=1", 900)
     situation = snapshot(hosts(1, 2), job(3, "core=2", 600, submitted_s=NOW_S - 10), first, second, running=running)
-    told = {JobId(2): Told(NOW_S + 50, 0, ((2, 3),))}
+    told = {JobId(2): Promise(NOW_S + 50, 0, ((2, 3),))}
 
     assert changes(asked(situation, 1, {})) == [("count", 0, asks("core=1", 600))]
     assert changes(asked(situation, 1, told)) == []
@@ -261,7 +253,7 @@ def cases(seeds: range, vary: Vary = plain) -> Iterator[tuple[Snapshot, Plan]]:
 def test_an_inquiry_tells_what_the_pass_decides(vary: Vary, knows_places: bool):
     for situation, plan in cases(range(40), vary):
         for decision in plan.decisions:
-            findings = asked(situation, decision.job_id, places_of(plan) if knows_places else {})
+            findings = asked(situation, decision.job_id, plan.promises() if knows_places else {})
 
             assert type(findings.decision) is type(decision)
             assert start_s(findings.decision) == start_s(decision)

@@ -65,11 +65,7 @@ def test_no_planned_start_moves_later_unless_something_was_lost(seed: int) -> No
         queues=tuple(Queue(queue.name, 1) for queue in before.queues),
         promises={},
     )
-    told = {
-        one.job_id: Promise(one.start_s, one.alternative, one.resources)
-        for one in decide(before).decisions
-        if isinstance(one, Predict)
-    }
+    told = decide(before).promises()
     fewer = tuple(one for one in before.waiting if one.job_id in told)
     now_s = min([before.now_s + 40, *(one.start_s for one in told.values())])
     later = replace(before, now_s=now_s, waiting=fewer, promises=told)

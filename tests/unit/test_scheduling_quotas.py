@@ -10,10 +10,10 @@ from oarpy.model.quotas import Measure, Rule, parse_amount
 from oarpy.model.states import JobId, ResourceState
 from oarpy.scheduling.decide import decide
 from oarpy.scheduling.explain import sentence
-from oarpy.scheduling.inquiry import Told, inquire
+from oarpy.scheduling.inquiry import inquire
 from oarpy.scheduling.plan import Postpone, Predict
 from oarpy.scheduling.platform import Platform
-from oarpy.scheduling.snapshot import HeldJob, Queue, QuotaRules, Snapshot, WaitingJob
+from oarpy.scheduling.snapshot import HeldJob, Promise, Queue, QuotaRules, Snapshot, WaitingJob
 from tests.unit.clusters import NOW_S, TO_THE_SECOND, asks, held, hosts, job, snapshot
 from tests.unit.test_scheduling_pass import starts
 
@@ -234,7 +234,7 @@ def test_a_job_that_only_wants_to_know_uses_no_quota() -> None:
 
 def test_an_inquiry_counts_what_others_were_told() -> None:
     crowd = bound(snapshot(hosts(1, 8), of(1, "a", not_before_s=NOW_S + 50), of(2, "a")), rule("*,*,*,/", jobs="1"))
-    told = {JobId(1): Told(NOW_S + 50, 0, ((1, 2),))}
+    told = {JobId(1): Promise(NOW_S + 50, 0, ((1, 2),))}
 
     findings = inquire(crowd, Platform(crowd.topology), JobId(2), told, lambda: True)
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from oarpy.model.states import Replan, ResourceState
 from oarpy.scheduling.decide import decide
-from oarpy.scheduling.plan import Predict, Start
-from oarpy.scheduling.snapshot import HeldJob, Promise, Snapshot
+from oarpy.scheduling.plan import Start
+from oarpy.scheduling.snapshot import HeldJob, Snapshot
 from tests.unit.clusters import random_snapshot
 
 
@@ -18,11 +18,7 @@ def told_snapshot(seed: int, jobs: int = 12) -> Snapshot:
     before = random_snapshot(seed, jobs)
     before = replace(before, limits=replace(before.limits, plan_first=None))
     plan = decide(before)
-    promises = {
-        decision.job_id: Promise(decision.start_s, decision.alternative, decision.resources)
-        for decision in plan.decisions
-        if isinstance(decision, Predict) and rng.random() < 0.9
-    }
+    promises = {job_id: told for job_id, told in plan.promises().items() if rng.random() < 0.9}
     now_s = before.now_s + rng.choice((0, 1, 30, 90, 400))
     held = [one for one in before.held if rng.random() < 0.7]
     asked = {job.job_id: job for job in before.waiting}
