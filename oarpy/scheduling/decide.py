@@ -246,6 +246,8 @@ class Pass:
         parts = (self._snapshot, self._platform, self._machine, self._containers, self._quotas)
         bookings = Bookings(*parts, end_s=self._end_s, supposed=self._supposed)
         self._fixed += bookings.decide()
+        for reserved in bookings.begun:
+            self._tokens.take(reserved)
         self._kills += bookings.kills
         self._planned.update(bookings.planned)
         if bookings.due_s is not None:
@@ -416,20 +418,21 @@ class Pass:
         if own is None or self._is_beyond_queue_depth(job):
             self._release(kept)
             return self._place_normal(scope, job, demands, passed)
-        if self._quotas is not None:
-            self._release(kept)
-            choice = self._search(
-                job, scope.normal, demands, replace(passed, latest_s=min(kept.start_s, passed.latest_s))
-            )
-            if choice is None or self._is_beyond_depth(job):
-                return self._place_normal(scope, job, demands, passed)
-            return self._place_at(scope, job, demands, passed, choice)
         told = _Choice(own, Place(kept.start_s, kept.bits))
         latest_s = self._now_s if self._is_beyond_depth(job) else kept.start_s
-        hopeless = latest_s < kept.start_s and not any(map(self._fits_now, demands))
+        hopeless = self._quotas is None and latest_s < kept.start_s and not any(map(self._fits_now, demands))
         if hopeless and not self._is_in_use(scope, told):
             return self._settle(scope, job, told, self._why(scope, told, passed), stands=True)
-        if not self._might_move(demands, told, latest_s):
+        if self._quotas is not None:
+            self._release(kept)
+            if self._verdict(job, own, told.place) is not None:
+                return self._place_normal(scope, job, demands, passed)
+            choice = self._search(job, scope.normal, demands, replace(passed, latest_s=min(latest_s, passed.latest_s)))
+            if choice is not None and choice.end_s >= told.end_s:
+                choice = None
+            if choice is None and not self._is_in_use(scope, told):
+                return self._settle(scope, job, told, self._why(scope, told, passed))
+        elif not self._might_move(demands, told, latest_s):
             choice = self._earlier(demands, passed, told, latest_s, released=False)
             if choice is None and not self._is_in_use(scope, told):
                 return self._settle(scope, job, told, self._why(scope, told, passed), stands=True)
@@ -516,9 +519,11 @@ class Pass:
         if kept is None or own is None:
             return None
         start_s = scope.strict.gantt.first_free(kept.bits, kept.start_s, self._length_s(own))
-        if start_s is None or start_s > max(dead_s, kept.start_s):
+        latest_s = min(passed.latest_s, passed.ends_by_s - own.walltime_s, max(dead_s, kept.start_s))
+        if start_s is None or start_s > latest_s:
             return None
-        return _Choice(own, Place(start_s, kept.bits))
+        told = _Choice(own, Place(start_s, kept.bits))
+        return told if self._verdict(job, own, told.place) is None else None
 
     def _displace(self, scope: Scope, job: WaitingJob, demands: Demands, passed: Gate, wanted_s: int) -> Decision:
         """A place for a job that could start at ``wanted_s`` if there were no besteffort jobs.

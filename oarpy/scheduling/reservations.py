@@ -70,6 +70,7 @@ class Bookings:
         """``end_s`` tells when a job's resources are expected to be free."""
         self.kills: list[Kill] = []
         self.planned: dict[JobId, Period] = {}
+        self.begun: list[Reservation] = []
         #: When besteffort jobs have next to be looked for.
         self.due_s: int | None = None
         self._snapshot = snapshot
@@ -113,7 +114,7 @@ class Bookings:
         gantt = space.gantt
         begin_s = max(gantt.on_grid_before(one.start_s), self._now_s)
         shared = sharing(one.types, one.user, one.name, besteffort=one.besteffort)
-        space.occupy(begin_s, free_s, taken, shared)
+        space.reserve(begin_s, free_s, taken, shared)
         space.note_end(one.job_id, gantt.on_grid(free_s), taken)
         if self._quotas is not None:
             self._quotas.add(one, taken, one.end_s - one.start_s, begin_s, gantt.on_grid(free_s))
@@ -176,6 +177,7 @@ class Bookings:
         start = Start(one.job_id, one.alternative, one.end_s - now_s, resources, one.space, shared)
         # Of two that were accepted for the same, as after a launch that failed, one gets it.
         self._held[one.space] = self._held.get(one.space, 0) | there
+        self.begun.append(one)
         return Begin(start, self._platform.ranges(taken & ~there), now_s - one.start_s)
 
     def _ready(self, one: Reservation) -> Bits:

@@ -153,6 +153,13 @@ class Space:
         for space in (self, *self._beside):
             space._occupy(start_s, end_s, taken, sharing, strictly=strictly)
 
+    def reserve(self, start_s: int, end_s: int, taken: Bits, sharing: Sharing) -> None:
+        """Take resources, whoever has them: what others share of them they share with nobody new."""
+        self.occupy(start_s, end_s, taken, sharing)
+        for space in (self, *self._beside):
+            others = [pool for pool in space.gantt.pools if pool != sharing.joins]
+            space.gantt.occupy(start_s, end_s, taken, leaves=others)
+
     def occupy_all(self, periods: Sequence[tuple[int, int, Bits]], *, strictly: bool = False) -> None:
         """The same for many at once, each with its start and its end, in one of the views."""
         for space in (self, *self._beside):

@@ -3,7 +3,7 @@
 The program tells how many are free, and nobody knows of later.  So a job that needs
 more is not planned at all.  One for which there are enough is placed as any other and
 takes its tokens when it starts; jobs that have started since the program counted have
-theirs taken off, too.
+theirs taken off, too.  An advance reservation starts at its time however many there are.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from functools import lru_cache
 from oarpy.model.token_types import PREFIX, tokens_of
 from oarpy.scheduling.explain import TOKENS_NOT_COUNTED, TOKENS_TAKEN
 from oarpy.scheduling.plan import Postpone, Why
-from oarpy.scheduling.snapshot import Snapshot, WaitingJob
+from oarpy.scheduling.snapshot import Reservation, Snapshot, WaitingJob
 
 
 @lru_cache(10_000)
@@ -44,10 +44,11 @@ class Tokens:
                 return Postpone(job.job_id, Why(TOKENS_TAKEN, {"token": name, "wanted": number, "left": max(left, 0)}))
         return None
 
-    def take(self, job: WaitingJob) -> None:
+    def take(self, job: WaitingJob | Reservation) -> None:
         """The job starts."""
         for name, number in _needed(job.types).items():
-            self._left[name] -= number
+            if name in self._left:
+                self._left[name] -= number
 
 
 def needs_tokens(job: WaitingJob) -> bool:

@@ -377,7 +377,7 @@ def _random_job(rng: random.Random, number: int, queue: str) -> WaitingJob:
 def with_orderings(snapshot: Snapshot, seed: int) -> Snapshot:
     """The same with users, projects and a past, and with queues that are ordered by them."""
     rng = random.Random(f"orderings {seed}")
-    users, projects = ("alice", "bob", "carol"), ("p", "q")
+    users, projects = ("u", "v", "w"), ("p", "q")
     queues = tuple(
         replace(queue, ordering=rng.choice((Ordering.FIFO, Ordering.FAIRSHARE, Ordering.MULTIFACTOR)))
         for queue in snapshot.queues
@@ -403,7 +403,7 @@ def with_orderings(snapshot: Snapshot, seed: int) -> Snapshot:
         user=rng.choice((1.0, 2.0)),
         asked=rng.choice((0.0, 1.0)),
         project_targets=rng.choice(({}, {"p": 70.0})),
-        user_targets=rng.choice(({}, {"alice": 50.0, "default": 25.0})),
+        user_targets=rng.choice(({}, {"u": 50.0, "default": 25.0})),
         refresh_s=rng.choice((1, 60)),
     )
     factors = Factors(
@@ -436,7 +436,7 @@ def with_spaces(snapshot: Snapshot, seed: int) -> Snapshot:
     waiting = tuple(
         replace(
             one,
-            user=rng.choice(("alice", "bob")),
+            user=rng.choice(("u", "v")),
             name=rng.choice(("x", "y")),
             types=(*((containers[one.job_id],) if one.job_id in containers else ()), *_spatial(rng, wanted)),
         )
@@ -467,7 +467,7 @@ def _spatial(rng: random.Random, containers: Sequence[str]) -> tuple[str, ...]:
 
 def _spread(rng: random.Random, job: HeldJob) -> list[HeldJob]:
     """A running job, and others on some of its resources."""
-    job = replace(job, user=rng.choice(("alice", "bob")), name="x")
+    job = replace(job, user=rng.choice(("u", "v")), name="x")
     kind = rng.random()
     if job.suspended:
         return [replace(job, state=rng.choice((JobState.SUSPENDED, JobState.RESUMING)))]

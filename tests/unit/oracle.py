@@ -19,6 +19,7 @@ from oarpy.scheduling.snapshot import HeldJob, Reservation, Snapshot, WaitingJob
 
 FOREVER = 10**12
 Resources = frozenset[int]
+AnyJob = WaitingJob | HeldJob | Reservation
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Held:
 class Counted:
     """A job as quotas count it."""
 
-    job: WaitingJob | HeldJob
+    job: AnyJob
     begin_s: int
     end_s: int
     walltime_s: int
@@ -65,12 +66,12 @@ class Counted:
         return {Measure.RESOURCES: Fraction(self.resources), Measure.JOBS: Fraction(1), Measure.HOURS: hours}[measure]
 
 
-def value(job: WaitingJob | HeldJob, type_: str) -> str | None:
+def value(job: AnyJob, type_: str) -> str | None:
     """The value of a type of the job, "" if it has none; None without the type."""
     return next((each.partition("=")[2] for each in job.types if each.partition("=")[0] == type_), None)
 
 
-def shares(job: WaitingJob | HeldJob) -> object:
+def shares(job: AnyJob) -> object:
     """The class of those with whom a job shares time."""
     by = value(job, "timesharing")
     if by is None or placeholder(job) is not None:
@@ -80,7 +81,7 @@ def shares(job: WaitingJob | HeldJob) -> object:
     return *key, value(job, "allowed"), job.besteffort
 
 
-def placeholder(job: WaitingJob | HeldJob) -> str | None:
+def placeholder(job: AnyJob) -> str | None:
     return None if job.besteffort else value(job, "placeholder")
 
 
@@ -214,7 +215,7 @@ class Oracle:
             - sum(number for other, number in self.tokens_given if other == name)
         )
 
-    def reach_of(self, job: WaitingJob) -> str:
+    def reach_of(self, job: AnyJob) -> str:
         on_nodes = not {"noop", "noop=standby", "cosystem"} & set(job.types)
         if "state=permissive" in job.types and not on_nodes:
             return "permissive"
@@ -331,7 +332,7 @@ class Oracle:
 
     def earliest(
         self,
-        job: WaitingJob,
+        job: WaitingJob | None,
         alternative: Alternative,
         first: int,
         latest: int,
@@ -400,18 +401,18 @@ class Oracle:
 
     # Quotas.
 
-    def count(self, job: WaitingJob | HeldJob, begin: int, end: int, walltime: int, resources: Resources) -> None:
+    def count(self, job: AnyJob, begin: int, end: int, walltime: int, resources: Resources) -> None:
         number = sum(self.kind(i) == "default" for i in resources)
         self.counted.append(Counted(job, begin, end, walltime, number))
 
-    def matches(self, rule: Rule, job: WaitingJob | HeldJob) -> bool:
+    def matches(self, rule: Rule, job: AnyJob) -> bool:
         types = {each.partition("=")[0] for each in job.types}
         if "container" in types or (rule.queue == "*" and job.besteffort):
             return False
         wanted = ((rule.queue, job.queue), (rule.project, job.project), (rule.user, job.user))
         return all(name in ("*", "/", own) for name, own in wanted) and rule.job_type in ("*", *types)
 
-    def binding(self, rules: Sequence[Rule], job: WaitingJob | HeldJob) -> list[Rule]:
+    def binding(self, rules: Sequence[Rule], job: AnyJob) -> list[Rule]:
         """All that match, but those which another one replaces by putting names for stars and slashes."""
 
         def replaces(other: Rule, rule: Rule) -> bool:
@@ -423,7 +424,7 @@ class Oracle:
         matching = [rule for rule in rules if self.matches(rule, job)]
         return [rule for rule in matching if not any(replaces(other, rule) for other in matching)]
 
-    def share_a_counter(self, rule: Rule, job: WaitingJob | HeldJob, other: WaitingJob | HeldJob) -> bool:
+    def share_a_counter(self, rule: Rule, job: AnyJob, other: AnyJob) -> bool:
         return self.matches(rule, other) and all(
             name != "/" or own == others
             for name, own, others in (
@@ -439,10 +440,10 @@ class Oracle:
         names = [name for begin, name in quotas.calendar if begin <= moment] if quotas.calendar else ["default"]
         return quotas.sets.get(names[-1], ())
 
-    def is_within_quotas(self, job: WaitingJob, start: int, walltime: int, resources: Resources) -> bool:
+    def is_within_quotas(self, job: WaitingJob | None, start: int, walltime: int, resources: Resources) -> bool:
         """Whether at no instant of its walltime the job makes anything exceed a limit."""
         quotas = self.snapshot.quotas
-        if quotas is None:
+        if quotas is None or job is None:
             return True
         if start >= quotas.until_s and any(self.binding(rules, job) for rules in quotas.sets.values()):
             return False
@@ -619,7 +620,8 @@ class Oracle:
             if self.take(alternative, self.usable) is None:
                 continue
             start, length = place.begin_s, place.end_s - place.begin_s
-            anew = self.earliest(job, alternative, start, start, window=length, besteffort_counts=False)
+            # Whether quotas allow it is seen in the job's turn.
+            anew = self.earliest(None, alternative, start, start, window=length, besteffort_counts=False)
             if anew is None:
                 self.held = before
                 return None
@@ -652,7 +654,8 @@ class Oracle:
         """A place that ends before the one that was told, or else that one."""
         index = self.snapshot.promises[job.job_id].alternative
         alternative, start = job.request.alternatives[index], place.begin_s
-        if not first <= start <= self.latest(job, alternative) or deep:
+        allowed = self.is_within_quotas(job, start, alternative.walltime_s, place.resources)
+        if not first <= start <= self.latest(job, alternative) or deep or not allowed:
             return self.normal(job, first, beyond=beyond)
         found = self.search(job, first, self.snapshot.now_s if beyond else start)
         if (
@@ -671,10 +674,12 @@ class Oracle:
         if place is None or self.is_apart(job):
             return None
         index = self.snapshot.promises[job.job_id].alternative
-        if not first <= place.begin_s <= self.latest(job, job.request.alternatives[index]):
-            return None
         start = self.first_free(place, besteffort_counts=True)
         if start is None or start > max(self.dead_s[job.job_id], place.begin_s):
+            return None
+        if place.begin_s < first or start > self.latest(job, job.request.alternatives[index]):
+            return None
+        if not self.is_within_quotas(job, start, job.request.alternatives[index].walltime_s, place.resources):
             return None
         return index, start, place.resources, place.resources
 
@@ -751,15 +756,15 @@ class Oracle:
         work = 1 / max(Fraction(1), Fraction(resources * walltime, 3600))
         existing = sum(state is not ResourceState.DEAD for state in snapshot.topology.states)
         size = 1 - Fraction(resources, max(existing, 1))
-        own = {name: Fraction(value) for name, _, value in (each.partition("=") for each in job.types) if value}
+        own = {name: Fraction(value(job, name) or 0) for name in ("qos", "nice")}
         return round(
             Fraction(factors.age) * age
             + Fraction(factors.queue) * Fraction(factors.queues.get(job.queue, factors.queues.get("default", 0)))
             + Fraction(factors.work) * (work if factors.work_favours == "small" else 1 - work)
             + Fraction(factors.size) * (size if factors.size_favours == "small" else 1 - size)
             + Fraction(factors.karma) * less_used
-            + Fraction(factors.qos) * own.get("qos", Fraction(0))
-            - Fraction(factors.nice) * own.get("nice", Fraction(0)) / 100,
+            + Fraction(factors.qos) * own["qos"]
+            - Fraction(factors.nice) * own["nice"] / 100,
             6,
         )
 
@@ -777,7 +782,7 @@ class Oracle:
                 self.lives[job.job_id] = Life(self.positions(job.resources), begin, job.end_s, True, name, closed)
         for job in self.snapshot.held:
             resources, end = self.positions(job.resources), self.end_of(job)
-            if not job.suspended:
+            if not job.suspended or job.state is JobState.RESUMING:
                 assert job.started_s is not None
                 self.count(job, now, end, max(job.end_s - job.started_s, 0), resources)
             if job.suspended:
@@ -808,7 +813,16 @@ class Oracle:
             for job, resources in holders
             if job.space == 0
         ]
-        ready = self.awake_or_asleep - self.asleep.keys() - frozenset().union(*(held for _, held in holders))
+        free = self.not_dead - frozenset().union(*(held for _, held in holders))
+        reached = {
+            "alive": self.awake_or_asleep - self.asleep.keys(),
+            "standby": self.awake_or_asleep,
+            "permissive": self.not_dead,
+        }
+        for one in self.snapshot.reserved:
+            name = value(one, "container")
+            if name is not None:
+                self.undecided[one.job_id] = name
         booked = [(one.start_s, one.end_s + limits.security_s, one) for one in self.snapshot.reserved]
         busy = [
             (now, self.exact_end_of(job), held)
@@ -819,13 +833,15 @@ class Oracle:
             resources = self.positions(one.resources)
             if not one.on_hold:
                 self.displace(one, resources)
-                answer = self.follow(one, resources & ready, active=one.queue in queues)
+                there = resources & free & reached[self.reach_of(one)]
+                answer = self.follow(one, there, active=one.queue in queues)
                 self.answers[one.job_id] = answer
                 if answer.start_s == now:
-                    ready -= answer.resources
+                    free -= answer.resources
+                    self.tokens_given += tokens_of(one.types).items()
             elif now >= one.end_s:
                 self.answers[one.job_id] = Answer(None, ended=True)
-            self.keep(start, end, resources)
+            self.keep(one, start, end, resources)
         for job in self.snapshot.requested:
             if job.queue not in queues:
                 self.answers[job.job_id] = Answer(None)
@@ -834,11 +850,20 @@ class Oracle:
             if answer.alternative is not None and answer.start_s is not None:
                 end = answer.start_s + self.length(job.request.alternatives[answer.alternative])
                 busy.append((answer.start_s, end, answer.resources))
-                self.keep(answer.start_s, end, answer.resources)
+                self.keep(job, answer.start_s, end, answer.resources)
 
-    def keep(self, start: int, end: int, resources: Resources) -> None:
-        if end > self.snapshot.now_s:
-            self.held.append(Held(max(self.down(start), self.snapshot.now_s), self.up(end), resources))
+    def keep(self, job: AnyJob, start: int, end: int, resources: Resources) -> None:
+        """Nobody else gets these resources, but those with whom the job shares; jobs may lie in a container."""
+        now = self.snapshot.now_s
+        if end <= now:
+            return
+        begin = max(self.down(start), now)
+        ends = end - self.snapshot.limits.security_s
+        self.held.append(Held(begin, self.up(end), resources, shares=shares(job), placeholder=placeholder(job)))
+        self.count(job, begin, self.up(end), ends - start, resources)
+        name = self.undecided.pop(job.job_id, None)
+        if name is not None:
+            self.lives[job.job_id] = Life(resources, max(start, self.up(now + 1)), ends, False, name)
 
     def displace(self, one: Reservation, resources: Resources) -> None:
         for victim in self.dispensable:
@@ -866,14 +891,14 @@ class Oracle:
         """Granted at its date; else refused, with the first start that there would be."""
         wanted = max(self.snapshot.now_s, job.not_before_s or 0)
         self.booking = True
-        expendable = frozenset().union(*(one.resources for one in self.dispensable))
+        expendable = frozenset().union(*(one.resources for one in self.dispensable if one.space == 0))
         awake = self.awake_or_asleep - self.asleep.keys()
         preferred = (awake - expendable, awake, self.awake_or_asleep, self.usable)
 
         def room(start: int, end: int) -> Resources:
             return self.usable - frozenset().union(*(held for b, e, held in busy if b < end and start < e))
 
-        earliest = None
+        earliest, limited = None, False
         for start in sorted({wanted} | {end for _, end, _ in busy if end > wanted}):
             for index, alternative in enumerate(job.request.alternatives):
                 free = room(start, start + self.length(alternative))
@@ -883,10 +908,12 @@ class Oracle:
                     earliest = start if earliest is None else earliest
                     continue
                 taken = next(filter(None, (self.take(alternative, free & some) for some in preferred)))
-                self.booking = False
-                return Answer(start, index, taken)
+                if self.is_within_quotas(job, start, alternative.walltime_s, taken):
+                    self.booking = False
+                    return Answer(start, index, taken)
+                limited = True
         self.booking = False
-        return Answer(earliest, ended=True)
+        return Answer(None if limited else earliest, ended=True)
 
     def resume(self, job: HeldJob) -> None:
         """It goes on as soon as all that it had lent is free for as long as it runs, or for a moment at least."""
@@ -916,7 +943,7 @@ class Oracle:
         if start == self.snapshot.now_s and not in_the_way:
             self.resumes.add(job.job_id)
 
-    def look_from(self, job: WaitingJob | HeldJob, space: int) -> None:
+    def look_from(self, job: AnyJob, space: int) -> None:
         """From here on it is spoken of this job in this space."""
         self.where = Where(space, shares(job), value(job, "allowed") if placeholder(job) is None else None)
         self.all_that_lasts = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from oarpy.scheduling.plan import Begin, Doom, Grant, Plan, Postpone, Predict, R
 from oarpy.scheduling.quotas import _Usage
 from oarpy.scheduling.reservations import Bookings
 from oarpy.scheduling.snapshot import Snapshot
+from oarpy.scheduling.space import Space
 from oarpy.scheduling.tokens import Tokens
 from tests.unit.clusters import (
     random_snapshot,
@@ -27,6 +29,7 @@ from tests.unit.clusters import (
     with_spaces,
     with_tokens,
 )
+from tests.unit.combined import PARTS, combined
 from tests.unit.oracle import Answer, Oracle
 
 
@@ -120,6 +123,22 @@ def test_tokens_are_given_as_their_definition_says() -> None:
     different = [seed for seed in range(600) if differs_from_the_definition(with_tokens(random_snapshot(seed), seed))]
 
     assert different == []
+
+
+@pytest.mark.parametrize("parts", [*combinations(PARTS, 2), tuple(PARTS)], ids="+".join)
+def test_policies_that_meet_are_as_their_definition_says(parts: tuple[str, ...]) -> None:
+    seeds = range(31_000, 31_000 + (120 if len(parts) == 2 else 400))
+
+    different = [seed for seed in seeds if differs_from_the_definition(combined(seed, *parts))]
+
+    assert different == []
+
+
+def test_a_reservation_that_lets_sharers_in_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Space, "reserve", Space.occupy)
+
+    cases = (combined(seed, "spaces", "reservations") for seed in range(1050, 1150))
+    assert any(differs_from_the_definition(snapshot) for snapshot in cases)
 
 
 def test_tokens_that_are_given_twice_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:

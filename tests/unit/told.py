@@ -5,17 +5,22 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
+from oarpy.model.sharing_types import MACHINE
 from oarpy.model.states import Replan, ResourceState
 from oarpy.scheduling.decide import decide
-from oarpy.scheduling.plan import Start
-from oarpy.scheduling.snapshot import HeldJob, Snapshot
+from oarpy.scheduling.plan import Grant, Start
+from oarpy.scheduling.snapshot import HeldJob, Reservation, Snapshot
 from tests.unit.clusters import random_snapshot
 
 
 def told_snapshot(seed: int, jobs: int = 12) -> Snapshot:
-    """Some time after the plan for `random_snapshot` was told; much has happened meanwhile."""
+    """Some time after the plan for `random_snapshot` was told."""
+    return some_time_later(random_snapshot(seed, jobs), seed)
+
+
+def some_time_later(before: Snapshot, seed: int) -> Snapshot:
+    """The plan for this was told, and much has happened since."""
     rng = random.Random(seed)
-    before = random_snapshot(seed, jobs)
     before = replace(before, limits=replace(before.limits, plan_first=None))
     plan = decide(before)
     promises = {job_id: told for job_id, told in plan.promises().items() if rng.random() < 0.9}
@@ -28,8 +33,40 @@ def told_snapshot(seed: int, jobs: int = 12) -> Snapshot:
             if rng.random() < 0.7 and not plan.kills:
                 end_s = before.now_s + decision.walltime_s + rng.choice((0, 0, 0, 120))
                 held.append(
-                    HeldJob(job.job_id, job.queue, decision.resources, end_s, before.now_s, besteffort=job.besteffort)
+                    HeldJob(
+                        job.job_id,
+                        job.queue,
+                        decision.resources,
+                        end_s,
+                        before.now_s,
+                        user=job.user,
+                        project=job.project,
+                        name=job.name,
+                        types=job.types,
+                        besteffort=job.besteffort,
+                        space=decision.space,
+                    )
                 )
+    # A container lives as long as what is in it.
+    held = [one for one in held if one.space == MACHINE or any(other.job_id == one.space for other in held)]
+    granted = {one.job_id: one for one in plan.decisions if isinstance(one, Grant)}
+    accepted = tuple(
+        Reservation(
+            job.job_id,
+            job.queue,
+            grant.alternative,
+            grant.start_s,
+            grant.start_s + grant.walltime_s,
+            grant.resources,
+            user=job.user,
+            project=job.project,
+            name=job.name,
+            types=job.types,
+            besteffort=job.besteffort,
+        )
+        for job in before.requested
+        if (grant := granted.get(job.job_id)) is not None
+    )
     cluster = before.topology
     if rng.random() < 0.2:
         states = [ResourceState.DEAD if rng.random() < 0.15 else state for state in cluster.states]
@@ -43,5 +80,7 @@ def told_snapshot(seed: int, jobs: int = 12) -> Snapshot:
         waiting=tuple(asked.values()),
         held=tuple(held),
         promises=promises,
+        requested=tuple(one for one in before.requested if one.job_id not in granted),
+        reserved=(*before.reserved, *accepted),
         limits=replace(before.limits, plan_first=rng.choice((None, None, None, 4))),
     )
