@@ -74,8 +74,8 @@ _CONDITIONS = {
     """,
     # Told to make room, it may have saved its work and asked to go on elsewhere.
     Resubmits.DISPLACED: f"""
-        stopped_at IS NOT NULL AND {_IDEMPOTENT} AND (end_cause = 'besteffort' OR exit_code = 99 * 256 AND EXISTS (
-            SELECT FROM frag_jobs f WHERE f.job_id = jobs.job_id AND f.cause = 'besteffort'))
+        stopped_at IS NOT NULL AND {_IDEMPOTENT} AND (end_cause = 'besteffort' OR exit_code = 99 * 256 AND NOT EXISTS (
+            SELECT FROM frag_jobs f WHERE f.job_id = jobs.job_id AND f.cause <> 'besteffort'))
     """,
     # Exit status 99; one that asks for it at once would ask for ever.
     Resubmits.ASKING: f"""

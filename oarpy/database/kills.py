@@ -49,6 +49,14 @@ _FOLLOW = text(
     ON CONFLICT DO NOTHING RETURNING job_id
     """
 )
+_WITHDRAW = text(
+    """
+    DELETE FROM frag_jobs f
+    WHERE f.job_id = ANY(CAST(:jobs AS bigint[])) AND f.state = 'LEON' AND f.cause = 'besteffort' AND f.due_at > now()
+      AND f.for_job IS NOT NULL AND NOT EXISTS (SELECT FROM jobs j WHERE j.job_id = f.for_job AND j.stopped_at IS NULL)
+    RETURNING f.job_id, f.for_job
+    """
+)
 # Jobs first and in the order of their ids, as everybody locks them.
 _LOCK_JOBS = text(
     """
@@ -147,6 +155,12 @@ def follow_containers(conn: Connection) -> list[JobId]:
     while found := conn.execute(_FOLLOW).scalars().all():
         followed += found
     return _ids(followed)
+
+
+def withdraw(conn: Connection, job_ids: Collection[JobId]) -> dict[JobId, JobId]:
+    """Let those of the jobs live that were to make room, but not yet, for jobs that are over; which these were."""
+    found = conn.execute(_WITHDRAW, {"jobs": list(job_ids)}).all()
+    return {JobId(job_id): JobId(for_job) for job_id, for_job in found}
 
 
 def open_wishes(conn: Connection) -> list[Wish]:

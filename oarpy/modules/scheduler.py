@@ -20,8 +20,9 @@ from typing import NamedTuple
 
 from oarpy.automata.almighty import Event as Outcome
 from oarpy.automata.job import JobEvent
-from oarpy.database import accounting, energy, plans, walltimes
+from oarpy.database import accounting, energy, events, kills, plans, walltimes
 from oarpy.database.connection import retrying
+from oarpy.database.events import Event
 from oarpy.database.plans import Prediction, Said
 from oarpy.database.snapshot import Reading, SnapshotReader
 from oarpy.errors import Stale
@@ -107,6 +108,7 @@ class Scheduler:
         with self._ctx.snapshot() as conn:
             reading = self._reader.read(conn, self._ctx.limits())
             wishes = walltimes.pending(conn)
+        self._withdraw_kills(reading.snapshot)
         snapshot = self._without_those_set_aside(reading.snapshot, begun)
         counted_in_s = self._tokens.count(snapshot.tokens) if snapshot.tokens else None
         effort = self._effort(len(snapshot.waiting), begun)
@@ -146,6 +148,37 @@ class Scheduler:
         judged_again = written.refused and len(snapshot.requested) > len(written.refused)
         again = written.doomed or written.granted or changes.longer or judged_again
         return Outcome.JOBS_CHANGED if again else Outcome.NOTHING
+
+    def _withdraw_kills(self, snapshot: Snapshot) -> None:
+        """Let besteffort jobs live that still save their work to make room for a job that is gone.
+
+        Raises:
+            Stale: there were any.
+        """
+        dying = {
+            job.job_id: job.killed_for
+            for job in snapshot.held
+            if job.killed_for is not None and (job.killing_from_s or 0) > snapshot.now_s
+        }
+        if not dying:
+            return
+        waiting = {job.job_id for job in snapshot.waiting}
+        orphans = [job_id for job_id, for_job in dying.items() if for_job not in waiting]
+        if not orphans:
+            return
+        with self._ctx.transaction() as conn:
+            withdrawn = kills.withdraw(conn, orphans)
+            events.append(
+                conn,
+                (
+                    Event("BESTEFFORT_KILL_WITHDRAWN", job_id, description=f"job {for_job} is gone")
+                    for job_id, for_job in withdrawn.items()
+                ),
+            )
+        for job_id, for_job in withdrawn.items():
+            logger.info("job %d: need not go, job %d is gone", job_id, for_job)
+        if withdrawn:
+            raise Stale("jobs that were to go live on")
 
     def _due(self, wishes: Sequence[walltimes.Pending]) -> list[LongerWish]:
         """The wishes for more walltime that may be granted now."""

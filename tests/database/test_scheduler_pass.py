@@ -410,6 +410,49 @@ def test_when_its_time_is_over_it_is_killed(ctx: Context, database: TestDatabase
     assert ("kill",) in database.execute("SELECT kind::text FROM orders")
 
 
+def test_it_lives_when_the_job_is_gone_for_which_it_saves_its_work(ctx: Context, database: TestDatabase) -> None:
+    guest = with_a_guest(ctx, database, "100 s")
+    (owner,) = submit(ctx)
+    passes = Scheduler(ctx)
+    passes.turn()
+    with ctx.transaction() as conn:
+        jobs.transition(conn, [owner], JobEvent.KILLED, values={"end_cause": "killed"})
+
+    passes.turn()
+
+    assert database.execute("SELECT job_id FROM frag_jobs") == []
+    assert ("BESTEFFORT_KILL_WITHDRAWN", guest, f"job {owner} is gone") in database.execute(
+        "SELECT type, job_id, description FROM events"
+    )
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_it_does_not_while_that_job_waits(ctx: Context, database: TestDatabase, held: bool) -> None:
+    guest = with_a_guest(ctx, database, "100 s")
+    (owner,) = submit(ctx)
+    scheduler.turn(ctx)
+    if held:
+        with ctx.transaction() as conn:
+            rows.brought(conn, [owner], JobState.HOLD)
+
+    scheduler.turn(ctx)
+
+    assert database.execute("SELECT job_id, for_job FROM frag_jobs") == [(guest, owner)]
+
+
+def test_it_does_not_when_its_time_is_over(ctx: Context, database: TestDatabase) -> None:
+    guest = with_a_guest(ctx, database, "100 s")
+    (owner,) = submit(ctx)
+    scheduler.turn(ctx)
+    database.execute("UPDATE frag_jobs SET asked_at = asked_at - interval '2 min', due_at = due_at - interval '2 min'")
+    with ctx.transaction() as conn:
+        jobs.transition(conn, [owner], JobEvent.KILLED, values={"end_cause": "killed"})
+
+    scheduler.turn(ctx)
+
+    assert database.execute("SELECT job_id FROM frag_jobs") == [(guest,)]
+
+
 def test_its_owner_need_not_wait_for_that(ctx: Context, database: TestDatabase) -> None:
     guest = with_a_guest(ctx, database, "100 s")
     submit(ctx)
