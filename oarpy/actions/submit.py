@@ -182,6 +182,9 @@ def _dry(
             deadline_s=deadline_s,
             expires_s=expires_s,
         )
+        reading, uncounted = what_if.with_tokens(reading, job)
+        for token in uncounted:
+            submission.warn(f"the token {token} is counted when a job waits for it; the estimate takes enough for free")
         told = what_if.estimates(reading, job, reservation=submission.reservation is not None)
         if asked.dependencies:
             submission.warn("the estimate does not consider the jobs that this one is to wait for")

@@ -9,15 +9,26 @@ from oarpy.model.payloads import Estimate
 from oarpy.model.request import ResourceRequest
 from oarpy.model.resource_grammar import render_wish
 from oarpy.model.states import JobId
+from oarpy.model.token_types import tokens_of
 from oarpy.scheduling.decide import decide
 from oarpy.scheduling.explain import sentence
 from oarpy.scheduling.plan import Decision, Doom, Grant, Postpone, Predict, Ranges, Refuse, Start
-from oarpy.scheduling.snapshot import Snapshot, Topology, WaitingJob
+from oarpy.scheduling.snapshot import Snapshot, TokenCount, Topology, WaitingJob
 
 #: How many of the jobs that wait are planned for one answer; it takes some tenths of a second.
 MOST_PLANNED = 2000
 #: Of the first job that does not exist: behind all others.
 NOBODY = JobId(2**62)
+
+
+def with_tokens(reading: Reading, job: WaitingJob) -> tuple[Reading, tuple[str, ...]]:
+    """The same with enough of the tokens that ``job`` needs and nobody has counted lately; which these are."""
+    wanted = tokens_of(job.types)
+    counts = reading.snapshot.tokens
+    unknown = {token: TokenCount(1 << 31) for token in wanted if token not in counts or counts[token].free is None}
+    if not unknown:
+        return reading, ()
+    return reading._replace(snapshot=replace(reading.snapshot, tokens={**counts, **unknown})), tuple(unknown)
 
 
 def estimates(reading: Reading, job: WaitingJob, *, reservation: bool = False) -> tuple[Estimate, ...]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 
+import pytest
+
 from oarpy.model.filter_grammar import filter_to_json, parse_filter
 from oarpy.model.resource_grammar import parse_wishes, request_from_json, wishes_to_json
-from oarpy.settings import Scheduler, Settings
+from oarpy.settings import Scheduler, Settings, Tokens
 from tests.support.postgres import TestDatabase
 from tests.support.requests import (
     RUNNING,
@@ -298,3 +300,44 @@ def test_a_date_that_is_none_is_refused(database: TestDatabase) -> None:
 
     assert (answer["ok"], answer["exit_status"]) == (False, 18)
     assert "'soon' is neither a date" in answer["message"]
+
+
+def dry_reason(database: TestDatabase, *types: str, settings: Settings | None = None) -> tuple[str, list[str]]:
+    wishes = wishes_to_json(parse_wishes(["core=1,walltime=0:10"]))
+    answer = answered(database, "submit", submission(dry_run=True, types=list(types), wishes=wishes), settings=settings)
+    return answer["estimates"][0]["reason"], answer["warnings"]
+
+
+@pytest.mark.parametrize("fields", [{"hold": True}, {}])
+def test_a_dry_run_inside_a_container_that_does_not_run_says_how_it_stands(
+    database: TestDatabase, fields: dict[str, object]
+) -> None:
+    with_hosts(database, hosts=1, cores=2)
+    bring(database, submitted(database, wishes=wishes_to_json(parse_wishes(["core=2,walltime=1"]))), *RUNNING)
+    wishes = wishes_to_json(parse_wishes(["core=2,walltime=2"]))
+    container = submitted(database, types=["container"], wishes=wishes, **fields)
+
+    reason, _ = dry_reason(database, f"inner={container}")
+
+    expected = "no start is planned of its container" if fields else f"its container, job {container}, is expected to"
+    assert expected in reason
+
+
+def test_a_dry_run_inside_a_container_that_is_over_says_so(database: TestDatabase) -> None:
+    with_hosts(database, hosts=1, cores=2)
+
+    assert "is over or is none" in dry_reason(database, "inner=77")[0]
+
+
+def test_a_dry_run_with_tokens_knows_how_many_were_counted(database: TestDatabase) -> None:
+    with_hosts(database, hosts=1, cores=2)
+    settings = Settings(tokens=Tokens(scripts={"fluent": "/bin/true"}))
+    uncounted = dry_reason(database, "token:fluent=2", settings=settings)
+    database.execute("INSERT INTO token_counts (token, free) VALUES ('fluent', 1)")
+    counted = dry_reason(database, "token:fluent=2", settings=settings)
+
+    assert uncounted == (
+        "",
+        ["the token fluent is counted when a job waits for it; the estimate takes enough for free"],
+    )
+    assert counted == ("it needs 2 of the token fluent, and 1 are free", [])
