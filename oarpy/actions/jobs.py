@@ -132,12 +132,12 @@ def _act_on(conn: Connection, selection: JobSelection, login: str, act: _Act, ov
         if lasting:
             outcomes += [_outcome(job_id, verdicts[job_id]) for job_id in lasting]
         else:
-            outcomes.append(_outcome(array_id, over if job_ids else _UNKNOWN))
+            outcomes.append(_outcome(array_id, over if job_ids else _UNKNOWN, what="array"))
     return JobsAnswer(tuple(outcomes))
 
 
-def _outcome(job_id: JobId, verdict: _Verdict) -> JobOutcome:
-    message = f"job {job_id} {verdict.sentence}" if verdict.sentence else ""
+def _outcome(job_id: JobId, verdict: _Verdict, *, what: str = "job") -> JobOutcome:
+    message = f"{what} {job_id} {verdict.sentence}" if verdict.sentence else ""
     return JobOutcome(job_id, verdict.outcome, int(verdict.status), message)
 
 

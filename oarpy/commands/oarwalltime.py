@@ -55,7 +55,7 @@ def oarwalltime(
     Status: 1 the job does not run, 3 you may not, 4 no such job or a mistake in
     typing, 5 the site does not allow it.
     """
-    if change is None and (force or whole or delay_next_jobs or timeout):
+    if change is None and (force or whole or delay_next_jobs or timeout is not None):
         raise SyntaxRefused("an option without a change of the walltime", exit_status=ExitStatus.BAD_ID)
     seconds, relative = (None, False) if change is None else _parsed(change)
     asked = WalltimeChange(
@@ -65,7 +65,7 @@ def oarwalltime(
         force=force,
         whole=whole,
         delay_next_jobs=delay_next_jobs,
-        timeout_s=_duration(timeout) if timeout else None,
+        timeout_s=None if timeout is None else _duration(timeout),
     )
     answer = WalltimeAnswer.from_json(ask("walltime", asked.to_json()))
     if as_json:
@@ -110,7 +110,13 @@ def _parsed(text: str) -> tuple[int, bool]:
     rest = text.removeprefix(sign)
     if rest and not rest.strip("0:") and rest[0] == "0":
         return 0, True
-    seconds = _duration(rest)
+    try:
+        seconds = _duration(rest)
+    except SyntaxRefused:
+        raise SyntaxRefused(
+            f"{excerpt(text)} is not a walltime; write hours[:minutes[:seconds]], after a + or - for more or less",
+            exit_status=ExitStatus.BAD_ID,
+        ) from None
     return (-seconds if sign == "-" else seconds), bool(sign)
 
 
@@ -118,9 +124,7 @@ def _duration(text: str) -> int:
     try:
         return parse_duration(text)
     except SyntaxRefused as refusal:
-        raise SyntaxRefused(
-            str(refusal) if text else f"{excerpt(text)} is no change", exit_status=ExitStatus.BAD_ID
-        ) from None
+        raise SyntaxRefused(str(refusal), exit_status=ExitStatus.BAD_ID) from None
 
 
 def main() -> None:

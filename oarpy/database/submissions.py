@@ -16,6 +16,7 @@ from oarpy.errors import RequestRefused
 from oarpy.model.dependencies import Dependency
 from oarpy.model.exit_statuses import ExitStatus
 from oarpy.model.job_dates import NO_DATES, Dates, Moment
+from oarpy.model.sharing_types import container_of, is_container_id
 from oarpy.model.states import JobId, JobState
 
 
@@ -136,9 +137,12 @@ def insert(conn: Connection, new: NewJobs) -> tuple[JobId, ...]:
     The caller wakes almighty.
 
     Raises:
-        RequestRefused: a job that it depends on does not exist, or its queue is gone by now.
+        RequestRefused: a job that it depends on does not exist, nor its container, or its queue is gone by now.
     """
-    _check_required(conn, [dependency.job_id for dependency in new.dependencies])
+    _check_exists(conn, [dependency.job_id for dependency in new.dependencies], "which this one is to wait for")
+    container = container_of(new.types)
+    if container is not None and is_container_id(container):
+        _check_exists(conn, [int(container)], "which is to be its container")
     first = _inserted(conn, _values(new))
     if new.dependencies:
         edges = [
@@ -149,14 +153,12 @@ def insert(conn: Connection, new: NewJobs) -> tuple[JobId, ...]:
     return tuple(map(JobId, range(first, first + new.count)))
 
 
-def _check_required(conn: Connection, job_ids: Collection[int]) -> None:
+def _check_exists(conn: Connection, job_ids: Collection[int], role: str) -> None:
     if not job_ids:
         return
     unknown = conn.execute(_UNKNOWN, {"required": list(job_ids)}).scalar_one()
     if unknown is not None:
-        raise RequestRefused(
-            f"job {unknown}, which this one is to wait for, does not exist", exit_status=ExitStatus.DENIED
-        )
+        raise RequestRefused(f"job {unknown}, {role}, does not exist", exit_status=ExitStatus.DENIED)
 
 
 def _inserted(conn: Connection, values: Mapping[str, Any]) -> int:

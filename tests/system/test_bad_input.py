@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import pwd
 from collections.abc import Iterator
@@ -16,7 +17,9 @@ from tests.support.postgres import TestServer
 ROWS = """
     SELECT (SELECT count(*) FROM jobs), (SELECT count(*) FROM job_requests), (SELECT count(*) FROM resources),
         (SELECT count(*) FROM queues), (SELECT count(*) FROM properties), (SELECT count(*) FROM frag_jobs),
-        (SELECT count(*) FROM orders), (SELECT count(*) FROM requests WHERE state = 'pending'),
+        (SELECT count(*) FROM orders),
+        (SELECT count(*) FROM walltime_changes), (SELECT count(*) FROM quotas),
+        (SELECT count(*) FROM requests WHERE state = 'pending'),
         (SELECT md5(string_agg(r::text, ' ' ORDER BY resource_id)) FROM resources r),
         (SELECT md5(string_agg(q::text, ' ' ORDER BY queue_name)) FROM queues q)
 """
@@ -30,7 +33,128 @@ SCRIPTS = {
     "zero.txt": b"a\0b\n",
     "long.txt": b"y" * 140_000 + b"\n",
 }
+#: By "quotas-" and the number, files that `oarpy quotas load` refuses with one mistake.
+QUOTAS = [
+    b"",
+    b"[]",
+    b"\0",
+    b"[" * 100_000,
+    b'{"quotas": []}',
+    b'{"quotas": {"*,*,*": [1, 2, 3]}}',
+    b'{"quotas": {"*,*,*,*": [1, 2]}}',
+    b'{"quotas": {"*,*,*,*": [-2, 2, 3]}}',
+    b'{"quotas": {"*,*,*,*": [true, 2, 3]}}',
+    b'{"quotas": {"*,*,*,*": [1, 2, NaN]}}',
+    b'{"quotas": {"*,*,*,*": [1, 2, 1e400]}}',
+    b'{"quotas": {"*,*,*,*": [99999999999999999999, 2, 3]}}',
+    b'{"quotas": {"*,*,*,*": ["-1*ALL", 2, 3]}}',
+    b'{"quotas": {"*,*,/,*": [1, 2, 3]}}',
+    b'{"quotas": {"*,*,*,\\u0000": [1, 2, 3]}}',
+    b'{"quotas": {"*,*,*,\\ud800": [1, 2, 3]}}',
+    b'{"quotas": {"*,*,*,a": [1, 2, 3], "*,*,*,a": [1, 2, 4]}}',
+    b'{"quotas": {"*,*,*,' + b"u" * 5000 + b'": [1, 2, 3]}}',
+    b'{"x": {}, "periodical": [["25:00-19:00 mon * *", "x"]]}',
+    b'{"x": {}, "periodical": [["* fun * *", "x"]]}',
+    b'{"x": {}, "periodical": [["* * 32 *", "x"]]}',
+    b'{"x": {}, "periodical": [["* mon * *", "x", "nul\\u0000"]]}',
+    b'{"periodical": [["* mon * *", "x"]]}',
+    b'{"x": {}, "oneshot": [["2026-13-01 00:00", "2027-01-01 00:00", "x"]]}',
+    b'{"x": {}, "oneshot": [["2026-02-01 00:00", "2026-01-01 00:00", "x"]]}',
+]
+_JOB = b"1 0 -1 10 2 -1 -1 2 20 -1 1 1 1 -1 1 -1 -1 -1\n"
+TRACES = {
+    "good.swf": b"; MaxProcs: 4\n" + _JOB,
+    "short.swf": b"; MaxProcs: 4\n1 0 -1\n",
+    "words.swf": b"; MaxProcs: 4\n" + b"a " * 18 + b"\n",
+    "inf.swf": b"; MaxProcs: 4\n" + _JOB.replace(b"10", b"inf"),
+    "noise.swf": bytes(range(128, 256)),
+    "nosize.swf": _JOB,
+    "wide.swf": b"; MaxProcs: 99999999999\n" + _JOB,
+    "cut.swf.gz": gzip.compress(_JOB * 100)[:40],
+    "nothing.toml": b"",
+    "broken.toml": b"[[hosts\n",
+    "wide.toml": b"[[hosts]]\nname = 'c'\ncount = 99999999\ncores = 99999999\n",
+    "core.toml": b"[[hosts]]\nname = 'c'\ncores = 2\ncore = 3\n",
+}
 
+BRACKETS = [
+    "/host=1[",
+    "/host=1[]",
+    "/host=1[gpu]",
+    "/host=1[gpu=]",
+    "/host=1[gpu=0]",
+    "/host=1[gpu=-1]",
+    "/host=1[gpu=ALL]",
+    "/host=1[gpu=1.5]",
+    "/host=1[gpu=99999999999999999999]",
+    "/host=1[gpu=1]]",
+    "/host=1[[gpu=1]]",
+    "/host=1[gpu=1,]",
+    "/host=1[gpu=1,gpu=2]",
+    "/host=1[g'pu=1]",
+    "/host=1[" + "x" * 5000 + "=1]",
+    "[gpu=1]/core=1",
+]
+RESERVATIONS = [
+    "",
+    ",",
+    "soon",
+    "now,",
+    "now, now",
+    "2030-02-30 00:00:00",
+    "9999-12-31 23:59:59",
+    "now, 9999-12-31 23:59:59",
+    "2030-05-04 09:00:00, 2030-05-04 08:00:00",
+    "2001-01-01 00:00:00, 2001-01-02 00:00:00",
+    "2030-05-04 09:00:00'; DROP TABLE jobs",
+    "9" * 30,
+    LONG,
+]
+TYPES = [
+    "postpone",
+    "postpone=",
+    "postpone=soon",
+    "postpone=2026-13-01",
+    "postpone=9999-12-31 23:59:59",
+    "deadline='",
+    "deadline=" + "9" * 200,
+    "deadline=2026-12-01 08:00:00\n",
+    "expire=0",
+    "expire=-4:00",
+    "token",
+    "token:=3",
+    "token:x=0",
+    "token:x=99999999999999999999",
+    "token:nosuch=1",
+    "token:x'=1",
+    "inner",
+    "inner=",
+    "inner=a\nb",
+    "container=" + "c" * 300,
+    "timesharing=user",
+    "timesharing=bob,*",
+    "timesharing=*,*,*",
+    "placeholder",
+    "placeholder=",
+    "allowed=a\nb",
+    "state=alive",
+    "state=permissive",
+    "noop=always",
+    "nice=101",
+    "nice=-1",
+    "nice=" + "9" * 30,
+    "qos=1",
+    "=x",
+    "a;b",
+]
+CONTRADICTIONS = [
+    ("container", "container=x"),
+    ("inner=1", "inner=2"),
+    ("placeholder=a", "allowed=a"),
+    ("timesharing=*,*", "timesharing=user,*"),
+    ("postpone=1:00", "postpone=2:00"),
+    ("nice=1", "nice=2"),
+]
 SUBMISSIONS: list[tuple[int, tuple[str, ...]]] = [
     (5, ()),
     (5, ("   ",)),
@@ -105,6 +229,24 @@ SUBMISSIONS: list[tuple[int, tuple[str, ...]]] = [
     (18, ("-S", "request.sh")),
     (1, ("--frobnicate", "true")),
     (69, ("-I",)),
+    *((18, ("-l", request, "true")) for request in BRACKETS),
+    (8, ("-l", "/host=1[gpu=1]", "true")),
+    (8, ("-l", "/core=1[core=1]", "true")),
+    *((7, ("-r", dates, "true")) for dates in RESERVATIONS),
+    (7, ("-r", "now", "--array", "2", "true")),
+    (7, ("-r", "now", "--hold", "true")),
+    (7, ("-r", "now", "-a", "1", "true")),
+    (7, ("-r", "now", "-t", "deadline=2030-01-01", "true")),
+    (254, ("-r", "now", "-t", "besteffort", "true")),
+    (8, ("-r", "now", "-l", "core=99", "true")),
+    *((18, ("-t", job_type, "true")) for job_type in TYPES),
+    *((18, ("-t", one, "-t", other, "true")) for one, other in CONTRADICTIONS),
+    (8, ("-t", "inner=99999", "true")),
+    (8, ("-t", "inner=0", "true")),
+    (8, ("-t", "deadline=2001-01-01", "true")),
+    (8, ("-t", "expire=2001-01-01", "true")),
+    (8, ("-t", "postpone=4:00", "-t", "deadline=3:00", "true")),
+    (254, ("-t", "no_quotas", "true")),
     (1, ("--key", "short", "true")),
     (75, ("--key", "0" * 32)),
     (8, ("x" * 131_000, "y" * 100)),
@@ -118,6 +260,7 @@ OTHERS: list[tuple[int, tuple[str, ...]]] = [
     (1, ("oardel", "-s", "FOO", "1")),
     (5, ("oardel", "-s", "USR1", "1")),
     (5, ("oardel", "-c", "1")),
+    (1, ("oardel", "--array", "99999")),
     (69, ("oardel", "--sql", "true")),
     (4, ("oarhold",)),
     (4, ("oarhold", "1.5")),
@@ -130,6 +273,28 @@ OTHERS: list[tuple[int, tuple[str, ...]]] = [
     (1, ("oarstat", "--sql", "shelf = 1")),
     (8, ("oarstat", "--sql", "state = 'nosuch'")),
     (18, ("oarstat", "--sql", "job_id = 99999999999999999999999")),
+    (4, ("oarstat", "--why", "abc")),
+    (4, ("oarstat", "--why", "0")),
+    (4, ("oarstat", "--why", "9" * 40)),
+    (4, ("oarstat", "--why", "1; DROP TABLE jobs")),
+    (1, ("oarstat", "--why", "99999")),
+    (1, ("oarstat", "-J", "--why", "99999")),
+    (1, ("oarstat", "--forecast", "nosuch")),
+    (1, ("oarstat", "--forecast", "a\nb")),
+    (1, ("oarstat", "--forecast", "99999")),
+    (4, ("oarstat", "--forecast", "9" * 40)),
+    (1, ("oarwalltime",)),
+    (4, ("oarwalltime", "abc")),
+    (4, ("oarwalltime", "1; DROP TABLE jobs", "+1")),
+    (4, ("oarwalltime", "9" * 40, "+1")),
+    (4, ("oarwalltime", "99999", "+1")),
+    (1, ("oarwalltime", "1", "+1")),
+    *(
+        (4, ("oarwalltime", "1", change))
+        for change in ("", "+", "--1", "+-1", "+1.5", "+1:2:3:4", "+1'", "+" + "9" * 30)
+    ),
+    *((4, ("oarwalltime", "1", "+1", "-t", timeout)) for timeout in ("", "0", "soon", "9" * 30)),
+    (4, ("oarwalltime", "1", "--whole")),
     (1, ("oarnodes", "c[1-")),
     (1, ("oarnodes", "c[1-999999999]")),
     (1, ("oarnodes", "c[1-9999]d[1-9999]")),
@@ -139,6 +304,30 @@ OTHERS: list[tuple[int, tuple[str, ...]]] = [
     (8, ("oarnodesetting", "-r", "1", "-s", "Dead")),
     (8, ("oarproperty", "-a", "shelf")),
     (8, ("oarqueue", "-d", "default")),
+    (8, ("oarqueue", "--ordering", "default,fairshare")),
+    (8, ("oarpy", "quotas", "clear")),
+    (1, ("oarpy", "quotas", "load", "missing")),
+    (1, ("oarpy", "quotas", "load", "/")),
+    (1, ("oarpy", "quotas", "load", "latin.sh")),
+    *((1, ("oarpy", "simulate", name)) for name in ("missing", "/", "a\nb", *TRACES) if name != "good.swf"),
+    *(
+        (1, ("oarpy", "simulate", "good.swf", option, value))
+        for option, value in (
+            ("--policy", "guess"),
+            ("--policy", "first=0"),
+            ("--replan", "guess"),
+            ("--cores", "0"),
+            ("--cores", "9" * 30),
+            ("--grid", "0"),
+            ("--platform", "missing"),
+            ("--platform", "nothing.toml"),
+            ("--platform", "broken.toml"),
+            ("--platform", "wide.toml"),
+            ("--platform", "core.toml"),
+            ("--jobs-out", "/dev/full"),
+            ("--gantt", "/nowhere/x"),
+        )
+    ),
     (8, ("oarpy", "down")),
     (8, ("oarpy", "db", "upgrade")),
     (8, ("oarpy", "module", "sarko")),
@@ -179,6 +368,12 @@ ADMINISTRATION: list[tuple[int, tuple[str, ...]]] = [
     (1, ("oarqueue", "--change", "nosuch,1")),
     (1, ("oarqueue", "--remove", "nosuch")),
     (8, ("oarqueue", "--remove", "default")),
+    (1, ("oarqueue", "--ordering", "default")),
+    (1, ("oarqueue", "--ordering", "default,guess")),
+    (1, ("oarqueue", "--ordering", "nosuch,fifo")),
+    (1, ("oarqueue", "--ordering", "a\nb,fifo")),
+    (1, ("oarqueue", "--ordering", "x'; DROP TABLE jobs,fifo")),
+    (8, ("oarqueue", "--add", "x,1,first:99999999999")),
     (78, ("oarpy", "module", "nosuch")),
 ]
 
@@ -187,10 +382,12 @@ ADMINISTRATION: list[tuple[int, tuple[str, ...]]] = [
 def busy(postgres: TestServer) -> Iterator[System]:
     """A running instance with one job, which is held."""
     with postgres.database() as database, running_system(database) as system:
-        for name, content in SCRIPTS.items():
+        for name, content in (SCRIPTS | TRACES).items():
             path = system.work / name
             path.write_bytes(content)
             path.chmod(0o755)
+        for number, text in enumerate(QUOTAS):
+            (system.work / f"quotas-{number}").write_bytes(text)
         assert system.oarsub("--hold", "true") == 1
         yield system
         assert invariants.broken(database.engine) == []
@@ -239,6 +436,21 @@ def test_bad_input_of_administrators_is_refused_in_one_sentence(
     check_refused(busy, status, words, user=pwd.getpwuid(os.geteuid()))
 
 
+@pytest.mark.parametrize("number", range(len(QUOTAS)))
+def test_a_broken_file_of_quotas_is_refused_with_its_mistake(busy: System, number: int) -> None:
+    before = busy.database.execute(ROWS)
+
+    done = busy.run("oarpy", "quotas", "load", f"quotas-{number}", user=pwd.getpwuid(os.geteuid()), check=False)
+
+    mistake, last = done.stderr.splitlines()
+    assert done.returncode == ExitStatus.SYNTAX
+    assert mistake.startswith(f"oarpy: quotas-{number}: ")
+    assert mistake.isprintable()
+    assert len(mistake) < 300
+    assert last == f"oarpy: quotas-{number} has 1 mistake(s); no quota was changed"
+    assert busy.database.execute(ROWS) == before
+
+
 def test_a_command_line_of_two_mebibytes_is_refused_and_leaves_nothing(busy: System) -> None:
     before = busy.database.execute(ROWS)
 
@@ -261,7 +473,21 @@ def test_root_has_no_jobs(busy: System) -> None:
     check_refused(busy, ExitStatus.ADMISSION, ("oarsub", "true"), user=accounts.root())
 
 
-@pytest.mark.parametrize("words", [("oarsub", "true"), ("oarstat",), ("oardel", "1"), ("oarnodes",), ("oarqueue",)])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("oarsub", "true"),
+        ("oarsub", "-r", "now", "true"),
+        ("oarstat",),
+        ("oarstat", "--why", "1"),
+        ("oarstat", "--forecast"),
+        ("oardel", "1"),
+        ("oarwalltime", "1", "+1"),
+        ("oarnodes",),
+        ("oarqueue",),
+        ("oarpy", "quotas", "show"),
+    ],
+)
 def test_commands_without_a_database_say_so_in_one_sentence(busy: System, words: tuple[str, ...]) -> None:
     kept = busy.environment["OARPY_DATABASE"]
     busy.environment["OARPY_DATABASE"] = f"host={busy.work} port=5432 dbname=oarpy"

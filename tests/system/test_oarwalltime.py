@@ -66,9 +66,9 @@ def test_bad_input_is_one_sentence(system: System) -> None:
     system.wait_until_state(job_id, "Running")
 
     for words, status, sentence in (
-        ((str(job_id), "soon"), 4, "is not a duration"),
-        ((str(job_id), "+"), 4, "is no change"),
-        ((str(job_id), "--bogus"), 4, "is not a duration"),
+        ((str(job_id), "soon"), 4, "is not a walltime"),
+        ((str(job_id), "+"), 4, "is not a walltime"),
+        ((str(job_id), "--bogus"), 4, "'--bogus' is not a walltime"),
         (("x", "+1"), 4, "is not"),
         (("99999", "+1"), 4, "does not exist"),
         ((str(job_id), "--force"), 4, "without a change"),
