@@ -329,7 +329,7 @@ class Gantt:
             return self._free
         rows = self._whole.get(grain)
         if rows is None:
-            rows = self._whole[grain] = [grain.whole(free) for free in self._free]
+            rows = self._whole[grain] = grain.whole_in_each(self._free)
         return rows
 
     def _window(

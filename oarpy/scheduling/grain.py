@@ -8,7 +8,7 @@ for each such host: thirty times shorter, and counted instead of compared.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from oarpy.scheduling.bits import Bits, from_positions, positions, runs, span
 from oarpy.scheduling.partition import Blocks, Partition, Singles
@@ -41,6 +41,19 @@ class Grain:
         numbers = self._numbers
         full = self._blocks.full(resources & self._blocks.members)
         return from_positions([numbers[mark] for mark in positions(full)], len(numbers))
+
+    def whole_in_each(self, rows: Iterable[Bits]) -> list[Bits]:
+        """The same for each row of a gantt, where one differs little from the one before: only that is looked at."""
+        found = []
+        before, whole = 0, 0
+        for resources in rows:
+            changed = before ^ resources
+            if changed:
+                blocks = self.touched(changed)
+                whole = (whole & ~blocks) | self.whole(resources & self.resources(blocks))
+            found.append(whole)
+            before = resources
+        return found
 
     def touched(self, resources: Bits) -> Bits:
         """The blocks of which ``resources`` holds anything."""
