@@ -44,6 +44,8 @@ class Changes:
     grants: list[Grant] = field(default_factory=list)
     refusals: list[Refuse] = field(default_factory=list)
     begins: list[Begin] = field(default_factory=list)
+    #: Reservations that were told to wait for resources.
+    incomplete: set[JobId] = field(default_factory=set)
     predictions: list[Prediction] = field(default_factory=list)
     longer: Sequence[Longer] = ()
     resumes: Sequence[JobId] = ()
@@ -99,7 +101,7 @@ def write(ctx: Context, changes: Changes, topology: Topology, *, karmas_told: bo
         reservations.begin(conn, begun)
         plans.predict(conn, changes.predictions)
         told = [*longer, *_events_of(changes, kills, doomed)]
-        events.append(conn, [*told, *(event for one in begun for event in _shortcomings(one, topology))])
+        events.append(conn, [*told, *(event for one in begun for event in _events_at_start(one, changes, topology))])
     return Written(started, doomed, kills, resumed, granted, refused)
 
 
@@ -169,8 +171,11 @@ def _instant(epoch_s: int) -> str:
     return datetime.fromtimestamp(epoch_s, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
-def _shortcomings(begun: Begin, topology: Topology) -> Iterator[Event]:
-    """What a reservation that starts lacks of what was promised."""
+def _events_at_start(begun: Begin, changes: Changes, topology: Topology) -> Iterator[Event]:
+    """What a reservation that starts lacks of what was promised, or lacked for a while."""
+    if not begun.missing and begun.job_id in changes.incomplete:
+        what = f"all of the reserved resources are ready, {begun.late_s} s after its start"
+        yield Event("GET_RESOURCES_BACK", begun.job_id, description=what)
     if begun.missing:
         addresses = topology.properties["network_address"]
         missing = [

@@ -32,7 +32,7 @@ from oarpy.modules.context import Context
 from oarpy.modules.plan_writing import Changes, Written, write
 from oarpy.modules.tokens import TokenCounters
 from oarpy.scheduling.decide import decide
-from oarpy.scheduling.explain import BEYOND_DEPTH, SET_ASIDE, sentence
+from oarpy.scheduling.explain import BEYOND_DEPTH, RESERVATION_INCOMPLETE, SET_ASIDE, sentence
 from oarpy.scheduling.karma import karmas
 from oarpy.scheduling.plan import Begin, Doom, Energy, Grant, Plan, Postpone, Predict, Refuse, SetAside, Start, Why
 from oarpy.scheduling.snapshot import Promise, Snapshot, WaitingJob
@@ -290,6 +290,9 @@ class Scheduler:
                     changes.refusals.append(decision)
                 case Begin():
                     changes.begins.append(decision)
+                    told = self._said.get(decision.job_id)
+                    if told is not None and told.code == RESERVATION_INCOMPLETE:
+                        changes.incomplete.add(decision.job_id)
                     changes.starts.append(decision.start)
                 case Postpone(job_id, why) if keeps and why.code == BEYOND_DEPTH and job_id in self._said:
                     pass

@@ -168,6 +168,22 @@ def test_one_that_begins_without_some_resources_leaves_them_to_others(ctx: Conte
     assert types >= {"SCHEDULER_REDUCE_NB_NODES_FOR_RESERVATION", "REDUCE_RESERVATION_WALLTIME"}
 
 
+def test_one_whose_resources_come_back_in_time_begins_on_all_of_them(ctx: Context, database: TestDatabase) -> None:
+    one = requested(ctx, in_s=0)
+    passes = Scheduler(ctx)
+    passes.turn()
+    database.execute("UPDATE resources SET state = 'Absent' WHERE resource_id = 1")
+    passes.turn()
+    waiting = job(database, one)[0]
+    database.execute("UPDATE resources SET state = 'Alive' WHERE resource_id = 1")
+
+    passes.turn()
+
+    assert (waiting, job(database, one)[0]) == ("Waiting", "toLaunch")
+    assert reserved(database) == [(one, "{[1,5)}", True)]
+    assert database.execute("SELECT type FROM events WHERE job_id = %s", [one]) == [("GET_RESOURCES_BACK",)]
+
+
 def test_who_waits_for_the_answer_is_woken(ctx: Context, database: TestDatabase) -> None:
     one = requested(ctx)
     key = "0123456789abcdef0123456789abcdef"
