@@ -365,6 +365,8 @@ CREATE TABLE predictions (
     numbers jsonb NOT NULL DEFAULT '{}',
     reason text NOT NULL,
     written_at timestamptz NOT NULL DEFAULT now(),
+    -- Where its queue is ordered by many factors.
+    priority double precision,
     CONSTRAINT predictions_planned_check CHECK ((start_at IS NULL) = (resources IS NULL))
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02);
 
@@ -867,7 +869,7 @@ CREATE VIEW visible_jobs AS
         CASE WHEN j.job_user = me() THEN r.initial_request END AS initial_request,
         a.resources AS assigned_resources, v.resources AS reserved_resources,
         p.start_at AS predicted_start_at, p.resources AS predicted_resources, p.code AS why_code,
-        p.numbers AS why_numbers, p.reason AS why, COALESCE(k.karma, j.last_karma) AS last_karma
+        p.numbers AS why_numbers, p.reason AS why, COALESCE(k.karma, j.last_karma) AS last_karma, p.priority
     FROM jobs j
     JOIN job_requests r USING (job_request_id)
     LEFT JOIN allocations a ON a.job_id = j.job_id AND a.attempt = j.attempt

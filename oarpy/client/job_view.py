@@ -108,6 +108,7 @@ class Detail(NamedTuple):
     end_cause: str | None
     why: str | None
     last_karma: float | None
+    priority: float | None
     resources: tuple[tuple[int, int], ...]
     reserved: tuple[tuple[int, int], ...]
 
@@ -126,7 +127,7 @@ _DETAILS = """
         extract(epoch FROM stopped_at)::bigint, initial_request, message,
         extract(epoch FROM coalesce(started_at, predicted_start_at,
             CASE WHEN reservation <> 'None' AND stopped_at IS NULL THEN not_before END))::bigint,
-        resubmit_job_id, end_cause, why, last_karma, assigned_resources::text, reserved_resources::text
+        resubmit_job_id, end_cause, why, last_karma, priority, assigned_resources::text, reserved_resources::text
     FROM oar.visible_jobs WHERE {condition} ORDER BY job_id
 """
 

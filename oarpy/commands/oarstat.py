@@ -285,6 +285,7 @@ def _document(job: Detail, hosts: dict[int, str], waits: list[int], events: list
         "end_cause": job.end_cause,
         "why": job.why,
         "last_karma": job.last_karma,
+        "priority": job.priority,
     }
     return document | {new: document[old] for old, new in RENAMED.items()}
 
@@ -335,9 +336,9 @@ def _entries(job: dict[str, Any]) -> Iterable[tuple[str, str]]:
     yield "scheduledStart", "no prediction" if start_s is None else shown_date(start_s)
     yield "resubmit_job_id", str(job["resubmit_job_id"])
     yield "events", "; ".join(f"{shown_date(e['date'])}> {e['type']}: {e['description']}" for e in job["events"])
-    for key in ("end_cause", "why"):
+    for key in ("end_cause", "why", "priority"):
         if job[key] is not None:
-            yield key, job[key]
+            yield key, str(job[key])
 
 
 def _show_table(conn: Connection, selection: Selection, *, arrays: bool, layout: str) -> None:

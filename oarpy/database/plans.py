@@ -94,6 +94,18 @@ _PREDICT = text(
     WHERE start_at IS NOT NULL AND NOT EXISTS (SELECT FROM prediction_log l WHERE l.job_id = said.job_id)
     """
 )
+_PRIORITIES = text(
+    """
+    WITH told AS (
+        SELECT * FROM unnest(CAST(:jobs AS bigint[]), CAST(:priorities AS double precision[])) AS t(job_id, priority)
+    ), changed AS (
+        SELECT p.job_id, t.priority FROM predictions p LEFT JOIN told t USING (job_id)
+        WHERE p.priority IS DISTINCT FROM t.priority
+        ORDER BY p.job_id FOR UPDATE OF p
+    )
+    UPDATE predictions p SET priority = c.priority FROM changed c WHERE p.job_id = c.job_id
+    """
+)
 _LOG_HOURLY = text(
     """
     INSERT INTO prediction_log (job_id, kind, start_at)
@@ -264,6 +276,11 @@ def predict(conn: Connection, predictions: Iterable[Prediction]) -> None:
     ]
     if rows:
         conn.execute(_PREDICT, {"predictions": json.dumps(rows), "at_submission": AT_SUBMISSION})
+
+
+def tell_priorities(conn: Connection, priorities: Mapping[JobId, float]) -> None:
+    """Let people see these priorities of waiting jobs, and no others."""
+    conn.execute(_PRIORITIES, {"jobs": list(priorities), "priorities": list(priorities.values())})
 
 
 def log_hourly(conn: Connection) -> None:

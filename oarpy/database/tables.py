@@ -433,6 +433,7 @@ predictions = Table(
     Column("numbers", JSONB, nullable=False, server_default=text("'{}'")),
     Column("reason", Text, nullable=False),
     Column("written_at", Instant, nullable=False, server_default=_now()),
+    Column("priority", Double),
 )
 
 prediction_log = Table(

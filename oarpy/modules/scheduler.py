@@ -34,6 +34,7 @@ from oarpy.modules.tokens import TokenCounters
 from oarpy.scheduling.decide import decide
 from oarpy.scheduling.explain import BEYOND_DEPTH, RESERVATION_INCOMPLETE, SET_ASIDE, sentence
 from oarpy.scheduling.karma import karmas
+from oarpy.scheduling.order import priorities
 from oarpy.scheduling.plan import Begin, Doom, Energy, Grant, Plan, Postpone, Predict, Refuse, SetAside, Start, Why
 from oarpy.scheduling.snapshot import Promise, Snapshot, WaitingJob
 from oarpy.scheduling.usage import Account
@@ -88,6 +89,7 @@ class Scheduler:
         self._aside_until: dict[JobId, float] = {}
         #: What people are told; None as long as this process has told nothing.
         self._karmas: Mapping[Account, float] | None = None
+        self._priorities: Mapping[JobId, float] | None = None
         # By the monotonic clock: when to predict again, to plan for all, and to report.
         self._full_due = 0.0
         self._complete_due = 0.0
@@ -116,6 +118,9 @@ class Scheduler:
             with self._ctx.transaction() as conn:
                 self._said = plans.said(conn)
                 plans.log_hourly(conn)
+            # What is told of a job goes with its prediction, and that may have been made anew.
+            if self._priorities:
+                self._priorities = None
         self._tell_karmas(snapshot)
         snapshot = replace(snapshot, promises=self._promises(snapshot))
         plan = decide(replace(snapshot, limits=self._ctx.limits(plan_first=effort.plan_first)), reading.platform)
@@ -133,6 +138,7 @@ class Scheduler:
         self._remember(changes, written, begun)
         if effort.full:
             self._remember_places(plan)
+            self._tell_priorities(priorities(snapshot, reading.platform))
         self._put_off(effort, begun)
         self._wait_at_most(_until_next_start(plan, snapshot.now_s))
         self._wait_at_most(counted_in_s)
@@ -206,6 +212,16 @@ class Scheduler:
             with self._ctx.transaction() as conn:
                 accounting.tell_karmas(conn, told)
             self._karmas = told
+
+    def _tell_priorities(self, told: Mapping[JobId, float]) -> None:
+        def tell() -> None:
+            with self._ctx.transaction() as conn:
+                plans.tell_priorities(conn, told)
+
+        if told != self._priorities:
+            # Other processes forget predictions, several at once.
+            retrying(tell)
+            self._priorities = told
 
     def _tell_energy(self, plan: Energy | None) -> None:
         """Write which hosts may sleep and which must wake, where that has changed."""

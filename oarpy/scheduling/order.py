@@ -64,6 +64,17 @@ def _change_places(ranked: list[WaitingJob], snapshot: Snapshot, platform: Platf
             ranked[place] = job
 
 
+def priorities(snapshot: Snapshot, platform: Platform) -> dict[JobId, float]:
+    """The priority of each waiting job whose queue is ordered by many factors."""
+    names = {queue.name for queue in snapshot.queues if queue.ordering is Ordering.MULTIFACTOR}
+    if not names:
+        return {}
+    groups = ordered_together(snapshot.queues)
+    karmas = {group: Karmas(snapshot.usage, group, snapshot.limits.shares) for group in set(groups.values())}
+    known = {group: Priorities(snapshot, platform, karmas[group]) for group in karmas}
+    return {job.job_id: known[groups[job.queue]].of(job) for job in snapshot.waiting if job.queue in names}
+
+
 def _rank(ordering: Ordering, group: frozenset[str], snapshot: Snapshot, platform: Platform) -> _Rank:
     karmas = Karmas(snapshot.usage, group, snapshot.limits.shares)
     if ordering is Ordering.FAIRSHARE:

@@ -119,6 +119,37 @@ def test_where_queues_are_first_come_first_served_no_karma_is_told(ctx: Context,
     ]
 
 
+def test_people_see_the_priorities_of_jobs_that_wait(ctx: Context, database: TestDatabase) -> None:
+    database.execute("UPDATE queues SET ordering = 'multifactor' WHERE queue_name = 'default'")
+    running = Scheduler(ctx)
+    (polite,) = submit(ctx, "alice", types=["nice=50"])
+    first, _ = submit(ctx, "alice", "alice")
+
+    running.turn()
+
+    found = database.execute("SELECT job_id, priority FROM visible_jobs ORDER BY job_id", role="oar_user")
+    (_, of_polite), (_, of_first), (_, of_second) = found
+    assert (found[0][0], of_first) == (polite, None)
+    assert isinstance(of_polite, float)
+    assert isinstance(of_second, float)
+    assert of_polite < of_second
+    assert database.execute("SELECT job_id FROM visible_jobs WHERE state = 'toLaunch'") == [(first,)]
+
+
+def test_where_the_order_is_another_no_priority_is_told(ctx: Context, database: TestDatabase) -> None:
+    database.execute("UPDATE queues SET ordering = 'multifactor' WHERE queue_name = 'default'")
+    running = Scheduler(ctx)
+    submit(ctx, "alice", "bob")
+    running.turn()
+    told = database.execute("SELECT count(priority) FROM predictions")
+    database.execute("UPDATE queues SET ordering = 'fifo'")
+
+    running.turn()
+
+    assert told == [(1,)]
+    assert database.execute("SELECT count(priority) FROM predictions") == [(0,)]
+
+
 def test_an_unknown_ordering_is_refused(database: TestDatabase) -> None:
     with pytest.raises(pg_errors.CheckViolation):
         database.execute("UPDATE queues SET ordering = 'karma'")

@@ -135,3 +135,15 @@ def test_a_queue_has_the_ordering_that_was_chosen_and_refuses_what_is_none(syste
     assert [done.returncode for done in wrong] == [1, 1, 1]
     assert [done.stderr.count("\n") for done in wrong] == [1, 1, 1]
     assert "orderings are fifo, fairshare, multifactor" in wrong[0].stderr
+
+
+def test_oarstat_shows_the_priority_of_a_job_that_waits(system: System) -> None:
+    system.admin("oarqueue", "--ordering", "default,multifactor")
+    running = system.oarsub(*EVERYTHING, "sleep 600")
+    system.wait_until_state(running, "Running")
+    waiting = system.oarsub(*EVERYTHING, "true")
+    wait_until(lambda: detail(system, waiting, "priority") is not None, timeout_s=20, what="its priority is told")
+
+    assert "    priority = " in system.run("oarstat", "-f", "-j", str(waiting)).stdout
+    assert "    priority = " not in system.run("oarstat", "-f", "-j", str(running)).stdout
+    assert detail(system, running, "priority") is None
