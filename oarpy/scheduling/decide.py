@@ -428,6 +428,7 @@ class Pass:
             if self._verdict(job, own, told.place) is not None:
                 return self._place_normal(scope, job, demands, passed)
             choice = self._search(job, scope.normal, demands, replace(passed, latest_s=min(latest_s, passed.latest_s)))
+            told = told._replace(limited=self._limited)
             if choice is not None and choice.end_s >= told.end_s:
                 choice = None
             if choice is None and not self._is_in_use(scope, told):

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from oarpy.model.quotas import Measure, Rule, parse_amount
-from oarpy.model.states import JobId, ResourceState
+from oarpy.model.states import JobId, Replan, ResourceState
 from oarpy.scheduling.decide import decide
 from oarpy.scheduling.explain import sentence
 from oarpy.scheduling.inquiry import inquire
@@ -159,6 +159,18 @@ def test_the_reason_has_the_rule_and_its_numbers() -> None:
     assert why(crowd, 1) == "quota default,*,*,alice allows 10 resources at once; 8 are in use and it needs 4"
     # By then the first job has its place.
     assert starts(crowd) == {1: 50, 2: 150}
+
+
+def test_a_job_that_keeps_the_start_it_was_told_has_the_same_reason() -> None:
+    running = [held(9, (1, 9), NOW_S + 50, user="alice")]
+    crowd = snapshot(
+        hosts(2, 8), of(1, "alice", "core=4"), running=running, queues=[Queue("default", 1, replan=Replan.EARLIER)]
+    )
+    crowd = bound(crowd, rule("default,*,*,alice", "10"))
+    again = replace(crowd, promises=decide(crowd).promises())
+
+    assert again.promises
+    assert why(again, 1) == why(crowd, 1)
 
 
 def test_a_reason_of_later_says_when() -> None:
