@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
 from oarpy.modules.context import DIES_AT
 from tests.support import invariants
-from tests.support.instance import System
+from tests.support.instance import SETTINGS, System, running_system
+from tests.support.postgres import TestDatabase
 from tests.support.waiting import wait_until
 
 ONCE = 'echo once >> "ran.$OAR_JOB_ID"; '
@@ -69,3 +73,87 @@ def test_the_next_scheduler_goes_on_where_the_dead_one_stopped(dying: System) ->
     ends = [dying.job(job) for job in jobs]
     assert [(end.state, end.exit_code) for end in ends] == [("Terminated", number << 8) for number in range(1, 7)]
     assert [dying.read(f"ran.{job}") for job in (*jobs, modest)] == ["once\n"] * 7
+
+
+POINTS = pytest.mark.parametrize("point", ["scheduler: decided", "scheduler: written"])
+#: Until somebody writes the file go.
+WORK = ONCE + "while ! test -e go; do echo >> beats; sleep 0.1; done"
+
+
+@pytest.fixture
+def fine(database: TestDatabase) -> Iterator[System]:
+    """A system that plans to the second, whose users may suspend their jobs."""
+    settings = SETTINGS + '[scheduler]\ngrid = "1 s"\nsecurity = "1 s"\n[jobs]\nusers_may_suspend = true\n'
+    with running_system(database, settings=settings) as system:
+        yield system
+        assert invariants.broken(database.engine) == []
+
+
+def mortal(system: System, point: str) -> int:
+    """Let its scheduler die from now on whenever it comes to this point; how often it has died before."""
+    system.stop()
+    system.environment[DIES_AT] = point
+    system.start()
+    return deaths(system)
+
+
+def immortal(system: System) -> None:
+    system.kill()
+    del system.environment[DIES_AT]
+    system.start()
+
+
+def beats(system: System) -> int:
+    path = system.work / "beats"
+    return len(path.read_text()) if path.exists() else 0
+
+
+@POINTS
+def test_a_suspended_job_goes_on_once_when_the_scheduler_dies_over_it(fine: System, point: str) -> None:
+    job = fine.oarsub("-l", "/core=2,walltime=1", WORK)
+    wait_until(lambda: beats(fine) > 0, what="it works")
+    fine.run("oarhold", "-r", str(job))
+    fine.wait_until_state(job, "Suspended")
+    before = mortal(fine, point)
+    stood_at = beats(fine)
+
+    fine.run("oarresume", str(job))
+
+    wait_until(lambda: deaths(fine) > before, timeout_s=20, what="the scheduler has died")
+    if point == "scheduler: decided":
+        assert (fine.job(job).state, beats(fine)) == ("Resuming", stood_at)
+    immortal(fine)
+    wait_until(lambda: beats(fine) > stood_at, timeout_s=20, what="it works again")
+    (fine.work / "go").touch()
+    assert fine.wait_until_final(job).state == "Terminated"
+    assert fine.read(f"ran.{job}") == "once\n"
+    assert fine.database.execute("SELECT count(*) FROM orders WHERE job_id = %s AND kind = 'resume'", (job,)) == [(1,)]
+
+
+@POINTS
+def test_a_reservation_starts_once_when_the_scheduler_dies_over_it(fine: System, point: str) -> None:
+    ((now,),) = fine.database.execute("SELECT date_trunc('second', now())")
+    assert isinstance(now, datetime)
+    start = now + timedelta(seconds=8)
+    date = start.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    job = fine.oarsub("-r", date, "-l", "/core=4,walltime=0:5", WORK)
+    other = fine.oarsub("-l", "/core=4,walltime=0:1", ONCE)
+    before = mortal(fine, point)
+
+    wait_until(lambda: fine.database.execute("SELECT now() > %s", (start,)) == [(True,)], what="its date has come")
+    if point == "scheduler: decided":
+        dead = deaths(fine)
+        wait_until(lambda: deaths(fine) > dead, timeout_s=30, what="passes after its date have died")
+        assert fine.job(job).state == "Waiting"
+    else:
+        wait_until(lambda: fine.job(job).state != "Waiting", timeout_s=30, what="its start was written")
+        wait_until(lambda: deaths(fine) > before, timeout_s=30, what="the scheduler has died")
+    immortal(fine)
+
+    wait_until(lambda: beats(fine) > 0, timeout_s=20, what="it works")
+    (fine.work / "go").touch()
+    assert fine.wait_until_final(job).state == "Terminated"
+    assert fine.wait_until_final(other, timeout_s=30).state == "Terminated"
+    assert [fine.read(f"ran.{one}") for one in (job, other)] == ["once\n"] * 2
+    assert fine.database.execute("SELECT count(*) FROM allocations WHERE job_id = %s", (job,)) == [(1,)]
+    assert fine.database.execute("SELECT count(*) FROM reservations") == [(0,)]
