@@ -25,7 +25,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.get_bind().exec_driver_sql(
         """
-        DROP VIEW IF EXISTS visible_quotas, visible_quota_periods;
+        DROP VIEW IF EXISTS visible_quotas, visible_quota_periods, visible_energy_plan;
         DROP VIEW IF EXISTS visible_jobs, visible_resources, visible_queues, visible_events, visible_processes,
             visible_properties, visible_dependencies, assigned_resources, gantt_jobs_predictions_visu,
             gantt_jobs_resources_visu, event_logs, event_log_hostnames, job_state_periods CASCADE;

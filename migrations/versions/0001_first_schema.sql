@@ -882,6 +882,7 @@ CREATE VIEW visible_dependencies AS SELECT * FROM job_dependencies;
 CREATE VIEW visible_queues AS SELECT * FROM queues;
 CREATE VIEW visible_quotas AS SELECT * FROM quotas;
 CREATE VIEW visible_quota_periods AS SELECT * FROM quota_periods;
+CREATE VIEW visible_energy_plan AS SELECT * FROM energy_plan;
 CREATE VIEW visible_properties AS SELECT * FROM properties;
 CREATE VIEW visible_events AS SELECT event_id, type, job_id, hosts, date, description FROM events;
 CREATE VIEW visible_predictions AS SELECT * FROM prediction_log;
@@ -964,6 +965,7 @@ ALTER VIEW visible_dependencies OWNER TO oar_gate;
 ALTER VIEW visible_queues OWNER TO oar_gate;
 ALTER VIEW visible_quotas OWNER TO oar_gate;
 ALTER VIEW visible_quota_periods OWNER TO oar_gate;
+ALTER VIEW visible_energy_plan OWNER TO oar_gate;
 ALTER VIEW visible_properties OWNER TO oar_gate;
 ALTER VIEW visible_events OWNER TO oar_gate;
 ALTER VIEW visible_predictions OWNER TO oar_gate;
@@ -972,7 +974,7 @@ ALTER VIEW visible_processes OWNER TO oar_gate;
 ALTER VIEW assigned_resources OWNER TO oar_gate;
 ALTER VIEW gantt_jobs_predictions_visu OWNER TO oar_gate;
 ALTER VIEW gantt_jobs_resources_visu OWNER TO oar_gate;
-GRANT SELECT ON visible_quotas, visible_quota_periods TO oar_user, oar_reader;
+GRANT SELECT ON visible_quotas, visible_quota_periods, visible_energy_plan TO oar_user, oar_reader;
 GRANT SELECT ON visible_jobs, visible_dependencies, visible_queues, visible_properties, visible_events,
     visible_predictions, prediction_scores, visible_processes, assigned_resources, gantt_jobs_predictions_visu,
     gantt_jobs_resources_visu

@@ -59,6 +59,16 @@ def resources(
     return [dict(zip(names, row, strict=True)) for row in conn.rows(statement, parameters)]
 
 
+def energy(conn: Connection) -> dict[str, dict[str, Any]]:
+    """What the plan says of hosts that may sleep or must wake, by host; instants in seconds since the epoch."""
+    names = ("wish", "needed_at", "job_id", "sleep_from")
+    found = conn.rows(
+        "SELECT network_address, wish, extract(epoch FROM needed_at)::bigint, job_id,"
+        " extract(epoch FROM sleep_from)::bigint FROM oar.visible_energy_plan"
+    )
+    return {host: dict(zip(names, said, strict=True)) for host, *said in found}
+
+
 def _columns(conn: Connection) -> list[str]:
     return [
         name

@@ -11,7 +11,7 @@ import click
 
 from oarpy.client import resource_view
 from oarpy.client.connection import Connection
-from oarpy.commands.listing import shown_property, unfolded
+from oarpy.commands.listing import shown_date, shown_property, unfolded
 from oarpy.commands.session import OarCommand, connect, run, with_version
 
 UNSUPPORTED = {
@@ -50,12 +50,22 @@ def oarnodes(
         click.echo(json.dumps(listed) if as_json else "\n".join(listed), nl=bool(listed or as_json))
     elif state:
         _show_states(found, as_json)
-    elif as_json:
-        click.echo(json.dumps({str(row["resource_id"]): row | {"jobs": row["jobs"] or []} for row in found}, indent=2))
     else:
-        now_s = int(time.time())
-        for row in found:
-            click.echo(_block(row, now_s))
+        energy = resource_view.energy(conn)
+        _show(found, energy, as_json=as_json)
+
+
+def _show(found: list[dict[str, Any]], energy: dict[str, dict[str, Any]], *, as_json: bool) -> None:
+    if as_json:
+        documents = {str(row["resource_id"]): row | {"jobs": row["jobs"] or []} for row in found}
+        for document in documents.values():
+            if document["network_address"] in energy:
+                document["energy_plan"] = energy[document["network_address"]]
+        click.echo(json.dumps(documents, indent=2))
+        return
+    now_s = int(time.time())
+    for row in found:
+        click.echo(_block(row, now_s, energy.get(row["network_address"])))
 
 
 def _filter(sql: str | None) -> Any:
@@ -81,7 +91,7 @@ def _show_states(found: list[dict[str, Any]], as_json: bool) -> None:
         click.echo("\n".join([f"{host}:", *(f"    {resource}: {state}" for resource, state in states.items())]))
 
 
-def _block(row: dict[str, Any], now_s: int) -> str:
+def _block(row: dict[str, Any], now_s: int, energy: dict[str, Any] | None) -> str:
     standby = row["state"] == "Absent" and (row["available_upto"] or 0) >= now_s
     lines = [
         f"network_address: {row['network_address']}",
@@ -90,9 +100,19 @@ def _block(row: dict[str, Any], now_s: int) -> str:
     ]
     if row["jobs"]:
         lines.append(f"jobs: {', '.join(map(str, row['jobs']))}")
+    if energy is not None:
+        lines.append(f"energy_plan: {_plan(energy)}")
     properties = (f"{name}={shown_property(value)}" for name, value in sorted(row.items()) if name not in _APART)
     lines.append(f"properties: {', '.join(properties)}")
     return "\n".join(lines) + "\n"
+
+
+def _plan(said: dict[str, Any]) -> str:
+    needed_s, sleep_s = said["needed_at"], said["sleep_from"]
+    if said["wish"] == "wake":
+        return f"must be awake at {shown_date(needed_s)}, for job {said['job_id']}"
+    until = "" if needed_s is None else f", is needed at {shown_date(needed_s)}"
+    return f"idle{until}" if sleep_s is None else f"idle, may sleep from {shown_date(sleep_s)} on{until}"
 
 
 def main() -> None:

@@ -42,6 +42,26 @@ def cluster(database: TestDatabase) -> list[int]:
         return [*rows.resources(conn, "c1", 2), *rows.resources(conn, "c2")]
 
 
+def test_oarnodes_tells_which_hosts_may_sleep_and_which_must_wake(
+    database: TestDatabase, commands: Commands, cluster: list[int]
+) -> None:
+    database.execute(
+        "INSERT INTO energy_plan (network_address, wish, needed_at, job_id, sleep_from) VALUES"
+        " ('c1', 'sleep', NULL, NULL, '2030-01-01 10:00:00+00'),"
+        " ('c2', 'wake', '2030-01-01 11:00:00+00', 7, NULL)"
+    )
+
+    said = {line for line in commands.run("oarnodes").stdout.splitlines() if line.startswith("energy_plan")}
+    as_json = json.loads(commands.run("oarnodes", "-J").stdout)
+
+    asleep, awake = sorted(said)
+    assert asleep.startswith("energy_plan: idle, may sleep from 20")
+    assert re.fullmatch(r"energy_plan: must be awake at .*, for job 7", awake)
+    plans = {row["network_address"]: row.get("energy_plan") for row in as_json.values()}
+    assert plans["c2"] == {"wish": "wake", "needed_at": 1893495600, "job_id": 7, "sleep_from": None}
+    assert plans["c1"]["sleep_from"] == 1893492000
+
+
 def test_each_resource_is_a_block_of_lines(database, commands, cluster):
     with database.engine.begin() as conn:
         job = rows.submitted(conn)
