@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ARRAY, BigInteger, Update, bindparam, case, func, select, update
+from sqlalchemy import ARRAY, BigInteger, Text, Update, bindparam, case, cast, func, select, update
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Connection
 from sqlalchemy.sql import ClauseElement
 
@@ -32,9 +33,9 @@ def transition(
     A job that is no longer in a state which knows the event is left alone: of
     two processes that saw the same job only one gets it back from here.  The
     caller acts on what is returned, never on what it asked for.  ``values`` are
-    further columns of ``jobs``, constants or expressions; ``parameters`` are what
-    the expressions bind.  Expressions that are constants of a module are compiled
-    once.
+    further columns of ``jobs``, constants or expressions (`of_each`); ``parameters``
+    are what the expressions bind.  Expressions that are constants of a module are
+    compiled once.
 
     A job that becomes final gets its stop date, one whose launch never began its
     next attempt.  The rows are locked in the order of their ids and stay locked
@@ -55,6 +56,17 @@ def transition(
     changed = sorted(conn.execute(statement, bound | dict(parameters or {})).scalars())
     notifications.enqueue(conn, changed, happening)
     return [JobId(job_id) for job_id in changed]
+
+
+def of_each(name: str) -> Any:
+    """The text of the value that the document bound as ``name``, made by `by_job`, has for the job of a row."""
+    document = cast(bindparam(name, type_=JSONB), JSONB)
+    return func.jsonb_extract_path_text(document, cast(jobs.c.job_id, Text))
+
+
+def by_job(values: Mapping[JobId, object]) -> dict[str, object]:
+    """What `of_each` looks into: JSON's keys are text."""
+    return {str(job_id): value for job_id, value in values.items()}
 
 
 @lru_cache(100)

@@ -12,12 +12,12 @@ from datetime import timedelta
 from itertools import chain
 from typing import Any, NamedTuple
 
-from sqlalchemy import Integer, Interval, Text, bindparam, cast, func, text
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import Integer, Interval, cast, func, text
 from sqlalchemy.engine import Connection
 
 from oarpy.automata.job import JobEvent
 from oarpy.database import allocations, jobs
+from oarpy.database.jobs import by_job, of_each
 from oarpy.database.tables import END_CAUSE
 from oarpy.database.tables import jobs as jobs_table
 from oarpy.model.ranges import parsed_ranges
@@ -151,17 +151,11 @@ _FINISH_ORDERS = text(
 )
 
 
-def _of_each(name: str) -> Any:
-    """The text of the value that the document bound as ``name`` has for the job of a row."""
-    document = cast(bindparam(name, type_=JSONB), JSONB)
-    return func.jsonb_extract_path_text(document, cast(jobs_table.c.job_id, Text))
-
-
-_SINCE = func.now() - cast(_of_each("ages"), Interval)
-_HEADS = {"head": _of_each("heads")}
+_SINCE = func.now() - cast(of_each("ages"), Interval)
+_HEADS = {"head": of_each("heads")}
 _STARTS = {"started_at": _SINCE, "planned_end_at": _SINCE + jobs_table.c.walltime}
-_CAUSES = {"end_cause": cast(_of_each("causes"), END_CAUSE)}
-_ENDS = {"exit_code": cast(_of_each("statuses"), Integer)} | _CAUSES
+_CAUSES = {"end_cause": cast(of_each("causes"), END_CAUSE)}
+_ENDS = {"exit_code": cast(of_each("statuses"), Integer)} | _CAUSES
 
 
 def to_launch(conn: Connection, most: int) -> list[ToRun]:
@@ -186,7 +180,7 @@ def known(conn: Connection, job_ids: Collection[JobId]) -> dict[JobId, Known]:
 
 def begin(conn: Connection, heads: Mapping[JobId, str]) -> list[JobId]:
     """Write that the launch of jobs on their heads begins; those that were still to be launched."""
-    return jobs.transition(conn, list(heads), JobEvent.LAUNCH_BEGUN, values=_HEADS, parameters={"heads": _text(heads)})
+    return jobs.transition(conn, list(heads), JobEvent.LAUNCH_BEGUN, values=_HEADS, parameters={"heads": by_job(heads)})
 
 
 def start(conn: Connection, ages: Mapping[JobId, timedelta]) -> list[JobId]:
@@ -194,7 +188,7 @@ def start(conn: Connection, ages: Mapping[JobId, timedelta]) -> list[JobId]:
 
     The walltime counts from there, however late the report came.
     """
-    spoken = _text({job_id: f"{age.total_seconds()} s" for job_id, age in ages.items()})
+    spoken = by_job({job_id: f"{age.total_seconds()} s" for job_id, age in ages.items()})
     return jobs.transition(conn, list(ages), JobEvent.STARTED, values=_STARTS, parameters={"ages": spoken})
 
 
@@ -202,8 +196,8 @@ def finish(conn: Connection, ends: Sequence[End]) -> list[JobId]:
     """Write how attempts ended; those that were not yet over.  Their resources are held until ``close``."""
     start(conn, {end.job_id: end.began or timedelta() for end in ends if end.ran})
     parameters = {
-        "statuses": _text({end.job_id: end.status for end in ends}),
-        "causes": _text({end.job_id: end.cause.value for end in ends}),
+        "statuses": by_job({end.job_id: end.status for end in ends}),
+        "causes": by_job({end.job_id: end.cause.value for end in ends}),
     }
     finished = jobs.transition(conn, [end.job_id for end in ends], JobEvent.ENDED, values=_ENDS, parameters=parameters)
     # After a reboot nobody knows whether what was Launching had begun.
@@ -211,11 +205,6 @@ def finish(conn: Connection, ends: Sequence[End]) -> list[JobId]:
     return sorted(
         finished + jobs.transition(conn, unbegun, JobEvent.LAUNCH_FAILED, values=_ENDS, parameters=parameters)
     )
-
-
-def _text(values: Mapping[JobId, object]) -> dict[str, object]:
-    """What ``_of_each`` looks into: JSON's keys are text."""
-    return {str(job_id): value for job_id, value in values.items()}
 
 
 class Finishing(NamedTuple):
@@ -266,7 +255,7 @@ def return_unbegun(conn: Connection, job_ids: Sequence[JobId]) -> tuple[list[Job
     waiting = jobs.transition(conn, job_ids, JobEvent.NEVER_BEGAN, values=forgotten)
     allocations.close(conn, waiting)
     wished = {JobId(job_id): cause for job_id, cause in conn.execute(_WISHED_DEAD, {"jobs": waiting})}
-    killed = jobs.transition(conn, list(wished), JobEvent.KILLED, values=_CAUSES, parameters={"causes": _text(wished)})
+    killed = jobs.transition(conn, list(wished), JobEvent.KILLED, values=_CAUSES, parameters={"causes": by_job(wished)})
     return sorted(set(waiting) - set(killed)), killed
 
 

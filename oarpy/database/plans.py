@@ -12,12 +12,13 @@ from datetime import timedelta
 from typing import Any, NamedTuple
 
 from psycopg2 import errors as pg_errors
-from sqlalchemy import func, text
+from sqlalchemy import Interval, SmallInteger, cast, func, text
 from sqlalchemy.engine import Connection
 
 from oarpy.automata.job import JobEvent
 from oarpy.database import jobs, selections
 from oarpy.database.connection import as_many
+from oarpy.database.jobs import by_job, of_each
 from oarpy.model.ranges import parsed_ranges, written_ranges
 from oarpy.model.states import EndCause, JobId, OrderKind
 from oarpy.scheduling.plan import Kill, Start
@@ -139,6 +140,13 @@ _REPORT = text(
 )
 
 
+_WALLTIME = cast(of_each("walltimes"), Interval)
+_CHOSEN = {
+    "alternative": cast(of_each("alternatives"), SmallInteger),
+    "walltime": _WALLTIME,
+    "planned_end_at": func.now() + _WALLTIME,
+}
+
 #: Who submits a job and looks at it at once reads what is predicted within this time.
 AT_SUBMISSION = timedelta(seconds=10)
 
@@ -195,17 +203,14 @@ def _give_back(conn: Connection, job_ids: Sequence[JobId]) -> list[JobId]:
 
 
 def _allocate_all(conn: Connection, starts: Sequence[Start]) -> list[JobId]:
-    alike: dict[tuple[int, int], list[JobId]] = {}
-    for start in starts:
-        alike.setdefault((start.alternative, start.walltime_s), []).append(start.job_id)
-    allocated: list[JobId] = []
-    for (alternative, walltime_s), job_ids in alike.items():
-        walltime = timedelta(seconds=walltime_s)
-        values = {"alternative": alternative, "walltime": walltime, "planned_end_at": func.now() + walltime}
-        allocated += jobs.transition(conn, job_ids, JobEvent.ALLOCATED, values=values)
-    by_job = {start.job_id: start for start in starts}
+    chosen = {start.job_id: start for start in starts}
+    parameters = {
+        "alternatives": by_job({start.job_id: start.alternative for start in starts}),
+        "walltimes": by_job({start.job_id: f"{start.walltime_s} s" for start in starts}),
+    }
+    allocated = jobs.transition(conn, list(chosen), JobEvent.ALLOCATED, values=_CHOSEN, parameters=parameters)
     if allocated:
-        given = [by_job[job_id] for job_id in allocated]
+        given = [chosen[job_id] for job_id in allocated]
         columns = {
             "jobs": allocated,
             "resources": [written_ranges(start.resources) for start in given],

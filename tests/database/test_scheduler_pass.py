@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from oarpy.automata.almighty import Event as Outcome
 from oarpy.automata.job import JobEvent
@@ -83,6 +83,21 @@ def test_a_job_gets_its_resources_and_the_runner_is_told(ctx: Context, database:
         "share FROM jobs JOIN allocations USING (job_id, attempt)"
     )
     assert held == [("toLaunch", timedelta(minutes=10), timedelta(minutes=10), 0, "{[1,3)}", True, job)]
+
+
+def test_jobs_of_different_walltimes_start_with_as_many_statements_as_equal_ones(
+    ctx: Context, database: TestDatabase
+) -> None:
+    with_hosts(ctx, 1, 4)
+    starting = [submit(ctx, walltime_s=walltime_s)[0] for walltime_s in (60, 600, 6000, 6 * 86_400)]
+    said: list[str] = []
+    event.listen(database.engine, "before_cursor_execute", lambda _c, _cursor, said_now, *_: said.append(said_now))
+
+    scheduler.turn(ctx)
+
+    given = database.execute("SELECT job_id, extract(epoch FROM walltime)::int FROM jobs WHERE state = 'toLaunch'")
+    assert sorted(given) == list(zip(starting, (60, 600, 6000, 6 * 86_400), strict=True))
+    assert len([one for one in said if "UPDATE jobs SET" in one]) == 1
 
 
 def test_a_job_that_waits_is_told_when_and_why(ctx: Context, database: TestDatabase) -> None:
