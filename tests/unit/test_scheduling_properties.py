@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
@@ -11,12 +12,13 @@ import pytest
 from oarpy.model.filters import Comparison
 from oarpy.model.quotas import Amount, Measure, Rule
 from oarpy.model.reach_types import Reach, reach
+from oarpy.model.request import ResourceRequest
 from oarpy.model.states import JobId, JobState, ResourceState
 from oarpy.scheduling.decide import decide
 from oarpy.scheduling.plan import Grant, Predict, Ranges, Start
 from oarpy.scheduling.platform import Platform
 from oarpy.scheduling.snapshot import HeldJob, QuotaRules, Reservation, Snapshot, WaitingJob
-from tests.unit.clusters import random_snapshot, with_reservations, with_spaces
+from tests.unit.clusters import asks, random_snapshot, with_reservations, with_spaces
 from tests.unit.oracle import shares, value
 
 SEEDS = range(3000, 3100)
@@ -239,3 +241,49 @@ def test_a_reservation_that_was_accepted_is_never_moved(seed: int) -> None:
             decision = decided[one.job_id]
             assert isinstance(decision, Predict)
             assert (decision.start_s, decision.resources) == (one.start_s, one.resources)
+
+
+def inner_asked(seed: int) -> Snapshot:
+    """Jobs that share nothing, some of which are to be reservations, in containers that run or are reserved."""
+    rng = random.Random(f"inner {seed}")
+    plain = with_reservations(random_snapshot(seed, jobs=20), seed)
+    held = tuple(
+        replace(job, types=("container=c",)) if not job.besteffort and not job.suspended else job for job in plain.held
+    )
+    reserved = tuple(replace(one, types=("container=c",)) for one in plain.reserved)
+    names = ["c", *(str(one.job_id) for one in (*held, *reserved))]
+    requested = tuple(
+        replace(one, job_id=JobId(one.job_id + 400), types=(f"inner={rng.choice(names)}",), not_before_s=start_s)
+        for one in (*plain.requested, *plain.waiting)
+        if not one.besteffort
+        for start_s in [plain.now_s + rng.choice((0, 1, 50, 333, 1000))]
+    )
+    small = tuple(
+        replace(one, request=ResourceRequest((asks(rng.choice(("core=1", "host=1")), rng.choice((30, 60))),)))
+        for one in requested
+    )
+    return replace(plain, held=held, reserved=reserved, requested=small)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_reservation_inside_a_container_lies_in_its_resources_and_time(seed: int) -> None:
+    snapshot = inner_asked(seed)
+    containers = {job.job_id: (snapshot.now_s, ends_s(job), ids(job.resources)) for job in snapshot.held}
+    containers |= {one.job_id: (one.start_s, one.end_s, ids(one.resources)) for one in snapshot.reserved}
+
+    granted = [decision for decision in decide(snapshot).decisions if isinstance(decision, Grant)]
+
+    for i, one in enumerate(granted):
+        begin, end, within = containers[one.space]
+        assert begin <= one.start_s
+        assert one.start_s + one.walltime_s <= end
+        assert ids(one.resources) <= within
+        for other in granted[:i]:
+            apart = one.start_s >= other.start_s + other.walltime_s or other.start_s >= one.start_s + one.walltime_s
+            assert apart or other.space != one.space or not ids(one.resources) & ids(other.resources)
+
+
+def test_such_reservations_are_granted_at_all() -> None:
+    decided = [decision for seed in SEEDS for decision in decide(inner_asked(seed)).decisions]
+
+    assert sum(isinstance(decision, Grant) for decision in decided) > 50
