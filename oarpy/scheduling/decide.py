@@ -11,7 +11,9 @@ are placed after all others, in a copy of it in which besteffort jobs do count.
 
 All this holds within each space: the machine, and what each container holds.
 
-Advance reservations come before all: see ``oarpy.scheduling.reservations``.
+Advance reservations come before all: see ``oarpy.scheduling.reservations``.  The places
+that jobs were told come next, and each job leaves its own only for an earlier one: see
+``oarpy.scheduling.promises``.
 
 Nothing is given away before it is free:
 
