@@ -149,9 +149,12 @@ class Pass:
         #: The places that jobs were told, and those that stand until the turn of their job.
         self._promises = Promises(snapshot, platform, usable)
         self._kept: dict[JobId, Kept] = {}
+        #: What was raised over jobs before their turn.
+        self._failed: dict[JobId, str] = {}
 
     def plan(self) -> Plan:
         order = in_order(self._snapshot, self._dying, self._platform)
+        self._failed |= order.failed
         for job in order.promised:
             self._add(job, self._place_promised)
         for space in self._containers.spaces:
@@ -179,11 +182,12 @@ class Pass:
     def _add_keeping(self, jobs: Sequence[WaitingJob]) -> None:
         """Decide on jobs of one priority: on those first whose places, as they were told, still stand."""
         kept = self._kept = self._promises.put_down(self._machine, jobs)
+        self._failed |= self._promises.failed
         standing = frozenset(kept)
         for job in jobs:
             if job.job_id in standing:
                 self._add(job, self._place_kept)
-                unused = kept.pop(job.job_id, None)
+                unused = kept.get(job.job_id)
                 if unused is not None:
                     self._release(unused)
         for job in jobs:
@@ -191,8 +195,12 @@ class Pass:
                 self._add(job, self._place_normal)
 
     def _release(self, kept: Kept) -> None:
-        self._machine.release(kept.start_s, kept.end_s, kept.bits)
+        self._give_back(kept)
         self._loosen(kept)
+
+    def _give_back(self, kept: Kept) -> None:
+        del self._kept[kept.job_id]
+        self._machine.release(kept.start_s, kept.end_s, kept.bits)
 
     def _loosen(self, kept: Kept) -> None:
         self._machine.loosen(kept.start_s)
@@ -263,12 +271,13 @@ class Pass:
         return end_s if end_s > self._now_s else self._now_s + max(self._limits.security_s, 1)
 
     def _add(self, job: WaitingJob, placing: Placing) -> None:
-        container = self._containers.awaited(job)
-        if container is not None:
-            self._behind[container].append((job, placing))
-            return
+        error = self._failed.get(job.job_id)
         try:
-            decision = self._decide(job, placing)
+            container = self._containers.awaited(job) if error is None else None
+            if container is not None:
+                self._behind[container].append((job, placing))
+                return
+            decision = self._decide(job, placing) if error is None else SetAside(job.job_id, error)
         except Exception:
             decision = SetAside(job.job_id, traceback.format_exc())
         if self._limits.jobs_per_user is not None:
@@ -415,7 +424,7 @@ class Pass:
 
     def _place_kept(self, scope: Scope, job: WaitingJob, demands: Demands, passed: Gate) -> Decision:
         """An earlier place than the one that the job was told, which stands, or else that one."""
-        kept = self._kept.pop(job.job_id)
+        kept = self._kept[job.job_id]
         own = self._told_demand(scope, demands, passed, kept)
         if own is None or self._is_beyond_queue_depth(job):
             self._release(kept)
@@ -441,7 +450,7 @@ class Pass:
                 return self._settle(scope, job, told, self._why(scope, told, passed), stands=True)
             self._release(kept)
         else:
-            self._machine.release(kept.start_s, kept.end_s, kept.bits)
+            self._give_back(kept)
             choice = self._earlier(demands, passed, told, latest_s, released=True)
             if choice is None and not self._is_in_use(scope, told):
                 return self._settle(scope, job, told, self._why(scope, told, passed))
@@ -598,7 +607,9 @@ class Pass:
         end_s = start_s + self._length_s(demand)
         resources = self._platform.ranges(taken)
         if job.job_id not in self._supposed:
-            if not stands:
+            if stands:
+                del self._kept[job.job_id]
+            else:
                 scope.space.occupy(start_s, end_s, taken, scope.sharing, strictly=job.besteffort)
             scope.space.note_end(job.job_id, scope.space.gantt.on_grid(end_s), taken)
             self._containers.open(job, start_s, demand.walltime_s, taken)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Collection
+from math import inf
 from typing import NamedTuple, TypeAlias
 
 from oarpy.model.states import JobId, Ordering
@@ -18,6 +20,8 @@ class Order(NamedTuple):
     promised: list[WaitingJob]
     normal: list[WaitingJob]
     besteffort: list[WaitingJob]
+    #: What was raised over jobs that could not be ranked; they come last of their group.
+    failed: dict[JobId, str]
 
 
 def in_order(snapshot: Snapshot, promised: Collection[JobId], platform: Platform) -> Order:
@@ -33,9 +37,10 @@ def in_order(snapshot: Snapshot, promised: Collection[JobId], platform: Platform
         return -priorities.get(job.queue, lowest), job.submitted_s, job.job_id
 
     ranked = sorted(snapshot.waiting, key=rank)
+    failed: dict[JobId, str] = {}
     if any(queue.ordering is not Ordering.FIFO for queue in snapshot.queues):
-        _change_places(ranked, snapshot, platform)
-    order = Order([], [], [])
+        _change_places(ranked, snapshot, platform, failed)
+    order = Order([], [], [], failed)
     for job in ranked:
         if job.besteffort:
             order.besteffort.append(job)
@@ -49,7 +54,7 @@ def in_order(snapshot: Snapshot, promised: Collection[JobId], platform: Platform
 _Rank: TypeAlias = Callable[[WaitingJob], float]
 
 
-def _change_places(ranked: list[WaitingJob], snapshot: Snapshot, platform: Platform) -> None:
+def _change_places(ranked: list[WaitingJob], snapshot: Snapshot, platform: Platform, failed: dict[JobId, str]) -> None:
     """Sort the jobs of each group of queues within the places that they have; equals keep theirs."""
     orderings = {queue.name: queue.ordering for queue in snapshot.queues if queue.ordering is not Ordering.FIFO}
     groups = {name: group for name, group in ordered_together(snapshot.queues).items() if name in orderings}
@@ -59,7 +64,7 @@ def _change_places(ranked: list[WaitingJob], snapshot: Snapshot, platform: Platf
         if group is not None:
             places.setdefault(group, []).append(place)
     for group, own in places.items():
-        rank = _rank(orderings[next(iter(group))], group, snapshot, platform)
+        rank = _guarded(_rank(orderings[next(iter(group))], group, snapshot, platform), failed)
         for place, job in zip(own, sorted([ranked[place] for place in own], key=rank), strict=True):
             ranked[place] = job
 
@@ -73,6 +78,19 @@ def priorities(snapshot: Snapshot, platform: Platform) -> dict[JobId, float]:
     karmas = {group: Karmas(snapshot.usage, group, snapshot.limits.shares) for group in set(groups.values())}
     known = {group: Priorities(snapshot, platform, karmas[group]) for group in karmas}
     return {job.job_id: known[groups[job.queue]].of(job) for job in snapshot.waiting if job.queue in names}
+
+
+def _guarded(rank: _Rank, failed: dict[JobId, str]) -> _Rank:
+    """One that raises over a job harms no other."""
+
+    def guarded(job: WaitingJob) -> float:
+        try:
+            return rank(job)
+        except Exception:
+            failed[job.job_id] = traceback.format_exc()
+            return inf
+
+    return guarded
 
 
 def _rank(ordering: Ordering, group: frozenset[str], snapshot: Snapshot, platform: Platform) -> _Rank:

@@ -9,17 +9,23 @@ given up, and the job is placed behind those whose places stand.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import traceback
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeVar
 
 from oarpy.model.reach_types import Reach, reach
 from oarpy.model.sharing_types import is_placed_apart
 from oarpy.model.states import JobId, Ordering, Replan
 from oarpy.scheduling.bits import Bits
+from oarpy.scheduling.demand import Demand
 from oarpy.scheduling.plan import Decision, Predict
 from oarpy.scheduling.platform import Platform
 from oarpy.scheduling.snapshot import Queue, Snapshot, WaitingJob
 from oarpy.scheduling.space import Space
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +52,8 @@ class Promises:
         self._platform = platform
         self._usable = usable
         self._queues = {queue.name: queue for queue in snapshot.queues}
+        #: What was raised over jobs whose places were to be put down.
+        self.failed: dict[JobId, str] = {}
         self._ranks = {job_id: rank for rank, job_id in enumerate(self._told)}
 
     def put_down(self, space: Space, jobs: Sequence[WaitingJob]) -> dict[JobId, Kept]:
@@ -53,7 +61,8 @@ class Promises:
         binding = self._binding(jobs)
         if not binding:
             return {}
-        wanted = sorted((kept for job in binding if (kept := self.place(job)) is not None), key=_by_start)
+        places = (self._guarded(job, self.place) for job in binding)
+        wanted = sorted((kept for kept in places if kept is not None), key=_by_start)
         if not self._in_haste and not space.victims:
             wanted = self._chosen_anew(space, wanted, {job.job_id: job for job in binding}) or wanted
         if space.occupy_free([(kept.start_s, kept.end_s, kept.bits) for kept in wanted]):
@@ -76,9 +85,7 @@ class Promises:
         trial = space.gantt.copy()
         found = []
         for kept in wanted:
-            job = jobs[kept.job_id]
-            demands = space.demands.shared(job.request_id, job.request).demands
-            demand = next((one for one in demands if one.index == kept.alternative), None)
+            demand = self._guarded(jobs[kept.job_id], partial(_demand, space, kept.alternative))
             if demand is None:
                 continue
             start_s = trial.boundary(kept.start_s)
@@ -88,6 +95,14 @@ class Promises:
             trial.occupy(start_s, kept.end_s, place.taken)
             found.append(replace(kept, bits=place.taken))
         return found
+
+    def _guarded(self, job: WaitingJob, find: Callable[[WaitingJob], T | None]) -> T | None:
+        """What is found of a job; one over which that raises harms no other."""
+        try:
+            return find(job)
+        except Exception:
+            self.failed[job.job_id] = traceback.format_exc()
+            return None
 
     def _binding(self, jobs: Sequence[WaitingJob]) -> list[WaitingJob]:
         """The jobs whose place still binds.
@@ -152,6 +167,11 @@ def by_priority(jobs: Iterable[WaitingJob], queues: Collection[Queue]) -> list[l
             current = priority
         groups[-1].append(job)
     return groups
+
+
+def _demand(space: Space, alternative: int, job: WaitingJob) -> Demand | None:
+    demands = space.demands.shared(job.request_id, job.request).demands
+    return next((one for one in demands if one.index == alternative), None)
 
 
 def _is_apart(types: tuple[str, ...]) -> bool:

@@ -91,17 +91,23 @@ class Bookings:
         decisions: list[Decision] = []
         for one in _containers_first(self._snapshot.reserved):
             taken = self._platform.bits(one.resources)
-            self._displace(one, taken)
-            decided = _guarded(one.job_id, partial(self._follow, one, taken))
-            if decided is not None:
-                decisions.append(decided)
-            self._reserve(one, taken)
+            decided = _guarded(one.job_id, partial(self._displace_and_follow, one, taken))
+            # What is reserved is kept whatever was raised.
+            failed = _guarded(one.job_id, partial(self._reserve, one, taken))
+            said = failed or decided
+            if said is not None:
+                decisions.append(said)
+            if isinstance(said, Begin):
+                self.begun.append(one)
         for job in self._snapshot.requested:
-            judged = _guarded(job.job_id, partial(self._judge, job))
-            decisions.append(judged)
-            if isinstance(judged, Grant) and job.job_id not in self._supposed:
-                self._reserve(_accepted(job, judged), self._platform.bits(judged.resources))
+            decisions.append(_guarded(job.job_id, partial(self._judge_and_reserve, job)))
         return decisions
+
+    def _judge_and_reserve(self, job: WaitingJob) -> Grant | Refuse | Postpone:
+        judged = self._judge(job)
+        if isinstance(judged, Grant) and job.job_id not in self._supposed:
+            self._reserve(_accepted(job, judged), self._platform.bits(judged.resources))
+        return judged
 
     # What was accepted.
 
@@ -140,6 +146,10 @@ class Bookings:
             elif self.due_s is None or last_s < self.due_s:
                 self.due_s = last_s
 
+    def _displace_and_follow(self, one: Reservation, taken: Bits) -> Begin | Predict | Postpone | Doom | None:
+        self._displace(one, taken)
+        return self._follow(one, taken)
+
     def _follow(self, one: Reservation, taken: Bits) -> Begin | Predict | Postpone | Doom | None:
         """What becomes of an accepted reservation; None when nothing does."""
         now_s = self._now_s
@@ -177,7 +187,6 @@ class Bookings:
         start = Start(one.job_id, one.alternative, one.end_s - now_s, resources, one.space, shared)
         # Of two that were accepted for the same, as after a launch that failed, one gets it.
         self._held[one.space] = self._held.get(one.space, 0) | there
-        self.begun.append(one)
         return Begin(start, self._platform.ranges(taken & ~there), now_s - one.start_s)
 
     def _ready(self, one: Reservation) -> Bits:

@@ -157,8 +157,7 @@ class Space:
         """Take resources, whoever has them: what others share of them they share with nobody new."""
         self.occupy(start_s, end_s, taken, sharing)
         for space in (self, *self._beside):
-            others = [pool for pool in space.gantt.pools if pool != sharing.joins]
-            space.gantt.occupy(start_s, end_s, taken, leaves=others)
+            _withdraw(space.gantt, start_s, end_s, taken, sharing)
 
     def occupy_all(self, periods: Sequence[tuple[int, int, Bits]], *, strictly: bool = False) -> None:
         """The same for many at once, each with its start and its end, in one of the views."""
@@ -187,8 +186,12 @@ class Space:
         joins, leaves = sharing.joins, sharing.leaves
         if strictly and self.victims:
             self.strict.gantt.occupy(start_s, end_s, taken, joins=joins, leaves=leaves)
+            _withdraw(self.strict.gantt, start_s, end_s, taken, sharing)
             return
         self.gantt.occupy(start_s, end_s, taken, joins=joins, leaves=leaves)
+        if strictly:
+            # It may have been given what is somebody else's later.
+            _withdraw(self.gantt, start_s, end_s, taken, sharing)
         if self._strict is not None:
             # It may get what victims share among themselves.
             gantt = self._strict.gantt
@@ -220,6 +223,13 @@ class Scope(NamedTuple):
 
     def _joined(self, view: View) -> View:
         return view._replace(pools=self.sharing.uses) if self.sharing.uses else view
+
+
+def _withdraw(gantt: Gantt, start_s: int, end_s: int, taken: Bits, sharing: Sharing) -> None:
+    """Take it out of all pools but that of the job that was given it."""
+    others = [pool for pool in gantt.pools if pool != sharing.joins]
+    if others:
+        gantt.occupy(start_s, end_s, taken, leaves=others)
 
 
 def closing(gantt: Gantt, end_s: int, gone: Bits = -1) -> None:

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 
+import pytest
+
 from oarpy.model.quotas import Amount, Measure, Rule
 from oarpy.model.states import JobId
-from oarpy.scheduling.decide import decide
-from oarpy.scheduling.plan import Begin, Postpone, Predict, Start
-from oarpy.scheduling.snapshot import Promise, QuotaRules, Reservation, TokenCount
+from oarpy.scheduling.containers import Containers
+from oarpy.scheduling.decide import Pass, decide
+from oarpy.scheduling.multifactor import Priorities
+from oarpy.scheduling.plan import Begin, Postpone, Predict, SetAside, Start
+from oarpy.scheduling.promises import Promises
+from oarpy.scheduling.quotas import Quotas
+from oarpy.scheduling.reach import Wider
+from oarpy.scheduling.reservations import Bookings
+from oarpy.scheduling.snapshot import Promise, QuotaRules, Reservation, TokenCount, WaitingJob
+from oarpy.scheduling.tokens import Tokens
 from tests.unit.clusters import NOW_S, TO_THE_SECOND, held, hosts, job, snapshot
+from tests.unit.combined import PARTS, combined
 
 ONE_JOB_EACH = QuotaRules({"default": (Rule("*", "*", "*", "/", {Measure.JOBS: Amount(Fraction(1))}),)})
 
@@ -91,3 +102,46 @@ def test_nobody_comes_to_share_what_is_reserved_with_a_job_that_overruns_into_it
 
     assert [type(one) for one in alone] == [Start]
     assert [one.start_s for one in beside if isinstance(one, Predict)] == [NOW_S + 100, NOW_S + 600]
+
+
+@pytest.mark.parametrize(
+    ("of", "part"),
+    [
+        (Containers, "awaited"),
+        (Containers, "of"),
+        (Priorities, "of"),
+        (Promises, "place"),
+        (Tokens, "lacking"),
+        (Quotas, "first"),
+        (Quotas, "add"),
+        (Bookings, "_displace"),
+        (Bookings, "_judge"),
+        (Bookings, "_reserve"),
+        (Wider, "of"),
+        (Pass, "_place_kept"),
+    ],
+)
+def test_what_fails_in_any_part_sets_the_job_aside_over_which_it_fails_and_no_other(
+    monkeypatch: pytest.MonkeyPatch, of: type[object], part: str
+) -> None:
+    whole: Callable[..., object] = getattr(of, part)
+    failed: set[JobId] = set()
+
+    def fails_for_some(self: object, *args: object) -> object:
+        for one in args:
+            if isinstance(one, WaitingJob | Reservation) and one.job_id % 3 == 0:
+                failed.add(one.job_id)
+                raise RuntimeError("no idea")
+        return whole(self, *args)
+
+    monkeypatch.setattr(of, part, fails_for_some)
+    ever: set[JobId] = set()
+    for seed in range(60):
+        snapshot = combined(seed, *PARTS)
+        failed.clear()
+        decided = decide(snapshot).decisions
+        assert {one.job_id for one in decided if isinstance(one, SetAside)} == failed
+        assert len({one.job_id for one in decided}) == len(decided)
+        ever |= failed
+
+    assert ever
