@@ -76,8 +76,10 @@ def priorities(snapshot: Snapshot, platform: Platform) -> dict[JobId, float]:
         return {}
     groups = ordered_together(snapshot.queues)
     karmas = {group: Karmas(snapshot.usage, group, snapshot.limits.shares) for group in set(groups.values())}
-    known = {group: Priorities(snapshot, platform, karmas[group]) for group in karmas}
-    return {job.job_id: known[groups[job.queue]].of(job) for job in snapshot.waiting if job.queue in names}
+    failed: dict[JobId, str] = {}
+    known = {group: _guarded(Priorities(snapshot, platform, karmas[group]).of, failed) for group in karmas}
+    found = {job.job_id: known[groups[job.queue]](job) for job in snapshot.waiting if job.queue in names}
+    return {job_id: priority for job_id, priority in found.items() if job_id not in failed}
 
 
 def _guarded(rank: _Rank, failed: dict[JobId, str]) -> _Rank:

@@ -13,13 +13,14 @@ from oarpy.model.filters import Comparison
 from oarpy.model.quotas import Amount, Measure, Rule
 from oarpy.model.reach_types import Reach, reach
 from oarpy.model.request import ResourceRequest
-from oarpy.model.states import JobId, JobState, ResourceState
+from oarpy.model.states import DependencyKind, JobId, JobState, ResourceState
 from oarpy.scheduling.decide import decide
 from oarpy.scheduling.plan import Grant, Predict, Ranges, Start
 from oarpy.scheduling.platform import Platform
-from oarpy.scheduling.snapshot import HeldJob, QuotaRules, Reservation, Snapshot, WaitingJob
+from oarpy.scheduling.snapshot import Dependency, HeldJob, QuotaRules, Reservation, Snapshot, WaitingJob
 from tests.unit.clusters import asks, random_snapshot, with_reservations, with_spaces
-from tests.unit.oracle import shares, value
+from tests.unit.combined import PARTS, combined
+from tests.unit.oracle import AnyJob, Oracle, shares, value
 
 SEEDS = range(3000, 3100)
 
@@ -74,7 +75,7 @@ def test_no_instant_uses_a_resource_twice_unless_it_is_shared(seed: int) -> None
             assert apart or space != other_space or may_share(job, other), (job, other)
 
 
-def may_share(one: WaitingJob | HeldJob, other: WaitingJob | HeldJob) -> bool:
+def may_share(one: AnyJob, other: AnyJob) -> bool:
     placeholders = {value(one, "placeholder"), value(other, "placeholder")}
     allowed = {value(one, "allowed"), value(other, "allowed")}
     return (placeholders & allowed) - {None} != set() or (shares(one) is not None and shares(one) == shares(other))
@@ -287,3 +288,142 @@ def test_such_reservations_are_granted_at_all() -> None:
     decided = [decision for seed in SEEDS for decision in decide(inner_asked(seed)).decisions]
 
     assert sum(isinstance(decision, Grant) for decision in decided) > 50
+
+
+def everything(seed: int) -> Snapshot:
+    """All policies at once, and jobs that wait for others."""
+    snapshot = combined(seed, *PARTS, jobs=30)
+    rng = random.Random(seed)
+    earlier: list[WaitingJob] = []
+    waiting = []
+    for job in snapshot.waiting:
+        if earlier and rng.random() < 0.2:
+            required = rng.choice(earlier)
+            kind = rng.choice((DependencyKind.AFTER, DependencyKind.AFTERANY))
+            window = rng.choice(((None, None), (60, None), (30, 600)))
+            job = replace(job, dependencies=(Dependency(required.job_id, kind, JobState.WAITING, window_s=window),))
+        earlier.append(job)
+        waiting.append(job)
+    return replace(snapshot, waiting=tuple(waiting))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_with_all_policies_at_once_every_job_that_asks_gets_one_decision(seed: int) -> None:
+    snapshot = everything(seed)
+
+    decided = [decision.job_id for decision in decide(snapshot).decisions]
+
+    asks = [job.job_id for job in (*snapshot.waiting, *snapshot.requested)]
+    asks += [one.job_id for one in snapshot.reserved if not one.on_hold or snapshot.now_s >= one.end_s]
+    assert sorted(decided) == sorted(asks)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_with_all_policies_at_once_no_instant_uses_a_resource_twice_unless_it_is_shared(seed: int) -> None:
+    snapshot = everything(seed)
+    jobs = {job.job_id: job for job in (*snapshot.waiting, *snapshot.requested)}
+    uses: list[tuple[AnyJob, int, int, set[int]]] = [
+        (one, one.start_s, one.end_s, ids(one.resources)) for one in snapshot.reserved if one.end_s > snapshot.now_s
+    ]
+    for job in snapshot.held:
+        # A reservation may begin while somebody overruns: then it waits, and is no less reserved.
+        if job.space == 0 and not (job.besteffort or job.suspended):
+            uses.append((job, snapshot.now_s, snapshot.now_s + 1, ids(job.resources)))
+    held = len(uses)
+    for decision in decide(snapshot).decisions:
+        if isinstance(decision, Start | Predict | Grant) and decision.job_id in jobs:
+            job = jobs[decision.job_id]
+            start_s = snapshot.now_s if isinstance(decision, Start) else decision.start_s
+            if not job.besteffort and value(job, "inner") is None:
+                uses.append((job, start_s, start_s + decision.walltime_s, ids(decision.resources)))
+
+    for i, (job, begin, end, resources) in enumerate(uses[held:], held):
+        for other, other_begin, other_end, others in uses[:i]:
+            apart = begin >= other_end or other_begin >= end or not resources & others
+            assert apart or may_share(job, other), (job, other)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_with_all_policies_at_once_nobody_starts_before_those_whom_they_wait_for(seed: int) -> None:
+    snapshot = everything(seed)
+    decisions = {one.job_id: one for one in decide(snapshot).decisions}
+
+    for job in snapshot.waiting:
+        decision = decisions[job.job_id]
+        for dependency in job.dependencies:
+            assert not isinstance(decision, Start)
+            if isinstance(decision, Predict):
+                required = decisions[dependency.required]
+                assert isinstance(required, Start | Predict)
+                begin_s = required.start_s if isinstance(required, Predict) else snapshot.now_s
+                happens_s = begin_s + (required.walltime_s if dependency.kind is DependencyKind.AFTERANY else 0)
+                assert decision.start_s >= happens_s + (dependency.window_s[0] or 0)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_with_all_policies_at_once_what_was_told_is_kept_or_the_plan_says_that_it_is_not(seed: int) -> None:
+    snapshot = everything(seed)
+    plan = decide(snapshot)
+
+    later = {
+        one.job_id
+        for one in plan.decisions
+        if isinstance(one, Predict)
+        and one.job_id in snapshot.promises
+        and one.start_s > max(snapshot.promises[one.job_id].start_s, snapshot.now_s)
+    }
+    assert later == set(plan.broken)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_beside_reservations_no_start_that_was_told_moves_later_when_only_time_passes(seed: int) -> None:
+    before = with_reservations(random_snapshot(seed, jobs=30), seed)
+    before = replace(
+        before,
+        held=(),
+        waiting=tuple(one for one in before.waiting if not one.besteffort and not one.types),
+        topology=replace(before.topology, states=[ResourceState.ALIVE] * len(before.topology.ids)),
+        reserved=tuple(one for one in before.reserved if one.start_s > before.now_s),
+        queues=tuple(replace(queue, active=True, depth=None) for queue in before.queues),
+        limits=replace(before.limits, plan_first=None),
+    )
+    plan = decide(before)
+    told = plan.promises()
+    grants = [one for one in plan.decisions if isinstance(one, Grant)]
+    accepted = tuple(
+        Reservation(one.job_id, "equal", one.alternative, one.start_s, one.start_s + one.walltime_s, one.resources)
+        for one in grants
+    )
+    later = replace(
+        before,
+        now_s=min(
+            [before.now_s + 40, *(promise.start_s for promise in told.values()), *(one.start_s for one in grants)]
+        ),
+        waiting=tuple(one for one in before.waiting if one.job_id in told),
+        requested=(),
+        reserved=(*before.reserved, *accepted),
+        promises=told,
+    )
+
+    assert decide(later).broken == ()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_with_all_policies_at_once_no_quota_is_exceeded_when_a_planned_job_starts(seed: int) -> None:
+    snapshot = everything(seed)
+    jobs = {job.job_id: job for job in (*snapshot.waiting, *snapshot.requested)}
+    oracle = Oracle(replace(snapshot, waiting=(), requested=()))
+    oracle.run()
+    planned = []
+    for decision in decide(snapshot).decisions:
+        if isinstance(decision, Start | Predict | Grant) and decision.job_id in jobs:
+            start_s = snapshot.now_s if isinstance(decision, Start) else decision.start_s
+            planned.append((jobs[decision.job_id], start_s, decision.walltime_s, oracle.positions(decision.resources)))
+
+    # Each of them as the last one: whatever the others take must leave it room.
+    for i, (job, start_s, walltime_s, resources) in enumerate(planned):
+        before = list(oracle.counted)
+        for other, begin_s, length_s, taken in planned[:i]:
+            oracle.count(other, begin_s, oracle.up(begin_s + length_s), length_s, taken)
+        assert oracle.is_within_quotas(job, start_s, walltime_s, resources), job
+        oracle.counted = before
