@@ -70,6 +70,8 @@ class Instance:
             return os.stat(self.home).st_uid
         except FileNotFoundError:
             return os.geteuid()
+        except OSError as error:
+            raise ConfigurationError(f"{self.home} cannot be reached: {error.strerror}") from error
 
     @property
     def serves_everybody(self) -> bool:
@@ -156,6 +158,10 @@ def _url_in(settings_file: str) -> str | None:
             text = file.read()
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise ConfigurationError(f"{settings_file} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{settings_file} is not text in UTF-8") from error
     # Reading TOML costs a command 5 ms, and hardly any instance has such a line.
     if not any(line.lstrip().startswith("url") for line in text.splitlines()):
         return None

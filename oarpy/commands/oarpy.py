@@ -50,7 +50,10 @@ def up() -> None:
     from oarpy.almighty import bringing_up
 
     instance = _own_instance()
-    new = bringing_up.make_home(instance)
+    try:
+        new = bringing_up.make_home(instance)
+    except OSError as error:
+        raise ConfigurationError(f"{instance.home} cannot be made: {error.strerror}") from error
     click.echo(f"instance   {instance.home}{' (new)' if new else ''}")
     values = settings.load(instance.settings_file)
     prepared = bringing_up.prepare(instance, values)
@@ -105,7 +108,7 @@ def status(as_json: bool) -> None:
     """
     from oarpy.almighty import bringing_up
 
-    seen = bringing_up.look(find_instance())
+    seen = bringing_up.look(_administered_instance())
     if as_json:
         click.echo(json.dumps(asdict(seen), default=str))
         return
@@ -140,7 +143,7 @@ def doctor(as_json: bool) -> int:
     from oarpy.almighty.doctor import Level, examine
 
     findings = []
-    for finding in examine(find_instance()):
+    for finding in examine(_administered_instance()):
         findings.append(finding)
         if not as_json:
             click.echo(f"{finding.level.value:8} {finding.subject:14} {finding.sentence}")
@@ -255,6 +258,14 @@ def _own_instance() -> Instance:
         raise NotAllowed(
             f"{instance.home} belongs to another account; only that one may do this", exit_status=ExitStatus.DENIED
         )
+    return instance
+
+
+def _administered_instance() -> Instance:
+    """The instance of this process, which with a private PostgreSQL must be its owner or root."""
+    instance = find_instance()
+    if os.path.isdir(instance.data_dir) and os.geteuid() not in (0, instance.owner):
+        raise NotAllowed("only root and the owner of the instance may do this", exit_status=ExitStatus.DENIED)
     return instance
 
 

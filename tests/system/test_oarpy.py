@@ -235,6 +235,42 @@ def test_nobody_starts_another_account_s_instance(home):
     assert refused.stderr == f"oarpy: {home} belongs to another account; only that one may do this\n"
 
 
+@pytest.mark.parametrize("word", ["status", "doctor"])
+def test_only_its_owner_and_root_look_into_a_private_instance(home, word):
+    home.parent.chmod(0o755)
+    home.mkdir(mode=0o755)
+    Path(Instance(str(home)).data_dir).mkdir(mode=0o700)
+
+    refused = as_stranger(home, "oarpy", word)
+
+    assert refused.stderr == "oarpy: only root and the owner of the instance may do this\n"
+    assert refused.returncode == 8
+
+
+@pytest.mark.parametrize(
+    "words", [("oarpy", "up"), ("oarpy", "status"), ("oarpy", "quotas", "show"), ("oarstat",), ("oarsub", "true")]
+)
+@pytest.mark.parametrize("inside", [True, False])
+def test_an_instance_out_of_reach_is_told_in_one_sentence(home, words, inside):
+    home.parent.chmod(0o755)
+    home.mkdir(mode=0o700)
+
+    refused = as_stranger(home / "deeper" if inside else home, *words)
+
+    assert refused.returncode in (8, 78)
+    assert refused.stderr.startswith(f"{words[0]}: {home}")
+    assert len(refused.stderr.splitlines()) == 1
+
+
+def as_stranger(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    stranger = accounts.account(accounts.ALICE)
+    command = [str(OARPY.parent / words[0]), *words[1:]]
+    environment = {**accounts.environment_of(stranger, os.environ), "OARPY_HOME": str(home)}
+    return subprocess.run(
+        accounts.switched(stranger, command), env=environment, cwd="/", capture_output=True, text=True, check=False
+    )
+
+
 def test_doctor_finds_what_does_not_run(home):
     bringing_up.make_home(Instance(str(home)))
 
