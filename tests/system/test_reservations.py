@@ -349,3 +349,17 @@ def test_a_reservation_lies_inside_one_that_is_a_container(system: System) -> No
     assert started_at(system, job_id) >= started_at(system, container)
     assert system.database.execute("SELECT space FROM allocations WHERE job_id = %s", (job_id,)) == [(container,)]
     system.run("oardel", str(container), str(waiting))
+
+
+def test_a_reservation_ends_with_the_container_in_which_it_lies(system: System) -> None:
+    start = now(system) + timedelta(hours=1)
+    container = system.oarsub("-r", date(start), "-t", "container=lab", "-l", "/core=2,walltime=2")
+    later = date(start + timedelta(minutes=10))
+    job_id = system.oarsub("-r", later, "-t", "inner=lab", "-l", "/core=2,walltime=1", "true")
+    assert system.database.execute("SELECT space FROM reservations WHERE job_id = %s", (job_id,)) == [(container,)]
+
+    system.run("oardel", str(container))
+
+    done = system.wait_until_final(job_id)
+    assert (done.state, done.end_cause) == ("Error", "container")
+    assert system.database.execute("SELECT count(*) FROM reservations") == [(0,)]
