@@ -134,7 +134,7 @@ def test_a_queue_has_the_ordering_that_was_chosen_and_refuses_what_is_none(syste
     assert "policy = conservative\nordering = fairshare\nreplan = earlier\nActive" in system.run("oarqueue").stdout
     assert [done.returncode for done in wrong] == [1, 1, 1]
     assert [done.stderr.count("\n") for done in wrong] == [1, 1, 1]
-    assert "orderings are fifo, fairshare, multifactor" in wrong[0].stderr
+    assert "known are fifo, fairshare, multifactor" in wrong[0].stderr
 
 
 def test_oarstat_shows_the_priority_of_a_job_that_waits(system: System) -> None:
