@@ -158,6 +158,7 @@ CAUSES = (
     "never_fits",
     "expired",
     "container",
+    "reservation",
     "admin",
 )
 WRAPPER_EVENTS = ("CPUSET_ERROR", "WORKING_DIRECTORY", "OUTPUT_FILES", "USER_SHELL")

@@ -15,7 +15,7 @@ from oarpy.errors import NodeUnreachable
 from oarpy.model.states import EndCause
 from oarpy.node import oarexec
 from oarpy.ports.executor import Attempt, Began, Ended, OrderWord, Refused
-from tests.support.node import Node, a_node
+from tests.support.node import Node, a_node, is_zombie
 from tests.support.waiting import wait_until
 
 
@@ -55,7 +55,7 @@ def test_a_job_that_ended_without_a_guard_keeps_its_status(node):
     wrapper = node.wrapper(attempt)
     node.kill_guard()
     (node.work / "go").touch()
-    wait_until(lambda: not os.path.exists(f"/proc/{wrapper}"), what="the job ended")
+    wait_until(lambda: is_zombie(wrapper), what="the job ended")
 
     reconnect(node)
 
@@ -72,7 +72,7 @@ def test_what_a_job_left_behind_while_there_was_no_guard_is_killed(node):
     wrapper = node.wrapper(attempt)
     node.kill_guard()
     (node.work / "go").touch()
-    wait_until(lambda: not os.path.exists(f"/proc/{wrapper}"), what="the job ended")
+    wait_until(lambda: is_zombie(wrapper), what="the job ended")
 
     reconnect(node)
     node.ended(attempt)

@@ -197,7 +197,7 @@ class Node:
         guard = self.guard()
         assert guard is not None
         os.kill(guard, signal.SIGKILL)
-        wait_until(lambda: not os.path.exists(f"/proc/{guard}") or _is_zombie(guard), what="the guard is dead")
+        wait_until(lambda: not os.path.exists(f"/proc/{guard}") or is_zombie(guard), what="the guard is dead")
 
     def close(self) -> None:
         """Leave the host alone; what it runs goes on."""
@@ -240,7 +240,8 @@ def _command_lines() -> Iterator[tuple[int, list[str]]]:
                     yield int(entry.name), words
 
 
-def _is_zombie(pid: int) -> bool:
+def is_zombie(pid: int) -> bool:
+    """Whether a process is over, reaped (which some machines' init takes its time for) or not."""
     with suppress(OSError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     return True
