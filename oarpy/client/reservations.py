@@ -29,7 +29,7 @@ class Verdict(NamedTuple):
 
 
 class Validation:
-    """The wait for the answer about ``job_id``, asked for under ``key``."""
+    """The wait for the answer about ``job_id``, asked for under ``key``; interrupted, it deletes the job."""
 
     def __init__(self, connect: Callable[[], Connection], job_id: int, key: str, tell: Callable[[str], None]) -> None:
         self._connect = connect
@@ -38,23 +38,28 @@ class Validation:
         self._tell = tell
         self._told: str | None = None
 
-    def verdict(self) -> Verdict:
-        """The scheduler's answer.
+    def __enter__(self) -> Validation:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
+        """^C while a reservation is waited for, or told about, deletes it.
 
         Raises:
-            ServerUnavailable: the database does not come back; the job is still there.
             RequestRefused: interrupted; the job was deleted.
         """
-        try:
-            return self._waited()
-        except KeyboardInterrupt:
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
             selection = JobSelection(job_ids=(JobId(self._job_id),))
             Request(self._connect, "delete", selection.to_json(), key=new_key(), tell=self._tell).answer()
             raise RequestRefused(
                 f"interrupted; job {self._job_id} was deleted", exit_status=ExitStatus.INTERRUPTED
             ) from None
 
-    def _waited(self) -> Verdict:
+    def verdict(self) -> Verdict:
+        """The scheduler's answer.
+
+        Raises:
+            ServerUnavailable: the database does not come back; the job is still there.
+        """
         conn: Connection | None = None
         notice = time.monotonic() + NOTICE_S
         while True:

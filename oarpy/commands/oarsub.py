@@ -112,9 +112,10 @@ def oarsub(ctx: click.Context, /, **options: Any) -> None:
     # The server looks again; here it spares a refusal the way to it.
     Submission.from_json(document)
     answer = Submitted.from_json(ask("submit", document, key=key))
-    _print(answer, options)
     if submission.reservation is not None and key is not None and answer.job_ids:
-        _wait_for_validation(answer.job_ids[0], key)
+        _print_and_wait(answer, options, key)
+    else:
+        _print(answer, options)
 
 
 def _key(text: str | None) -> str | None:
@@ -131,13 +132,16 @@ def _new_key() -> str:
     return new_key()
 
 
-def _wait_for_validation(job_id: int, key: str) -> None:
+def _print_and_wait(answer: Submitted, options: dict[str, Any], key: str) -> None:
     """Tell what OAR tells of a reservation; a refusal is raised."""
     from oarpy.client.reservations import Validation
 
-    click.echo("# Reservation mode: waiting for validation...")
-    sys.stdout.flush()
-    verdict = Validation(connect, job_id, key, tell).verdict()
+    job_id = answer.job_ids[0]
+    with Validation(connect, job_id, key, tell) as validation:
+        _print(answer, options)
+        click.echo("# Reservation mode: waiting for validation...")
+        sys.stdout.flush()
+        verdict = validation.verdict()
     if not verdict.accepted:
         click.echo("# Reservation not valid --> KO")
         raise RequestRefused(f"job {job_id}: {verdict.message}", exit_status=ExitStatus.RESERVATION_REFUSED)
