@@ -23,13 +23,14 @@ from sqlalchemy.exc import DBAPIError
 
 from oarpy.almighty.preparation import start_database
 from oarpy.database import hosts, overview, restoration, schema
-from oarpy.database.connection import open_engine, transaction
+from oarpy.database.connection import keeps_out, open_engine, transaction
 from oarpy.database.restoration import Restored
 from oarpy.drivers import postgresql
 from oarpy.drivers.cores import usable_cores
 from oarpy.drivers.processes import is_alive
-from oarpy.errors import ServerUnavailable
+from oarpy.errors import NotAllowed, ServerUnavailable
 from oarpy.instance import Instance, shared
+from oarpy.model.exit_statuses import ExitStatus
 from oarpy.settings import Database, Settings
 
 KEEPER = "oarpy.almighty.keeper"
@@ -146,7 +147,7 @@ def running_almighty(instance: Instance) -> int | None:
 
     Raises ``ServerUnavailable`` where the database cannot be asked.
     """
-    with _asking(instance) as conn:
+    with asking(instance) as conn:
         leader, _ = _leadership(conn)
     here = leader is not None and leader.host == os.uname().nodename
     return leader.pid if leader is not None and here and is_alive(leader.pid) else None
@@ -158,7 +159,7 @@ def wait_for_almighty(instance: Instance, keeper: int | None) -> int:
     Raises ``ServerUnavailable`` when that does not come about.
     """
     deadline = time.monotonic() + START_TIMEOUT_S
-    with _asking(instance) as conn:
+    with asking(instance) as conn:
         while True:
             leader, at_work = _leadership(conn)
             conn.rollback()  # the next look is at another instant
@@ -214,7 +215,7 @@ def look(instance: Instance) -> overview.Overview:
 
     Raises ``ServerUnavailable`` where its database cannot be asked.
     """
-    with _asking(instance) as conn:
+    with asking(instance) as conn:
         seen = overview.overview(conn)
     return replace(seen, processes=(*seen.processes, *_outside_epochs(instance)))
 
@@ -238,12 +239,22 @@ def _leadership(conn: Connection) -> tuple[overview.Leader | None, frozenset[str
 
 
 @contextmanager
-def _asking(instance: Instance) -> Iterator[Connection]:
+def asking(instance: Instance) -> Iterator[Connection]:
+    """A session of the role that owns the tables.
+
+    Raises:
+        NotAllowed: to this account PostgreSQL gives none.
+        ServerUnavailable: it does not answer.
+    """
     engine = admin_engine(instance)
     try:
         with engine.connect() as conn:
             yield conn
     except DBAPIError as error:
+        if keeps_out(error):
+            raise NotAllowed(
+                "only root and the owner of the instance may do this", exit_status=ExitStatus.DENIED
+            ) from error
         raise ServerUnavailable(f"the database does not answer: {str(error.orig).strip()}") from error
     finally:
         engine.dispose()

@@ -11,7 +11,7 @@ import click
 
 from oarpy.commands.listing import shown_hosts
 from oarpy.commands.quotas import quotas
-from oarpy.commands.session import OarGroup, run, tell, with_version
+from oarpy.commands.session import OarGroup, administered_instance, run, tell, with_version
 from oarpy.commands.simulate import simulate
 from oarpy.errors import ConfigurationError, NotAllowed
 from oarpy.instance import Instance, find_instance
@@ -108,7 +108,7 @@ def status(as_json: bool) -> None:
     """
     from oarpy.almighty import bringing_up
 
-    seen = bringing_up.look(_administered_instance())
+    seen = bringing_up.look(administered_instance())
     if as_json:
         click.echo(json.dumps(asdict(seen), default=str))
         return
@@ -143,7 +143,7 @@ def doctor(as_json: bool) -> int:
     from oarpy.almighty.doctor import Level, examine
 
     findings = []
-    for finding in examine(_administered_instance()):
+    for finding in examine(administered_instance()):
         findings.append(finding)
         if not as_json:
             click.echo(f"{finding.level.value:8} {finding.subject:14} {finding.sentence}")
@@ -258,14 +258,6 @@ def _own_instance() -> Instance:
         raise NotAllowed(
             f"{instance.home} belongs to another account; only that one may do this", exit_status=ExitStatus.DENIED
         )
-    return instance
-
-
-def _administered_instance() -> Instance:
-    """The instance of this process, which with a private PostgreSQL must be its owner or root."""
-    instance = find_instance()
-    if os.path.isdir(instance.data_dir) and os.geteuid() not in (0, instance.owner):
-        raise NotAllowed("only root and the owner of the instance may do this", exit_status=ExitStatus.DENIED)
     return instance
 
 

@@ -17,8 +17,8 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from oarpy import __version__
-from oarpy.errors import OarError, RequestRefused
-from oarpy.instance import find_instance
+from oarpy.errors import NotAllowed, OarError, RequestRefused
+from oarpy.instance import Instance, find_instance
 from oarpy.model.exit_statuses import ExitStatus
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -144,6 +144,14 @@ def connect_as_admin() -> Any:
     from oarpy.client.connection import ADMIN, Connection
 
     return Connection.open(find_instance(), program(), ADMIN)
+
+
+def administered_instance() -> Instance:
+    """The instance of this process, which with a private PostgreSQL must be its owner or root."""
+    instance = find_instance()
+    if os.path.isdir(instance.data_dir) and os.geteuid() not in (0, instance.owner):
+        raise NotAllowed("only root and the owner of the instance may do this", exit_status=ExitStatus.DENIED)
+    return instance
 
 
 def ask(verb: str, payload: Mapping[str, Any], *, key: str | None = None) -> Mapping[str, Any]:

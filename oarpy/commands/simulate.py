@@ -8,72 +8,101 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict
-from typing import Any, TextIO
+from dataclasses import asdict, replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 import click
 
-from oarpy.commands.session import OarCommand
+from oarpy.commands.session import OarCommand, administered_instance, tell
 from oarpy.errors import RequestRefused, SyntaxRefused
 from oarpy.model.exit_statuses import ExitStatus
-from oarpy.model.states import Replan
+from oarpy.model.job_dates import parse_moment
+from oarpy.model.states import Ordering, Replan
 from oarpy.model.wording import excerpt
+
+if TYPE_CHECKING:
+    from oarpy.scheduling.snapshot import Limits
+    from oarpy.simulation.workload import Workload
 
 
 @click.command("simulate", cls=OarCommand)
-@click.argument("trace")
+@click.argument("trace", required=False)
+@click.option("--from-database", is_flag=True, help="What was submitted to this instance, in place of a trace.")
+@click.option("--from", "begin", metavar="DATE", help="With --from-database: only what was submitted since then.")
+@click.option("--to", "stop", metavar="DATE", help="With --from-database: only what was submitted before.")
 @click.option(
     "--policy",
-    default="conservative",
     metavar="POLICY",
-    help="How many jobs get a planned start: conservative (the default) all, easy the first, first=N the first N.",
+    help="How many jobs get a planned start: conservative all, easy the first, first=N the first N. "
+    "Without it the queues' own, and conservative for a trace.",
 )
 @click.option(
     "--replan",
     type=click.Choice([each.value for each in Replan]),
-    default=Replan.EARLIER.value,
-    help="Planned starts only move earlier (the default), or are made again from nothing in each pass.",
+    help="Planned starts only move earlier, or are made again from nothing in each pass. "
+    "Without it the queues' own, and earlier for a trace.",
 )
 @click.option("--cores", type=click.IntRange(1, 1_000_000), help="The size of the machine; else the trace tells it.")
 @click.option("--platform", metavar="FILE", help="The machine, as tables [[hosts]] of a TOML file.")
-@click.option("--grid", type=click.IntRange(1, 86_400), default=1, help="Round planned times up to so many seconds; 1.")
-@click.option("--security", type=click.IntRange(0, 86_400), default=0, help="Plan so many seconds beyond walltimes; 0.")
+@click.option(
+    "--grid",
+    type=click.IntRange(1, 86_400),
+    help="Round planned times up to so many seconds; without it the site's, and 1 for a trace.",
+)
+@click.option(
+    "--security",
+    type=click.IntRange(0, 86_400),
+    help="Plan so many seconds beyond walltimes; without it the site's, and 0 for a trace.",
+)
 @click.option("--jobs-out", metavar="FILE", help="Write job_id, submit, start, end and cores of each job, as CSV.")
 @click.option("--gantt", metavar="FILE", help="Draw who had which resource when, as SVG.")
 @click.option("-J", "--json", "as_json", is_flag=True, help="The figures as one JSON object.")
 def simulate(
-    trace: str,
-    policy: str,
-    replan: str,
+    trace: str | None,
+    from_database: bool,
+    begin: str | None,
+    stop: str | None,
+    policy: str | None,
+    replan: str | None,
     cores: int | None,
     platform: str | None,
-    grid: int,
-    security: int,
+    grid: int | None,
+    security: int | None,
     jobs_out: str | None,
     gantt: str | None,
     as_json: bool,
 ) -> None:
     """Run a workload through the scheduling core with a virtual clock, and tell how well it was served.
 
-    TRACE is a file in the Standard Workload Format, which may be gzipped.  No server is needed.
+    TRACE is a file in the Standard Workload Format, which may be gzipped; no server is
+    needed.  With --from-database it is what was submitted to this instance and is over,
+    on its resources as if all were in service, in its queues and under its quotas.
 
     \b
     Example:
         oarpy simulate KTH-SP2.swf.gz --policy easy
         oarpy simulate trace.swf --cores 64 --replan nothing --gantt out.svg --json
+        oarpy simulate --from-database --from 2026-10-01 --to 2026-11-01 --policy easy
     """
-    from oarpy.scheduling.snapshot import Limits, Queue
-    from oarpy.simulation import picture, platform_file, run, swf, workload
+    from oarpy.simulation import picture, run
     from oarpy.simulation.figures import figures
+    from oarpy.simulation.workload import COUNTED
 
-    if cores is not None and platform is not None:
-        raise SyntaxRefused("--cores and --platform both describe the machine", exit_status=ExitStatus.REFUSED)
-    queue = Queue(swf.QUEUE, 1, depth=_depth(policy), replan=Replan(replan))
-    described = workload.cores(cores) if cores is not None else None
-    if platform is not None:
-        described = platform_file.read(platform)
-    site = swf.read(trace, queue, described)
-    limits = Limits(grid_s=grid, security_s=security)
+    configuration = _Configuration(policy, None if replan is None else Replan(replan), grid, security)
+    if from_database:
+        if trace is not None or cores is not None or platform is not None:
+            raise SyntaxRefused(
+                "--from-database brings its own jobs and machine; TRACE, --cores and --platform do not go with it",
+                exit_status=ExitStatus.REFUSED,
+            )
+        site, limits = _of_database(configuration, _date(begin), _date(stop))
+    elif trace is None:
+        raise SyntaxRefused("what is to be simulated: TRACE or --from-database?", exit_status=ExitStatus.REFUSED)
+    elif begin is not None or stop is not None:
+        raise SyntaxRefused("--from and --to go with --from-database", exit_status=ExitStatus.REFUSED)
+    else:
+        site, limits = _of_trace(configuration, trace, cores, platform)
     bar: Any = nullcontext()
     if sys.stderr.isatty():
         bar = click.progressbar(length=len(site.submissions), label="simulating", file=sys.stderr)
@@ -87,7 +116,8 @@ def simulate(
                 ended = now_ended
 
         course = run.simulate(site, limits, progress if shown is not None else None)
-    size = len(site.topology.ids)
+    types = site.topology.properties["type"]
+    size = sum(type_ in COUNTED for type_ in types)
     found: dict[str, object] = asdict(figures(course.lived, size)) | {
         "cores": size,
         "left_out": dict(site.left_out),
@@ -105,7 +135,77 @@ def simulate(
             table.writerows((job.job_id, job.submitted_s, job.start_s, job.end_s, job.cores) for job in lived)
     if gantt is not None:
         with _written(gantt) as file:
-            picture.write(file, lived, size)
+            picture.write(file, lived, site.topology.ids)
+
+
+class _Configuration(NamedTuple):
+    """What was given of it; None is for what the site has, or usual."""
+
+    policy: str | None
+    replan: Replan | None
+    grid_s: int | None
+    security_s: int | None
+
+    def limits(self, others: Limits) -> Limits:
+        """Limits with these values, and ``others`` where there is none."""
+        return replace(
+            others,
+            grid_s=others.grid_s if self.grid_s is None else self.grid_s,
+            security_s=others.security_s if self.security_s is None else self.security_s,
+        )
+
+
+def _of_trace(
+    configuration: _Configuration, trace: str, cores: int | None, platform: str | None
+) -> tuple[Workload, Limits]:
+    from oarpy.scheduling.snapshot import Limits, Queue
+    from oarpy.simulation import platform_file, swf, workload
+
+    if cores is not None and platform is not None:
+        raise SyntaxRefused("--cores and --platform both describe the machine", exit_status=ExitStatus.REFUSED)
+    depth = _depth(configuration.policy or "conservative")
+    queue = Queue(swf.QUEUE, 1, depth=depth, replan=configuration.replan or Replan.EARLIER)
+    described = workload.cores(cores) if cores is not None else None
+    if platform is not None:
+        described = platform_file.read(platform)
+    return swf.read(trace, queue, described), configuration.limits(Limits(grid_s=1, security_s=0))
+
+
+def _of_database(
+    configuration: _Configuration, begin: datetime | None, stop: datetime | None
+) -> tuple[Workload, Limits]:
+    depth = None if configuration.policy is None else _depth(configuration.policy)
+    instance = administered_instance()
+    from oarpy.commands.past import past
+    from oarpy.simulation import replay
+    from oarpy.simulation.workload import Submission
+
+    found, limits = past(instance, begin, stop)
+    for queue in found.queues:
+        if queue.ordering is not Ordering.FIFO:
+            tell(f"the jobs of queue {excerpt(queue.name)} come in the order of their submission")
+    site = replay.workload(
+        found.topology,
+        replay.configured(
+            found.queues,
+            depth=depth,
+            conservative=configuration.policy is not None and depth is None,
+            replan=configuration.replan,
+        ),
+        (Submission(*one) for one in found.jobs),
+        found.left_out,
+        found.quotas,
+    )
+    return site, configuration.limits(limits)
+
+
+def _date(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    moment = parse_moment(text)
+    if not isinstance(moment, datetime):
+        raise SyntaxRefused(f"{excerpt(text)} is not a date such as '2026-01-31 08:00'")
+    return moment if moment.tzinfo is not None else moment.astimezone()
 
 
 def _depth(policy: str) -> int | None:

@@ -167,6 +167,13 @@ def is_absence(error: Exception) -> bool:
     return isinstance(error, DBAPIError) and (error.connection_invalidated or _cannot_connect(error.orig))
 
 
+def keeps_out(error: DBAPIError) -> bool:
+    """Whether PostgreSQL lets this account not be the role that it wants to be."""
+    # libpq tells no SQLSTATE of a connection that was refused.
+    said = str(error.orig)
+    return any(phrase in said for phrase in ("authentication failed", "no pg_hba.conf entry", "Permission denied"))
+
+
 def _cannot_connect(error: BaseException | None) -> bool:
     # libpq's own words have no SQLSTATE; the server's about its start and stop are class 57P.
     code = getattr(error, "pgcode", None)

@@ -133,6 +133,14 @@ class _Cluster:
     platform: Platform
 
 
+def queues(conn: Connection) -> tuple[Queue, ...]:
+    """All queues."""
+    return tuple(
+        Queue(name, priority, QueueState(state) is QueueState.ACTIVE, depth, Ordering(ordering), Replan(replan))
+        for name, priority, state, depth, ordering, replan in conn.execute(_QUEUES)
+    )
+
+
 class SnapshotReader:
     """Reads snapshots, each with what was kept from the one before."""
 
@@ -152,19 +160,16 @@ class SnapshotReader:
         if self._cluster is None or self._cluster.topology.version != version:
             topology = resources.topology(conn)
             self._cluster = _Cluster(topology, Platform(topology))
-        queues = tuple(
-            Queue(name, priority, QueueState(state) is QueueState.ACTIVE, depth, Ordering(ordering), Replan(replan))
-            for name, priority, state, depth, ordering, replan in conn.execute(_QUEUES)
-        )
+        every_queue = queues(conn)
         requested = {JobId(row.pop("job_id")): _Group(**row) for row in map(dict, conn.execute(_REQUESTED).mappings())}
         waiting, unreadable = self._read_waiting(conn, requested.values(), dependencies_exist=dependencies_exist)
-        usage = self._usage.read(conn, queues, limits, now_s)
+        usage = self._usage.read(conn, every_queue, limits, now_s)
         held = _held(conn, limits)
         reserved = reservations.reserved(conn)
         containers = _containers([supposed, *(json.loads(group.types) for group in requested.values())])
         containers |= _containers(job.types for job in waiting if job.types) | {one.space for one in reserved}
         snapshot = Snapshot(
-            *(now_s, self._cluster.topology, queues, waiting, held, limits),
+            *(now_s, self._cluster.topology, every_queue, waiting, held, limits),
             put_off=_put_off(conn, containers, (*waiting, *held)),
             usage=usage,
             tokens=tokens.counts(conn, {json.dumps(supposed), *(group.types for group in self._waiting)}, limits),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from typing import TextIO
 
@@ -15,8 +16,10 @@ _STEPS_S = (60, 300, 900, 3600, 4 * 3600, 86_400, 7 * 86_400, 28 * 86_400, 364 *
 _ROOM_FOR_NUMBER = (34, 11)
 
 
-def write(file: TextIO, lived: Sequence[Lived], size: int) -> None:
-    """Draw jobs on resources with the ids 1 to ``size``; time is told from the first submission on."""
+def write(file: TextIO, lived: Sequence[Lived], resource_ids: Iterable[int]) -> None:
+    """Draw jobs on the resources of these ids, in their order; time is told from the first submission on."""
+    ids = sorted(resource_ids)
+    size = max(len(ids), 1)
     begin_s = min((job.submitted_s for job in lived), default=0)
     span_s = max((job.end_s for job in lived), default=begin_s + 1) - begin_s or 1
     across, down = _WIDTH / span_s, _HEIGHT / size
@@ -26,9 +29,9 @@ def write(file: TextIO, lived: Sequence[Lived], size: int) -> None:
         'font-family="sans-serif" font-size="10">\n'
         f'<rect width="{width}" height="{height}" fill="white"/>\n'
     )
-    for number in sorted({1, *range(size // 8, size + 1, max(size // 8, 1)), size} - {0}):
-        y = _TOP + (number - 0.5) * down
-        file.write(f'<text x="{_LEFT - 6}" y="{y + 3:.1f}" text-anchor="end" fill="#555">{number}</text>\n')
+    for row in sorted({0, *range(max(size // 8, 1) - 1, size, max(size // 8, 1)), size - 1}) if ids else ():
+        y = _TOP + (row + 0.5) * down
+        file.write(f'<text x="{_LEFT - 6}" y="{y + 3:.1f}" text-anchor="end" fill="#555">{ids[row]}</text>\n')
     for second in _labels(span_s):
         x = _LEFT + second * across
         file.write(f'<path d="M{x:.1f} {_TOP}v{_HEIGHT}" stroke="#ddd"/>')
@@ -38,7 +41,8 @@ def write(file: TextIO, lived: Sequence[Lived], size: int) -> None:
     for job in lived:
         x, wide = _LEFT + (job.start_s - begin_s) * across, max((job.end_s - job.start_s) * across, 0.3)
         for first, stop in job.resources:
-            y, high = _TOP + (first - 1) * down, (stop - first) * down
+            row = bisect_left(ids, first)
+            y, high = _TOP + row * down, (bisect_left(ids, stop) - row) * down
             file.write(
                 f'<rect x="{x:.2f}" y="{y:.2f}" width="{wide:.2f}" height="{high:.2f}" fill="{_colour(job)}" '
                 f'stroke="white" stroke-width="0.3"><title>{_told(job, begin_s)}</title></rect>\n'

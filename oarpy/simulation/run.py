@@ -17,23 +17,23 @@ from oarpy.scheduling.decide import decide
 from oarpy.scheduling.plan import Doom, Kill, Plan, Predict, Ranges, SetAside, Start
 from oarpy.scheduling.platform import Platform
 from oarpy.scheduling.snapshot import HeldJob, Limits, Promise, Snapshot, WaitingJob
-from oarpy.simulation.workload import Submission, Workload
+from oarpy.simulation.workload import COUNTED, Submission, Workload
 
 
 @dataclass(frozen=True, slots=True)
 class Lived:
-    """A job from its submission to its end; ``cut`` when it was ended before it was done."""
+    """A job from its submission to its end; ``cut`` when it was ended before it was done.
+
+    ``cores`` is how many of its resources count: of a machine that has licences too, the cores alone.
+    """
 
     job_id: JobId
     submitted_s: int
     start_s: int
     end_s: int
     resources: Ranges
+    cores: int
     cut: bool = False
-
-    @property
-    def cores(self) -> int:
-        return sum(end - begin for begin, end in self.resources)
 
 
 @dataclass(slots=True)
@@ -53,6 +53,7 @@ class _Site:
         self._workload = workload
         self._limits = limits
         self._platform = Platform(workload.topology)
+        self._counted = self._platform.of_types(COUNTED)
         self._to_come = sorted(workload.submissions, key=lambda one: one.job.submitted_s, reverse=True)
         self._submitted: dict[JobId, Submission] = {}
         self._waiting: dict[JobId, WaitingJob] = {}
@@ -93,6 +94,7 @@ class _Site:
             tuple(self._waiting.values()),
             tuple(self._held.values()),
             self._limits,
+            quotas=self._workload.quotas,
             promises=self._promises,
         )
         begun = process_time()
@@ -117,6 +119,8 @@ class _Site:
                     self._give_up(job_id)
         for kill in plan.kills:
             self._kill(kill, now_s)
+        if plan.look_again_s is not None:
+            planned.append(plan.look_again_s)
         # Not before the next second: what ends now has ended in this pass.
         self._next_start_s = max(min(planned), now_s + 1) if planned else None
 
@@ -154,9 +158,9 @@ class _Site:
             return
         submission = self._submitted.pop(job_id)
         done = now_s - held.started_s >= submission.runs_s
-        self.course.lived.append(
-            Lived(job_id, submission.job.submitted_s, held.started_s, now_s, held.resources, cut=not done)
-        )
+        dates = submission.job.submitted_s, held.started_s, now_s
+        cores = (self._platform.bits(held.resources) & self._counted).bit_count()
+        self.course.lived.append(Lived(job_id, *dates, held.resources, cores, cut=not done))
 
 
 def simulate(workload: Workload, limits: Limits, progress: Callable[[int], None] | None = None) -> Course:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import gzip
 import math
+import os
 import re
+import stat
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -24,6 +26,8 @@ from oarpy.simulation.workload import MOST_CORES, Submission, Workload, cores
 QUEUE = "default"
 #: What of a line is read: the first nine fields, and the user, the twelfth.
 _FEWEST_FIELDS = 9
+#: A line of a trace has a hundred characters; comments may be somewhat longer.
+_LONGEST_LINE = 10_000
 
 
 class _Line(NamedTuple):
@@ -91,12 +95,19 @@ def _workload(jobs: Iterable[_Line], queue: Queue, topology: Topology, left_out:
 
 
 def _lines(path: str) -> Iterator[str]:
+    # A device is endless, and a pipe may be.  Not after opening: that alone would wait for a pipe's writer.
+    if not stat.S_ISREG(os.stat(path).st_mode) and not os.path.isdir(path):
+        raise RequestRefused(f"{path} is no file; a trace is one, gzipped or not")
     with open(path, "rb") as file:
         packed = file.read(2) == b"\x1f\x8b"
     # Comments are in whatever encoding the site had.
     opened = gzip.open if packed else open
     with opened(path, "rt", encoding="utf-8", errors="surrogateescape") as text:
-        for line in text:
+        number = 0
+        while line := text.readline(_LONGEST_LINE):
+            number += 1
+            if len(line) == _LONGEST_LINE or "\0" in line:
+                raise RequestRefused(f"{path} is no trace: line {number} is not a line of text")
             yield line.strip()
 
 

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from oarpy.model.states import ResourceState
-from oarpy.scheduling.snapshot import Queue, Topology, WaitingJob
+from oarpy.scheduling.snapshot import Queue, QuotaRules, Topology, WaitingJob
 
 MOST_CORES = 1_000_000
+#: The types of resources of which the figures tell.
+COUNTED = ("default",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,7 @@ class Workload:
     queues: tuple[Queue, ...]
     submissions: tuple[Submission, ...]
     left_out: Mapping[str, int]
+    quotas: QuotaRules | None = None
 
 
 def machine(columns: Mapping[str, Sequence[object]]) -> Topology:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import os
 import random
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -17,7 +18,7 @@ from oarpy.commands.simulate import simulate as command
 from oarpy.errors import RequestRefused
 from oarpy.model.states import JobId, Replan
 from oarpy.scheduling.snapshot import Limits, Queue
-from oarpy.simulation import platform_file, swf
+from oarpy.simulation import picture, platform_file, swf
 from oarpy.simulation.figures import figures
 from oarpy.simulation.run import Course, Lived, simulate
 
@@ -55,7 +56,7 @@ def synthetic(tmp_path: Path, seed: int, jobs: int = 300) -> str:
 def test_a_job_is_cut_at_what_it_asked_for(tmp_path: Path) -> None:
     of = course(trace(tmp_path, line(1, 100, 500, 1, 60)))
 
-    assert of.lived == [Lived(JobId(1), 100, 100, 160, ((1, 2),), cut=True)]
+    assert of.lived == [Lived(JobId(1), 100, 100, 160, ((1, 2),), 1, cut=True)]
 
 
 def test_easy_lets_a_short_job_pass_that_delays_not_the_first(tmp_path: Path) -> None:
@@ -137,6 +138,40 @@ def test_files_that_are_no_traces_are_refused_in_a_sentence(tmp_path: Path) -> N
         course(trace(tmp_path, line(1, 0, 1, 1), head="; MaxProcs: 99999999999"))
 
 
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("content", [bytes(99), b"; MaxProcs: 4\n1 2\0 3\n", b"; MaxProcs: 4\n" + b"7" * 20_000])
+def test_what_is_no_lines_of_text_is_refused_before_it_is_all_read(
+    tmp_path: Path, content: bytes, packed: bool
+) -> None:
+    path = tmp_path / "trace.swf"
+    path.write_bytes(gzip.compress(content) if packed else content)
+
+    with pytest.raises(RequestRefused, match=r"line [12] is not a line of text"):
+        course(str(path))
+
+
+def test_what_is_no_file_is_not_even_opened(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+
+    for path in ("/dev/zero", str(pipe)):
+        with pytest.raises(RequestRefused, match="is no file"):
+            course(path)
+
+
+def test_a_picture_has_a_row_for_each_resource_whatever_its_id(tmp_path: Path) -> None:
+    path = tmp_path / "out.svg"
+    with path.open("w") as file:
+        picture.write(file, [Lived(JobId(900), 0, 0, 100, ((41, 43), (7000, 7001)), 3)], [7000, 41, 42, 90])
+
+    drawn = ElementTree.parse(path).getroot()
+
+    heights = [float(one.attrib["height"]) for one in drawn.findall(".//{*}rect") if len(one)]
+    tops = [float(one.attrib["y"]) for one in drawn.findall(".//{*}rect") if len(one)]
+    assert (heights, tops) == ([350.0, 175.0], [20.0, 20 + 525.0])
+    assert [one.text for one in drawn.findall(".//{*}text")][:4] == ["41", "42", "90", "7000"]
+
+
 def test_comments_are_in_any_encoding_and_parts_of_a_job_told_before_are_left_out(tmp_path: Path) -> None:
     path = tmp_path / "trace.swf"
     whole, part = line(1, 0, 9, 1), line(1, 0, 4, 1)
@@ -149,7 +184,7 @@ def test_comments_are_in_any_encoding_and_parts_of_a_job_told_before_are_left_ou
 
 
 def test_figures_are_those_of_the_literature() -> None:
-    lived = [Lived(JobId(1), 0, 0, 100, ((1, 3),)), Lived(JobId(2), 0, 95, 100, ((3, 5),))]
+    lived = [Lived(JobId(1), 0, 0, 100, ((1, 3),), 2), Lived(JobId(2), 0, 95, 100, ((3, 5),), 2)]
 
     of = figures(lived, 4)
 
@@ -227,6 +262,11 @@ def test_the_policy_makes_a_difference(tmp_path: Path) -> None:
 
     assert len({json.loads(one)["mean_wait_s"] for one in outputs}) == 3
     assert "mean bounded slowdown" in run(path)
+
+
+def test_it_must_be_told_what_to_simulate() -> None:
+    with pytest.raises(RequestRefused, match="TRACE or --from-database"):
+        run("--policy", "easy")
 
 
 @pytest.mark.parametrize("words", [["--policy", "best"], ["--policy", "first=0"], ["--cores", "2", "--platform", "x"]])
