@@ -431,7 +431,9 @@ class Pass:
             return self._place_normal(scope, job, demands, passed)
         told = _Choice(own, Place(kept.start_s, kept.bits))
         latest_s = self._now_s if self._is_beyond_depth(job) else kept.start_s
-        hopeless = self._quotas is None and latest_s < kept.start_s and not any(map(self._fits_now, demands))
+        hopeless = job.job_id in self._promises.certain or (
+            self._quotas is None and latest_s < kept.start_s and not any(map(self._fits_now, demands))
+        )
         if hopeless and not self._is_in_use(scope, told):
             return self._settle(scope, job, told, self._why(scope, told, passed), stands=True)
         if self._quotas is not None:

@@ -1,7 +1,9 @@
 """Planned starts that were told are kept: a job only moves to an earlier one.
 
 All places that were told are put down first, in the order of their starts; then each
-job in its turn looks for an earlier one, as if its own were free.  A place that cannot
+job in its turn looks for an earlier one, as if its own were free.  The first jobs of the
+order, as long as each takes a number of the same resources, have looked before by number
+alone, and resources are chosen for all when that is done.  A place that cannot
 be had any more (what it needs is still held when it comes to start) is put off for as
 long as that takes; one whose resources are gone, or whose queue is ordered anew, is
 given up, and the job is placed behind those whose places stand.
@@ -19,11 +21,13 @@ from oarpy.model.reach_types import Reach, reach
 from oarpy.model.sharing_types import is_placed_apart
 from oarpy.model.states import JobId, Ordering, Replan
 from oarpy.scheduling.bits import Bits
+from oarpy.scheduling.counting import Tally, counted
 from oarpy.scheduling.demand import Demand
 from oarpy.scheduling.plan import Decision, Predict
 from oarpy.scheduling.platform import Platform
 from oarpy.scheduling.snapshot import Queue, Snapshot, WaitingJob
 from oarpy.scheduling.space import Space
+from oarpy.scheduling.tokens import needs_tokens
 
 T = TypeVar("T")
 
@@ -47,11 +51,14 @@ class Promises:
         self._now_s = snapshot.now_s
         # A pass that plans only the head of the queue is to be quick.
         self._in_haste = snapshot.limits.plan_first is not None
+        self._judged_singly = snapshot.quotas is not None or snapshot.limits.jobs_per_user is not None
         self._grid_s = snapshot.limits.grid_s
         self._security_s = snapshot.limits.security_s
         self._platform = platform
         self._usable = usable
         self._queues = {queue.name: queue for queue in snapshot.queues}
+        #: The jobs for which there is no earlier start than the one that was put down.
+        self.certain: Collection[JobId] = ()
         #: What was raised over jobs whose places were to be put down.
         self.failed: dict[JobId, str] = {}
         self._ranks = {job_id: rank for rank, job_id in enumerate(self._told)}
@@ -63,9 +70,11 @@ class Promises:
             return {}
         places = (self._guarded(job, self.place) for job in binding)
         wanted = sorted((kept for kept in places if kept is not None), key=_by_start)
+        certain: Collection[JobId] = ()
         if not self._in_haste and not space.victims:
-            wanted = self._chosen_anew(space, wanted, {job.job_id: job for job in binding}) or wanted
+            wanted, certain = self._rearranged(space, wanted, {job.job_id: job for job in binding})
         if space.occupy_free([(kept.start_s, kept.end_s, kept.bits) for kept in wanted]):
+            self.certain = frozenset(certain)
             return {kept.job_id: kept for kept in wanted}
         standing = {}
         for kept in wanted:
@@ -75,6 +84,47 @@ class Promises:
                 space.occupy(start_s, end_s, kept.bits)
                 standing[kept.job_id] = Kept(kept.job_id, kept.alternative, start_s, end_s, kept.bits)
         return standing
+
+    def _rearranged(
+        self, space: Space, wanted: list[Kept], jobs: Mapping[JobId, WaitingJob]
+    ) -> tuple[list[Kept], Collection[JobId]]:
+        """The places on resources chosen anew; and of which jobs the starts were looked for by number."""
+        numbers, mask = self._numbers(space, wanted, jobs)
+        moved = _moved(space, wanted, numbers, mask)
+        if moved is not None:
+            chosen = self._chosen_anew(space, moved, jobs)
+            if chosen is not None:
+                return chosen, numbers
+        if moved != wanted:
+            wanted = self._chosen_anew(space, wanted, jobs) or wanted
+        return wanted, ()
+
+    def _numbers(
+        self, space: Space, wanted: Sequence[Kept], jobs: Mapping[JobId, WaitingJob]
+    ) -> tuple[dict[JobId, int], Bits]:
+        """How many resources of one set the first jobs take, in their order, up to one that is not so simple."""
+        numbers: dict[JobId, int] = {}
+        mask: Bits = 0
+        if self._judged_singly:
+            return numbers, mask
+        alternatives = {kept.job_id: kept.alternative for kept in wanted}
+        for job in jobs.values():
+            if job.job_id not in alternatives:
+                continue
+            demand = self._guarded(job, partial(_demand, space, alternatives[job.job_id]))
+            number = self._number(job, demand) if demand is not None else None
+            if demand is None or number is None or (mask and demand.mask != mask):
+                break
+            mask, numbers[job.job_id] = demand.mask, number
+        return numbers, mask
+
+    def _number(self, job: WaitingJob, demand: Demand) -> int | None:
+        """How many resources the job takes, None when it matters which, or something else decides about its start."""
+        if len(job.request.alternatives) > 1 or job.dependencies or self._queues[job.queue].depth is not None:
+            return None
+        if job.expires_s is not None or job.deadline_s is not None or (job.types and needs_tokens(job)):
+            return None
+        return counted(demand)
 
     def _chosen_anew(self, space: Space, wanted: Sequence[Kept], jobs: Mapping[JobId, WaitingJob]) -> list[Kept] | None:
         """The same starts on resources chosen in the order of these; None when they do not all fit in this way.
@@ -167,6 +217,29 @@ def by_priority(jobs: Iterable[WaitingJob], queues: Collection[Queue]) -> list[l
             current = priority
         groups[-1].append(job)
     return groups
+
+
+def _moved(space: Space, wanted: Sequence[Kept], numbers: Mapping[JobId, int], mask: Bits) -> list[Kept] | None:
+    """The places with those jobs as early as numbers allow; None when there is less than is held by these.
+
+    Whether resources can be chosen for these starts is still to be seen: they cannot always
+    where something else is to begin later, as an advance reservation is.
+    """
+    if not numbers:
+        return None
+    tally = Tally(space.gantt, mask)
+    if not tally.take_all(
+        (kept.start_s, kept.end_s, numbers.get(kept.job_id) or (kept.bits & mask).bit_count()) for kept in wanted
+    ):
+        return None
+    places = {kept.job_id: kept for kept in wanted}
+    for job_id, number in numbers.items():
+        kept = places[job_id]
+        length_s = kept.end_s - kept.start_s
+        start_s = tally.moved(kept.start_s, length_s, number)
+        if start_s < kept.start_s:
+            places[job_id] = replace(kept, start_s=start_s, end_s=start_s + length_s)
+    return sorted(places.values(), key=_by_start)
 
 
 def _demand(space: Space, alternative: int, job: WaitingJob) -> Demand | None:

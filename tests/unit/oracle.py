@@ -157,6 +157,7 @@ class Oracle:
         self.behind: dict[int, list[WaitingJob]] = {}
         self.resumes: set[JobId] = set()
         self.standing: dict[JobId, Held] = {}
+        self.certain: set[JobId] = set()
         self.held: list[Held] = []
         self.dispensable: list[Dispensable] = []
         self.chosen: set[JobId] = set()
@@ -592,9 +593,12 @@ class Oracle:
                 binding.append(job)
         binding.sort(key=lambda job: max(told[job.job_id].start_s, self.snapshot.now_s))
         if self.snapshot.limits.plan_first is None and not self.dispensable_here():
-            anew = self.chosen_anew(binding)
-            if anew is not None:
-                return anew
+            found = self.moved_by_number(group, binding)
+            for starts in (found, {}):
+                anew = self.chosen_anew(binding, starts) if starts is not None else None
+                if anew is not None:
+                    self.certain = set(starts or ())
+                    return anew
         found = {}
         for job in binding:
             place = self.place_told(job)
@@ -609,13 +613,76 @@ class Oracle:
         apart = ("inner", "timesharing", "placeholder", "allowed")
         return self.reach_of(job) != "alive" or any(value(job, name) is not None for name in apart)
 
-    def chosen_anew(self, binding: list[WaitingJob]) -> dict[JobId, Held] | None:
-        """The same starts on other resources, None (and nothing held) when they do not all fit."""
+    def moved_by_number(self, group: list[WaitingJob], binding: list[WaitingJob]) -> dict[JobId, int] | None:
+        """The earliest starts of the first jobs, in their order, each a number of the same resources, if known."""
+        if self.snapshot.quotas is not None or self.snapshot.limits.jobs_per_user is not None:
+            return None
+        queues = {queue.name: queue for queue in self.snapshot.queues}
+        places = {job.job_id: place for job in binding if (place := self.place_told(job)) is not None}
+        numbers: dict[JobId, int] = {}
+        among: Resources = frozenset()
+        for job in (job for job in group if job.job_id in places):
+            wanted = job.request.alternatives[0].groups[0]
+            members = self.matching(wanted)
+            if (
+                len(job.request.alternatives) > 1
+                or len(job.request.alternatives[0].groups) > 1
+                or len(wanted.levels) > 1
+                or wanted.levels[0].count < 0
+                or wanted.levels[0].beside
+                or any(len(leaf) > 1 for leaf in self.leaves(members, wanted.levels))
+                or job.dependencies
+                or job.expires_s is not None
+                or job.deadline_s is not None
+                or queues[job.queue].depth is not None
+                or tokens_of(job.types)
+                or (numbers and frozenset(members) != among)
+            ):
+                break
+            numbers[job.job_id], among = wanted.levels[0].count, frozenset(members)
+
+        def free(at: int) -> int:
+            held = [
+                numbers.get(job_id) or len(place.resources & among)
+                for job_id, place in places.items()
+                if place.begin_s <= at < self.up(place.end_s)
+            ]
+            return len(self.room(at, at + 1, besteffort_counts=False) & among) - sum(held)
+
+        def moments() -> list[int]:
+            edges = {edge for held in self.held for edge in (held.begin_s, held.end_s)}
+            edges |= {edge for place in places.values() for edge in (place.begin_s, self.up(place.end_s))}
+            edges |= {self.snapshot.now_s} | {
+                place for life in self.lives.values() for place in (self.up(life.begin_s),)
+            }
+            return sorted(edge for edge in edges if self.snapshot.now_s <= edge < FOREVER)
+
+        if any(free(at) < 0 for at in moments()):
+            return None
+        for job_id, number in numbers.items():
+            place = places.pop(job_id)
+            length = place.end_s - place.begin_s
+            start = next(
+                start
+                for start in [*moments(), place.begin_s]
+                if start >= place.begin_s
+                or all(free(at) >= number for at in {start, *moments()} if start <= at < self.up(start + length))
+            )
+            start = min(start, place.begin_s)
+            places[job_id] = Held(start, start + length, place.resources)
+        return {job_id: places[job_id].begin_s for job_id in numbers}
+
+    def chosen_anew(self, binding: list[WaitingJob], starts: dict[JobId, int]) -> dict[JobId, Held] | None:
+        """The same or those starts on other resources, None (and nothing held) when they do not all fit."""
         before = self.held[:]
         found: dict[JobId, Held] = {}
+        places: list[tuple[WaitingJob, Held]] = []
         for job in binding:
             place = self.place_told(job)
             assert place is not None
+            start = starts.get(job.job_id, place.begin_s)
+            places.append((job, Held(start, start + place.end_s - place.begin_s, place.resources)))
+        for job, place in sorted(places, key=lambda one: one[1].begin_s):
             alternative = job.request.alternatives[self.snapshot.promises[job.job_id].alternative]
             if self.take(alternative, self.usable) is None:
                 continue
@@ -659,7 +726,8 @@ class Oracle:
             return self.normal(job, first, beyond=beyond)
         found = self.search(job, first, self.snapshot.now_s if beyond else start)
         if (
-            found is not None
+            job.job_id not in self.certain
+            and found is not None
             and found[1] + job.request.alternatives[found[0]].walltime_s < start + alternative.walltime_s
         ):
             sooner = self.rid_of_besteffort(job, first, found, beyond=beyond, latest=start)

@@ -7,14 +7,16 @@ from dataclasses import replace
 import pytest
 
 from oarpy.model.states import JobId, Replan, ResourceState
-from oarpy.scheduling.bounds import Bounds
+from oarpy.scheduling.bounds import Bounds, Frontier
+from oarpy.scheduling.counting import Tally
 from oarpy.scheduling.decide import Pass, decide
 from oarpy.scheduling.gantt import Gantt
 from oarpy.scheduling.plan import Predict, Start
+from oarpy.scheduling.promises import Promises
 from oarpy.scheduling.snapshot import Promise, Queue, Snapshot
 from tests.unit.clusters import NOW_S, held, hosts, job, snapshot
 from tests.unit.test_scheduling_oracle import differs_from_the_definition
-from tests.unit.told import told_snapshot
+from tests.unit.told import crowded_snapshot, told_snapshot
 
 
 def starts(of: Snapshot) -> dict[JobId, int]:
@@ -33,6 +35,38 @@ def test_what_was_told_is_kept_as_the_definition_says() -> None:
     different = [seed for seed in range(900) if differs_from_the_definition(told_snapshot(seed, jobs=16))]
 
     assert different == []
+
+
+def test_jobs_that_take_a_number_of_the_same_resources_move_as_the_definition_says() -> None:
+    different = [seed for seed in range(900) if differs_from_the_definition(crowded_snapshot(seed))]
+
+    assert different == []
+
+
+@pytest.mark.parametrize(
+    ("of", "part", "broken"),
+    [
+        (Tally, "moved", lambda tally, start_s, *others: start_s),
+        (Tally, "_earliest", lambda tally, number, length_s, after_s, latest_s: None),
+        (Frontier, "loosen", lambda *told: None),
+        (Promises, "_number", lambda self, job, demand: 1),
+    ],
+)
+def test_a_number_that_moves_wrongly_is_caught(
+    monkeypatch: pytest.MonkeyPatch, of: object, part: str, broken: object
+) -> None:
+    monkeypatch.setattr(of, part, broken)
+
+    assert any(differs_from_the_definition(crowded_snapshot(seed)) for seed in range(900))
+
+
+def test_a_job_moves_to_where_enough_are_free_though_the_places_of_others_were_in_the_way() -> None:
+    # On cores 1 to 3 and 7; with those of job 2 among them, as they would be chosen, two would be left for job 1.
+    cluster = hosts(7, 1)
+    told = {JobId(1): promise(NOW_S + 150, 1, 4), JobId(2): promise(NOW_S + 170, 4, 6)}
+    now = snapshot(cluster, job(1, "core=3", 200), job(2, "core=2", 100), running=[held(9, (4, 7), NOW_S + 110)])
+
+    assert starts(replace(now, promises=told)) == {1: NOW_S, 2: NOW_S + 110}
 
 
 @pytest.mark.parametrize(
