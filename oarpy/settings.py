@@ -136,6 +136,8 @@ class Jobs:
     nodes_level: str = "network_address"
     max_array: int = 100_000
     max_resubmissions: int = 10
+    max_reruns: int = 1000
+    undelete_within: timedelta = timedelta(hours=1)
     users_may_suspend: bool = False
     max_waiting_reservations: int = 2
 

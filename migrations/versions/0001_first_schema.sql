@@ -221,8 +221,20 @@ CREATE TABLE job_requests (
     umask integer NOT NULL DEFAULT 18,
     notify jsonb CHECK (jsonb_typeof(notify) = 'array'),
     checkpoint interval CHECK (checkpoint > interval '0'),
-    checkpoint_signal integer NOT NULL DEFAULT 12 CHECK (checkpoint_signal BETWEEN 1 AND 64)
+    checkpoint_signal integer NOT NULL DEFAULT 12 CHECK (checkpoint_signal BETWEEN 1 AND 64),
+    -- The submission before any rule saw it: what an edit changes, and what is submitted again.
+    asked jsonb CHECK (jsonb_typeof(asked) = 'object')
 );
+
+-- The name of an output file: run is 1 for a job, 2 for the first copy of it, and so on.  A copy
+-- writes over nothing that the job before it wrote.  A slash in the name of a job would name a directory.
+CREATE FUNCTION output_file(pattern text, job bigint, name text, run integer) RETURNS text
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT replace(replace(replace(
+        CASE WHEN run > 1 AND pattern !~ '%(jobid|attempt)%' AND pattern !~ '^/dev/' THEN pattern || '.%attempt%'
+            ELSE pattern END,
+        '%jobid%', job::text), '%attempt%', run::text), '%jobname%', replace(COALESCE(name, ''), '/', '_'))
+$$;
 
 CREATE SEQUENCE job_ids AS bigint;
 
@@ -367,6 +379,8 @@ CREATE TABLE predictions (
     written_at timestamptz NOT NULL DEFAULT now(),
     -- Where its queue is ordered by many factors.
     priority double precision,
+    -- What the job asked for when this was said: an edit changes it.
+    job_request_id bigint,
     CONSTRAINT predictions_planned_check CHECK ((start_at IS NULL) = (resources IS NULL))
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02);
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from oarpy.actions import jobs
+from oarpy.actions import edits, jobs
 from oarpy.actions.prepared import Prepared
 from oarpy.actions.submit import Site, prepare_submit
 from oarpy.actions.walltime import prepare_walltime
@@ -26,6 +26,7 @@ def prepare(
     nodes: Nodes,
     walltimes: WalltimeChange,
     look_around: Callable[[], Outlook],
+    look_up: edits.Look,
     request_id: int | None = None,
 ) -> Prepared:
     """Judge what ``login`` asks.
@@ -50,6 +51,12 @@ def prepare(
             return prepare_walltime(payload, login, walltimes, nodes.order_timeout)
         case "signal":
             return jobs.prepare_signal(payload, login, nodes.order_timeout)
+        case "edit":
+            return edits.prepare_edit(payload, login, site, look_up, request_id)
+        case "resubmit":
+            return edits.prepare_resubmit(payload, login, site, look_up, request_id)
+        case "undelete":
+            return edits.prepare_undelete(payload, login, site.jobs.undelete_within)
         case "why":
             return prepare_why(payload, look_around)
     raise SyntaxRefused(f"{excerpt(verb)} is nothing that can be asked")

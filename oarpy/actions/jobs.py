@@ -148,6 +148,9 @@ def _delete(conn: Connection, states: Mapping[JobId, JobState], *, asked_by: str
     killed = jobs.transition(conn, idle, JobEvent.KILLED, values=values)
     allocations.drop(conn, [job_id for job_id in killed if states[job_id] is JobState.TO_LAUNCH])
     plans.forget(conn, killed)
+    if asked_by in ADMINISTRATORS:
+        # Its owner may not take back what somebody else decided.
+        selections.note_deletion(conn, killed, asked_by)
     on_nodes = [job_id for job_id, state in states.items() if state in ON_NODES]
     wished = selections.wish_dead(conn, on_nodes, asked_by)
     _log(conn, "FRAG_JOB_REQUEST", [*killed, *sorted(wished)], f"{asked_by} asked to delete the job")

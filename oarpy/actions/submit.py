@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache, lru_cache, partial
+from typing import NamedTuple
 
 from sqlalchemy.engine import Connection
 
@@ -96,6 +97,16 @@ class Site:
     known: KnownJobs = field(default_factory=KnownJobs)
 
 
+class Judged(NamedTuple):
+    """A submission that may be written; ``dates`` are absolute or count from the submission."""
+
+    submission: Submission
+    request: ResourceRequest
+    queue: str
+    dates: Dates
+    message: str
+
+
 def prepare_submit(payload: object, login: str, site: Site, request_id: int | None = None) -> Prepared:
     """Judge a submission of ``login``.
 
@@ -105,6 +116,27 @@ def prepare_submit(payload: object, login: str, site: Site, request_id: int | No
     asked = payloads.Submission.from_json(payload)
     if asked.reservation is not None:
         asked = _from_now_on(asked, asked.reservation, site.now_s)
+    judged = judge(asked, login, site)
+    if asked.dry_run:
+        answer = _dry(asked, judged, site)
+        return Prepared(lambda _: answer, rows=0)
+    if judged.submission.reservation is not None:
+        site.known.note_reservation(login)
+    is_array = asked.array_count is not None or bool(asked.parameters)
+    new = new_jobs(asked, judged, request_id)
+    return Prepared(
+        partial(_write, new=new, is_array=is_array, warnings=tuple(judged.submission.warnings)),
+        rows=new.count,
+        wakes=(Reader.ALMIGHTY,),
+    )
+
+
+def judge(asked: payloads.Submission, login: str, site: Site) -> Judged:
+    """What the rules, the queues and the resources say of a submission of ``login``.
+
+    Raises:
+        RequestRefused: with one sentence for the user.
+    """
     submission = _submission(asked, login, site)
     _check_size(asked, submission, site.jobs)
     priority_types.check_given_by_user(submission.types)
@@ -131,9 +163,6 @@ def prepare_submit(payload: object, login: str, site: Site, request_id: int | No
     except NeverFits as refusal:
         raise NeverFits(f"the job could never start: {refusal}") from refusal
     _warn_of_shared_files(asked, submission)
-    if asked.dry_run:
-        answer = _dry(asked, submission, request, queue, site, dates)
-        return Prepared(lambda _: answer, rows=0)
     message = job_message(
         resources=resources,
         walltime_s=request.alternatives[index].walltime_s,
@@ -143,26 +172,12 @@ def prepare_submit(payload: object, login: str, site: Site, request_id: int | No
         types=submission.types,
         reservation=submission.reservation is not None,
     )
-    if submission.reservation is not None:
-        site.known.note_reservation(login)
-    is_array = asked.array_count is not None or bool(asked.parameters)
-    new = _new_jobs(asked, submission, request, queue=queue, message=message, request_id=request_id, dates=dates)
-    return Prepared(
-        partial(_write, new=new, is_array=is_array, warnings=tuple(submission.warnings)),
-        rows=new.count,
-        wakes=(Reader.ALMIGHTY,),
-    )
+    return Judged(submission, request, queue, dates, message)
 
 
-def _dry(
-    asked: payloads.Submission,
-    submission: Submission,
-    request: ResourceRequest,
-    queue: str,
-    site: Site,
-    dates: Dates,
-) -> Submitted:
+def _dry(asked: payloads.Submission, judged: Judged, site: Site) -> Submitted:
     """What is told of a submission that goes no further."""
+    submission, request, queue, dates, _ = judged
     told: tuple[Estimate, ...] = ()
     if site.look is not None and not submission.hold:
         reading = site.look(submission.types)
@@ -305,16 +320,9 @@ def _request(submission: Submission, default_walltime: timedelta) -> ResourceReq
     return ResourceRequest(tuple(alternatives))
 
 
-def _new_jobs(
-    asked: payloads.Submission,
-    submission: Submission,
-    request: ResourceRequest,
-    *,
-    queue: str,
-    message: str,
-    request_id: int | None,
-    dates: Dates,
-) -> NewJobs:
+def new_jobs(asked: payloads.Submission, judged: Judged, request_id: int | None) -> NewJobs:
+    """The rows that a judged submission becomes."""
+    submission, request, queue, dates, message = judged
     notify = notification_to_json(asked.notify)
     return NewJobs(
         request_id=request_id,
@@ -343,7 +351,13 @@ def _new_jobs(
         count=submission.elements,
         parameters=asked.parameters,
         is_reservation=submission.reservation is not None,
+        asked=_kept(asked),
     )
+
+
+def _kept(asked: payloads.Submission) -> dict[str, object]:
+    """What editing a job, or submitting it again, has to start from: no rule has seen it yet."""
+    return asked._replace(initial_request="", dry_run=False, reservation=None).to_json()
 
 
 def _merged(dependencies: Sequence[Dependency]) -> tuple[Dependency, ...]:

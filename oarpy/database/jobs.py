@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ARRAY, BigInteger, Text, Update, bindparam, case, cast, func, select, update
+from sqlalchemy import ARRAY, BigInteger, ColumnElement, Text, Update, bindparam, case, cast, func, select, update
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Connection
 from sqlalchemy.sql import ClauseElement
@@ -27,6 +27,7 @@ def transition(
     *,
     values: Mapping[str, Any] | None = None,
     parameters: Mapping[str, Any] | None = None,
+    only: ColumnElement[bool] | None = None,
 ) -> list[JobId]:
     """Let ``happening`` happen to jobs; return those to which it did, ascending.
 
@@ -34,8 +35,8 @@ def transition(
     two processes that saw the same job only one gets it back from here.  The
     caller acts on what is returned, never on what it asked for.  ``values`` are
     further columns of ``jobs``, constants or expressions (`of_each`); ``parameters``
-    are what the expressions bind.  Expressions that are constants of a module are
-    compiled once.
+    are what the expressions bind.  A job is left alone, too, of which ``only`` is not
+    true.  Expressions that are constants of a module are compiled once.
 
     A job that becomes final gets its stop date, one whose launch never began its
     next attempt.  The rows are locked in the order of their ids and stay locked
@@ -52,7 +53,7 @@ def transition(
         else:
             expressions[name] = None
             bound[f"new_{name}"] = value
-    statement = _transition(happening, tuple(expressions.items()))
+    statement = _transition(happening, tuple(expressions.items()), only)
     changed = sorted(conn.execute(statement, bound | dict(parameters or {})).scalars())
     notifications.enqueue(conn, changed, happening)
     return [JobId(job_id) for job_id in changed]
@@ -70,7 +71,7 @@ def by_job(values: Mapping[JobId, object]) -> dict[str, object]:
 
 
 @lru_cache(100)
-def _transition(happening: JobEvent, values: tuple[tuple[str, Any], ...]) -> Update:
+def _transition(happening: JobEvent, values: tuple[tuple[str, Any], ...], only: ColumnElement[bool] | None) -> Update:
     """The statement of ``transition``; what has no expression among ``values`` is bound, as ``new_`` and its name."""
     moves = JOB.moves(happening)
     locked = (
@@ -78,6 +79,7 @@ def _transition(happening: JobEvent, values: tuple[tuple[str, Any], ...]) -> Upd
         .where(
             jobs.c.job_id == func.any(bindparam("jobs", type_=ARRAY(BigInteger))),
             jobs.c.state.in_(list(moves)),
+            *([] if only is None else [only]),
         )
         .order_by(jobs.c.job_id)
         .with_for_update(key_share=True)

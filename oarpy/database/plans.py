@@ -9,14 +9,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any, NamedTuple
 
 from psycopg2 import errors as pg_errors
-from sqlalchemy import Interval, SmallInteger, cast, func, text
+from sqlalchemy import BigInteger, Interval, SmallInteger, cast, func, text
 from sqlalchemy.engine import Connection
 
 from oarpy.automata.job import JobEvent
-from oarpy.database import jobs, selections
+from oarpy.database import jobs, selections, tables
 from oarpy.database.connection import as_many
 from oarpy.database.jobs import by_job, of_each
 from oarpy.model.ranges import parsed_ranges, written_ranges
@@ -76,17 +77,17 @@ _PREDICT = text(
     """
     WITH said AS (
         SELECT p.job_id, to_timestamp(p.start_s) AS start_at, p.alternative, p.resources::int4multirange, p.code,
-            p.numbers, p.reason, j.submitted_at
+            p.numbers, p.reason, p.request, j.submitted_at
         FROM jsonb_to_recordset(CAST(:predictions AS jsonb))
             AS p(job_id bigint, start_s bigint, alternative smallint, resources text, code text, numbers jsonb,
-                 reason text)
+                 reason text, request bigint)
         JOIN jobs j USING (job_id) WHERE j.state = 'Waiting'
     ), written AS (
-        INSERT INTO predictions (job_id, start_at, alternative, resources, code, numbers, reason)
-        SELECT job_id, start_at, alternative, resources, code, numbers, reason FROM said
+        INSERT INTO predictions (job_id, start_at, alternative, resources, code, numbers, reason, job_request_id)
+        SELECT job_id, start_at, alternative, resources, code, numbers, reason, request FROM said
         ON CONFLICT (job_id) DO UPDATE SET start_at = EXCLUDED.start_at, alternative = EXCLUDED.alternative,
             resources = EXCLUDED.resources, code = EXCLUDED.code, numbers = EXCLUDED.numbers,
-            reason = EXCLUDED.reason, written_at = now()
+            reason = EXCLUDED.reason, job_request_id = EXCLUDED.job_request_id, written_at = now()
     )
     INSERT INTO prediction_log (job_id, kind, start_at)
     SELECT job_id, CASE WHEN submitted_at > now() - :at_submission THEN 'told' ELSE 'first' END::prediction_kind,
@@ -117,7 +118,8 @@ _LOG_HOURLY = text(
 )
 _SAID = text(
     """
-    SELECT job_id, floor(extract(epoch FROM start_at))::bigint, alternative, resources::text, code FROM predictions
+    SELECT job_id, floor(extract(epoch FROM start_at))::bigint, alternative, resources::text, code, job_request_id
+    FROM predictions
     """
 )
 _TOLD = text(
@@ -147,17 +149,23 @@ _CHOSEN = {
     "planned_end_at": func.now() + _WALLTIME,
 }
 
+#: Of a job whose request is still the one that it had in ``unedited``, or that has none there.
+UNEDITED = func.coalesce(cast(of_each("requests"), BigInteger), tables.jobs.c.job_request_id) == (
+    tables.jobs.c.job_request_id
+)
+
 #: Who submits a job and looks at it at once reads what is predicted within this time.
 AT_SUBMISSION = timedelta(seconds=10)
 
 
 class Said(NamedTuple):
-    """A prediction as far as a change of it is worth writing."""
+    """A prediction as far as a change of it is worth writing; ``request_id`` is what the job asked for then."""
 
     start_s: int | None
     alternative: int | None
     resources: str | None
     code: str
+    request_id: int | None = None
 
 
 class Prediction(NamedTuple):
@@ -175,17 +183,18 @@ def lock_topology(conn: Connection) -> int:
     return version
 
 
-def allocate(conn: Connection, starts: Sequence[Start]) -> list[JobId]:
+def allocate(conn: Connection, starts: Sequence[Start], asked: Mapping[JobId, int] | None = None) -> list[JobId]:
     """Give jobs the resources that were decided for them; those that got them.
 
-    A job that no longer waits is left out.  So is one that would get what another
+    A job that no longer waits is left out, and one that was edited since: one whose request
+    is not the one of ``asked``, where it has one.  So is one that would get what another
     holds: the database refuses its allocation, and it goes on waiting.
     """
     # A container that has ended meanwhile takes nobody in.
     refusals: tuple[type[Exception], ...] = (pg_errors.ExclusionViolation,)
     if any(start.space for start in starts):
         refusals += (pg_errors.CheckViolation,)
-    return as_many(conn, starts, _allocate_all, refusals)
+    return as_many(conn, starts, partial(_allocate_all, asked=asked or {}), refusals)
 
 
 def resume(conn: Connection, job_ids: Sequence[JobId], within: timedelta) -> list[JobId]:
@@ -202,13 +211,16 @@ def _give_back(conn: Connection, job_ids: Sequence[JobId]) -> list[JobId]:
     return list(conn.execute(_GIVE_BACK, {"jobs": list(job_ids)}).scalars())
 
 
-def _allocate_all(conn: Connection, starts: Sequence[Start]) -> list[JobId]:
+def _allocate_all(conn: Connection, starts: Sequence[Start], *, asked: Mapping[JobId, int]) -> list[JobId]:
     chosen = {start.job_id: start for start in starts}
     parameters = {
         "alternatives": by_job({start.job_id: start.alternative for start in starts}),
         "walltimes": by_job({start.job_id: f"{start.walltime_s} s" for start in starts}),
+        **unedited(asked, chosen),
     }
-    allocated = jobs.transition(conn, list(chosen), JobEvent.ALLOCATED, values=_CHOSEN, parameters=parameters)
+    allocated = jobs.transition(
+        conn, list(chosen), JobEvent.ALLOCATED, values=_CHOSEN, parameters=parameters, only=UNEDITED
+    )
     if allocated:
         given = [chosen[job_id] for job_id in allocated]
         columns = {
@@ -221,6 +233,11 @@ def _allocate_all(conn: Connection, starts: Sequence[Start]) -> list[JobId]:
         conn.execute(_ALLOCATE, columns)
         forget(conn, allocated)
     return allocated
+
+
+def unedited(asked: Mapping[JobId, int], job_ids: Iterable[JobId]) -> dict[str, Any]:
+    """What ``UNEDITED`` binds: the requests that were decided on."""
+    return {"requests": by_job({job_id: asked[job_id] for job_id in job_ids if job_id in asked})}
 
 
 class Wished(NamedTuple):
@@ -274,6 +291,7 @@ def predict(conn: Connection, predictions: Iterable[Prediction]) -> None:
             "alternative": one.said.alternative,
             "resources": one.said.resources,
             "code": one.said.code,
+            "request": one.said.request_id,
             "numbers": one.numbers,
             "reason": one.reason,
         }

@@ -51,6 +51,14 @@ _WISH_DEAD = text(
     RETURNING job_id
     """
 )
+_NOTE_DELETION = text(
+    """
+    INSERT INTO frag_jobs (job_id, state, asked_by)
+    SELECT job_id, 'FRAGGED', :asked_by FROM jobs
+    WHERE job_id = ANY(CAST(:jobs AS bigint[])) AND job_user <> :asked_by ORDER BY job_id
+    ON CONFLICT (job_id) DO NOTHING
+    """
+)
 _ORDER = text(
     """
     INSERT INTO orders (kind, job_id, attempt, signal, deadline)
@@ -89,6 +97,12 @@ def wish_dead(conn: Connection, job_ids: Collection[JobId], asked_by: str) -> fr
         return frozenset()
     wish = {"jobs": list(job_ids), "cause": EndCause.KILLED.value, "asked_by": asked_by}
     return frozenset(conn.execute(_WISH_DEAD, wish).scalars())
+
+
+def note_deletion(conn: Connection, job_ids: Collection[JobId], asked_by: str) -> None:
+    """Keep in mind who deleted jobs that were not launched, where that was not their owner."""
+    if job_ids:
+        conn.execute(_NOTE_DELETION, {"jobs": list(job_ids), "asked_by": asked_by})
 
 
 def order(

@@ -27,6 +27,7 @@ class NewJobs:
     With ``parameters`` each element's is appended to the command.  ``stdout`` and
     ``stderr`` may hold ``%jobid%`` and ``%jobname%``.  ``request`` and ``notify``
     are JSON documents.  An advance reservation is to start at its ``not_before``.
+    ``asked`` is the submission as no rule had seen it.
     """
 
     request_id: int | None
@@ -54,6 +55,7 @@ class NewJobs:
     count: int = 1
     parameters: tuple[str, ...] = ()
     is_reservation: bool = False
+    asked: Mapping[str, object] | None = None
 
 
 class Rows(NamedTuple):
@@ -82,9 +84,9 @@ _INSERT = text(
         FROM (SELECT nextval('job_ids') AS id FROM generate_series(1, :count)) AS reserved
     ), shared AS (
         INSERT INTO job_requests (request_id, request, wanted_resources, properties, initial_request, stdout_pattern,
-            stderr_pattern, umask, notify, checkpoint, checkpoint_signal)
+            stderr_pattern, umask, notify, checkpoint, checkpoint_signal, asked)
         SELECT :request_id, CAST(:request AS jsonb), :wanted_resources, :properties, :initial_request, :stdout, :stderr,
-            :umask, CAST(:notify AS jsonb), :checkpoint, :checkpoint_signal
+            :umask, CAST(:notify AS jsonb), :checkpoint, :checkpoint_signal, CAST(:asked AS jsonb)
         FROM ids WHERE last - first + 1 = :count
         RETURNING job_request_id
     ), elements AS (
@@ -97,8 +99,7 @@ _INSERT = text(
             deadline, expires_at)
         SELECT job_id, first, element, job_request_id, :name, :user, :project, :queue, CAST(:types AS text[]),
             concat_ws(' ', CAST(:command AS text), parameter), :directory,
-            replace(replace(:stdout, '%jobid%', job_id::text), '%jobname%', :name_in_files),
-            replace(replace(:stderr, '%jobid%', job_id::text), '%jobname%', :name_in_files),
+            output_file(:stdout, job_id, :name, 1), output_file(:stderr, job_id, :name, 1),
             CAST(:state AS job_state), :message, CAST(:reservation AS reservation_state),
             COALESCE(:not_before, now() + :not_before_after), COALESCE(:deadline, now() + :deadline_after),
             COALESCE(:expires, now() + :expires_after)
@@ -139,11 +140,8 @@ def insert(conn: Connection, new: NewJobs) -> tuple[JobId, ...]:
     Raises:
         RequestRefused: a job that it depends on does not exist, nor its container, or its queue is gone by now.
     """
-    _check_exists(conn, [dependency.job_id for dependency in new.dependencies], "which this one is to wait for")
-    container = container_of(new.types)
-    if container is not None and is_container_id(container):
-        _check_exists(conn, [int(container)], "which is to be its container")
-    first = _inserted(conn, _values(new))
+    check_named(conn, new)
+    first = _inserted(conn, values(new))
     if new.dependencies:
         edges = [
             {"required": d.job_id, "kind": d.kind.value, "earliest_s": d.window_s[0], "latest_s": d.window_s[1]}
@@ -153,7 +151,15 @@ def insert(conn: Connection, new: NewJobs) -> tuple[JobId, ...]:
     return tuple(map(JobId, range(first, first + new.count)))
 
 
-def _check_exists(conn: Connection, job_ids: Collection[int], role: str) -> None:
+def check_named(conn: Connection, new: NewJobs) -> None:
+    """Raises ``RequestRefused`` where a job that ``new`` names does not exist."""
+    _check_exist(conn, [dependency.job_id for dependency in new.dependencies], "which this one is to wait for")
+    container = container_of(new.types)
+    if container is not None and is_container_id(container):
+        _check_exist(conn, [int(container)], "which is to be its container")
+
+
+def _check_exist(conn: Connection, job_ids: Collection[int], role: str) -> None:
     if not job_ids:
         return
     unknown = conn.execute(_UNKNOWN, {"required": list(job_ids)}).scalar_one()
@@ -172,7 +178,8 @@ def _inserted(conn: Connection, values: Mapping[str, Any]) -> int:
     return int(first)
 
 
-def _values(new: NewJobs) -> dict[str, Any]:
+def values(new: NewJobs) -> dict[str, Any]:
+    """What statements bind that write ``new``."""
     return {
         "request_id": new.request_id,
         "request": json.dumps(new.request),
@@ -186,8 +193,6 @@ def _values(new: NewJobs) -> dict[str, Any]:
         "count": new.count,
         "parameters": list(new.parameters),
         "name": new.name,
-        # As in expand_output: a slash would name a directory.
-        "name_in_files": (new.name or "").replace("/", "_"),
         "user": new.user,
         "project": new.project,
         "queue": new.queue,
@@ -198,6 +203,7 @@ def _values(new: NewJobs) -> dict[str, Any]:
         "stderr": new.stderr,
         "state": (JobState.HOLD if new.hold else JobState.WAITING).value,
         "message": new.message,
+        "asked": None if new.asked is None else json.dumps(new.asked),
         "reservation": "toSchedule" if new.is_reservation else "None",
         **_date("not_before", new.dates.not_before),
         **_date("deadline", new.dates.deadline),
@@ -221,7 +227,7 @@ _LOCK = text("SELECT FROM jobs WHERE job_id = ANY(CAST(:jobs AS bigint[])) ORDER
 _RESUBMIT = text(
     """
     WITH old AS (
-        SELECT *, nextval('job_ids') AS new_id, COALESCE(replace(job_name, '/', '_'), '') AS name_in_files
+        SELECT *, nextval('job_ids') AS new_id
         FROM jobs JOIN job_requests USING (job_request_id)
         WHERE job_id = ANY(CAST(:jobs AS bigint[])) AND resubmissions < :limit
           AND NOT EXISTS (SELECT FROM jobs copy WHERE copy.resubmit_job_id = jobs.job_id)
@@ -231,8 +237,8 @@ _RESUBMIT = text(
         expires_at, resubmit_job_id, resubmissions)
     SELECT new_id, array_id, array_index, job_request_id, job_name, job_user, project, queue_name, types, job_type,
         command, launching_directory,
-        replace(replace(stdout_pattern, '%jobid%', new_id::text), '%jobname%', name_in_files),
-        replace(replace(stderr_pattern, '%jobid%', new_id::text), '%jobname%', name_in_files),
+        output_file(stdout_pattern, new_id, job_name, resubmissions + 2),
+        output_file(stderr_pattern, new_id, job_name, resubmissions + 2),
         message, not_before, deadline, CASE WHEN started_at IS NULL THEN expires_at END, job_id, resubmissions + 1
     FROM old
     RETURNING resubmit_job_id, job_id
@@ -255,8 +261,8 @@ def resubmit(conn: Connection, job_ids: Sequence[JobId], *, max_resubmissions: i
     itself the ``max_resubmissions``-th of its chain.  What waits for the old job
     waits for the copy from now on.  The copy waits for nothing: the old job had
     its turn, so what it waited for has happened.  It keeps its place in the
-    array; where the names of its output files have ``%jobid%``, they have its own
-    id.  The caller wakes almighty.
+    array.  Its output files have names of their own: with its id for ``%jobid%``, or
+    with the number of the run, 2 for the first copy.  The caller wakes almighty.
     """
     if not job_ids:
         return {}
@@ -265,6 +271,11 @@ def resubmit(conn: Connection, job_ids: Sequence[JobId], *, max_resubmissions: i
         JobId(old): JobId(new)
         for old, new in conn.execute(_RESUBMIT, {"jobs": list(job_ids), "limit": max_resubmissions})
     }
+    move_dependencies(conn, copies)
+    return copies
+
+
+def move_dependencies(conn: Connection, copies: Mapping[JobId, JobId]) -> None:
+    """Let what waits for an old job wait for its copy."""
     if copies:
         conn.execute(_MOVE_DEPENDENCIES, {"old": list(copies), "new": list(copies.values())})
-    return copies

@@ -290,6 +290,7 @@ job_requests = Table(
     Column("notify", JSONB(none_as_null=True)),
     Column("checkpoint", Interval),
     Column("checkpoint_signal", Integer, nullable=False, server_default=text("12")),
+    Column("asked", JSONB(none_as_null=True)),
 )
 
 jobs = Table(
@@ -434,6 +435,7 @@ predictions = Table(
     Column("reason", Text, nullable=False),
     Column("written_at", Instant, nullable=False, server_default=_now()),
     Column("priority", Double),
+    Column("job_request_id", BigInteger),
 )
 
 prediction_log = Table(

@@ -32,7 +32,7 @@ from oarpy.actions.rules import RuleBook, Source
 from oarpy.actions.submit import Cluster, Site
 from oarpy.actions.time_limit import TookTooLong, time_limit
 from oarpy.actions.why import Outlook
-from oarpy.database import plans, requests, reservations, resources, submissions
+from oarpy.database import edits, plans, requests, reservations, resources, submissions
 from oarpy.database.connection import RETRIED, is_absence, retrying, savepoint
 from oarpy.database.listen import FRUITLESS, Listener
 from oarpy.database.requests import Pending
@@ -43,7 +43,7 @@ from oarpy.drivers.accounts import Accounts
 from oarpy.errors import RequestRefused
 from oarpy.instance import find_instance, shared
 from oarpy.model.exit_statuses import ExitStatus
-from oarpy.model.payloads import Refusal
+from oarpy.model.payloads import JobSelection, Refusal
 from oarpy.modules.context import Context
 from oarpy.scheduling.platform import Platform
 
@@ -213,6 +213,12 @@ class Appendice:
         with self._ctx.snapshot() as conn:
             return Outlook(self._reader.read(conn, self._ctx.limits()), plans.told(conn))
 
+    def _look_up(self, selection: JobSelection) -> tuple[Sequence[edits.Stored], Mapping[int, edits.Asked]]:
+        """The jobs that are named, and what they were asked for."""
+        with self._ctx.snapshot() as conn:
+            found = edits.stored(conn, selection.job_ids, selection.array_ids)
+            return found, edits.asked(conn, {job.request_id for job in found})
+
     def _judge(self, request: Pending, deaths: int, site: Site) -> Prepared | Refusal:
         if deaths >= FATAL:
             logger.error(
@@ -229,6 +235,7 @@ class Appendice:
                     nodes=self._ctx.settings.nodes,
                     walltimes=self._ctx.settings.walltime_change,
                     look_around=self._look_around,
+                    look_up=self._look_up,
                     request_id=request.request_id,
                 )
         except RequestRefused as refusal:

@@ -41,15 +41,16 @@ from oarpy.modules.context import Context
 logger = getLogger(__name__)
 
 BATCH = 500
-#: A chain of copies that ended well, or made room, has no limit but that of its counter's type.
-UNLIMITED = 32_000
+#: What the counter of a chain of copies can count.
+MOST_COPIES = 32_000
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """How often a failed job is copied, and the address of who is told of what a person must look at."""
+    """How often a job is copied, in a chain, and the address of who is told of what a person must look at."""
 
     max_resubmissions: int
+    max_reruns: int
     admin: str | None
 
 
@@ -204,7 +205,7 @@ def _apply_events(ctx: Context) -> set[Outcome]:
 
 def _apply_batch(ctx: Context, after: int) -> tuple[int, Applied] | None:
     """The id of the last event of the batch, and what came of it; None when no event was left."""
-    site = Site(ctx.settings.jobs.max_resubmissions, ctx.settings.mail.admin)
+    site = Site(ctx.settings.jobs.max_resubmissions, ctx.settings.jobs.max_reruns, ctx.settings.mail.admin)
     with ctx.transaction(durable=True) as conn:
         pending = effects.take(conn, after=after, count=BATCH)
         if not pending:
@@ -251,7 +252,7 @@ def _apply(conn: Connection, pending: Sequence[Pending], site: Site) -> Applied:
         ended += nodes.fail(conn, job_ids, cause)
     copies: dict[JobId, JobId] = {}
     for kind, job_ids in consequences.resubmitted.items():
-        copies |= _resubmit(conn, effects.resubmittable(conn, job_ids, kind), kind, site.max_resubmissions)
+        copies |= _resubmit(conn, effects.resubmittable(conn, job_ids, kind), kind, site)
     for (tag, comment), job_ids in consequences.told.items():
         notifications.tell(conn, job_ids, tag, comment)
     if site.admin is not None:
@@ -281,17 +282,16 @@ def _empty(conn: Connection, hosts: Collection[str]) -> list[JobId]:
     return list(gone.ended)
 
 
-def _resubmit(
-    conn: Connection, job_ids: Sequence[JobId], kind: Resubmits, max_resubmissions: int
-) -> dict[JobId, JobId]:
-    limit = max_resubmissions if kind is Resubmits.FAILED else UNLIMITED
+def _resubmit(conn: Connection, job_ids: Sequence[JobId], kind: Resubmits, site: Site) -> dict[JobId, JobId]:
+    limit = min(site.max_resubmissions if kind is Resubmits.FAILED else site.max_reruns, MOST_COPIES)
+    had = "have failed" if kind is Resubmits.FAILED else "have been made"
     copies = submissions.resubmit(conn, job_ids, max_resubmissions=limit)
     resubmitted = [
         Event("RESUBMIT_JOB_AUTOMATICALLY", old, description=f"submitted again as job {new}")
         for old, new in copies.items()
     ]
     limited = [
-        Event("RESUBMISSION_LIMIT", job_id, description=f"not submitted again: {limit} copies have failed already")
+        Event("RESUBMISSION_LIMIT", job_id, description=f"not submitted again: {limit} copies {had} already")
         for job_id in job_ids
         if job_id not in copies
     ]

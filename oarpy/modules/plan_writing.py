@@ -6,7 +6,7 @@ since they were read.  What no longer holds is left out, and decided again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
@@ -51,6 +51,8 @@ class Changes:
     resumes: Sequence[JobId] = ()
     #: Jobs whose planned start is later than what they were told, which is given.
     put_off: Sequence[tuple[JobId, Said]] = ()
+    #: The requests that were decided on, lest a job be judged by what it no longer asks for.
+    asked: Mapping[JobId, int] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         written = (self.starts, self.kills, self.dooms, self.set_aside, self.predictions, self.longer, self.resumes)
@@ -85,13 +87,13 @@ def write(ctx: Context, changes: Changes, topology: Topology, *, karmas_told: bo
             raise Stale("the resources have changed since they were read")
         # They come before all that waits, in the tables as well.
         resumed = plans.resume(conn, changes.resumes, within)
-        started = plans.allocate(conn, changes.starts)
+        started = plans.allocate(conn, changes.starts, changes.asked)
         if started and karmas_told:
             accounting.keep_karmas(conn, started)
         kills = plans.kill(conn, changes.kills, within=within)
         if kills:
             wake(conn, Reader.ALMIGHTY)
-        doomed = _doom(conn, changes.dooms)
+        doomed = _doom(conn, changes.dooms, changes.asked)
         longer = _prolong(conn, changes.longer, within)
         if started or resumed or longer or any(one.saves for one in kills):
             wake(conn, Reader.RUNNER)
@@ -105,7 +107,7 @@ def write(ctx: Context, changes: Changes, topology: Topology, *, karmas_told: bo
     return Written(started, doomed, kills, resumed, granted, refused)
 
 
-def _doom(conn: Connection, dooms: Sequence[Doom]) -> list[JobId]:
+def _doom(conn: Connection, dooms: Sequence[Doom], asked: Mapping[JobId, int]) -> list[JobId]:
     """End jobs that can never start, each with its reason."""
     alike: dict[tuple[str, EndCause], list[JobId]] = {}
     for doom in dooms:
@@ -113,7 +115,10 @@ def _doom(conn: Connection, dooms: Sequence[Doom]) -> list[JobId]:
     doomed: list[JobId] = []
     for (message, cause), job_ids in alike.items():
         values = {"message": message, "end_cause": cause}
-        doomed += jobs.transition(conn, job_ids, JobEvent.DOOMED, values=values)
+        parameters = plans.unedited(asked, job_ids)
+        doomed += jobs.transition(
+            conn, job_ids, JobEvent.DOOMED, values=values, parameters=parameters, only=plans.UNEDITED
+        )
     plans.forget(conn, doomed)
     return doomed
 

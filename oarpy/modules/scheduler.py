@@ -248,11 +248,16 @@ class Scheduler:
     def _promises(self, snapshot: Snapshot) -> dict[JobId, Promise]:
         """What binds the next plan: what was told to jobs of queues that keep it, in the order of the last plan."""
         keeping = {queue.name for queue in snapshot.queues if queue.replan is Replan.EARLIER}
-        waiting = {job.job_id for job in snapshot.waiting if job.queue in keeping and not job.besteffort}
+        waiting = {
+            job.job_id: job.request_id for job in snapshot.waiting if job.queue in keeping and not job.besteffort
+        }
         found = {}
         for job_id in dict.fromkeys((*self._told, *self._said)):
             said = self._said.get(job_id)
             if said is None or said.start_s is None or job_id not in waiting:
+                continue
+            if said.request_id != waiting[job_id]:
+                # It was edited: what it was told was told of something else.
                 continue
             told = self._told.get(job_id)
             if told is None or told.start_s != said.start_s:
@@ -287,7 +292,8 @@ class Scheduler:
             self.due_in_s = seconds if self.due_in_s is None else min(seconds, self.due_in_s)
 
     def _changes(self, plan: Plan, reading: Reading, effort: _Effort) -> Changes:
-        changes = Changes(kills=plan.kills, resumes=plan.resumes)
+        asked = {job.job_id: job.request_id for job in reading.snapshot.waiting}
+        changes = Changes(kills=plan.kills, resumes=plan.resumes, asked=asked)
         # Under overload a job that is not planned for keeps what was said of it when it last was.
         keeps = effort.plan_first is not None
         for decision in plan.decisions:
@@ -313,7 +319,7 @@ class Scheduler:
                 case Postpone(job_id, why) if keeps and why.code == BEYOND_DEPTH and job_id in self._said:
                     pass
                 case _ if effort.full:
-                    said = _said(decision)
+                    said = _said(decision, asked)
                     if self._said.get(decision.job_id) != said:
                         changes.predictions.append(_prediction(decision.job_id, said, decision.why))
         if effort.full:
@@ -364,10 +370,12 @@ class Scheduler:
             )
 
 
-def _said(decision: Predict | Postpone) -> Said:
+def _said(decision: Predict | Postpone, asked: Mapping[JobId, int]) -> Said:
+    request_id = asked.get(decision.job_id)
     if isinstance(decision, Postpone):
-        return Said(None, None, None, decision.why.code)
-    return Said(decision.start_s, decision.alternative, written_ranges(decision.resources), decision.why.code)
+        return Said(None, None, None, decision.why.code, request_id)
+    resources = written_ranges(decision.resources)
+    return Said(decision.start_s, decision.alternative, resources, decision.why.code, request_id)
 
 
 def _prediction(job_id: JobId, said: Said, why: Why) -> Prediction:

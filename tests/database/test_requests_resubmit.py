@@ -28,7 +28,7 @@ def test_the_copy_waits_in_the_place_of_the_old_job(database: TestDatabase) -> N
         " job_request_id = (SELECT max(job_request_id) FROM job_requests)"
         " FROM jobs WHERE job_id = %s",
         (job_id + 1,),
-    ) == [("Waiting", job_id - 1, 2, "alice", "n", "OAR.n.3.stdout", "err", job_id, 1, 1, None, None, True)]
+    ) == [("Waiting", job_id - 1, 2, "alice", "n", "OAR.n.3.stdout", "err.2", job_id, 1, 1, None, None, True)]
 
 
 def test_the_copys_output_has_its_own_id(database: TestDatabase) -> None:
@@ -40,6 +40,20 @@ def test_the_copys_output_has_its_own_id(database: TestDatabase) -> None:
 
     assert database.execute("SELECT job_id, stdout_file, stderr_file FROM jobs ORDER BY job_id") == [
         (job_id, f"out/{job_id}/a_b.{job_id}", "/dev/null") for job_id in (first, copy, second)
+    ]
+
+
+def test_what_a_job_wrote_its_copy_does_not_overwrite(database: TestDatabase) -> None:
+    with_hosts(database)
+    first = submitted(database, name="%attempt%", stdout="out", stderr="err.%attempt%.%jobname%")
+    second = resubmit(database, bring(database, first, *ENDED))[JobId(first)]
+
+    third = resubmit(database, bring(database, second, *ENDED))[second]
+
+    assert database.execute("SELECT job_id, stdout_file, stderr_file FROM jobs ORDER BY job_id") == [
+        (first, "out", "err.1.%attempt%"),
+        (second, "out.2", "err.2.%attempt%"),
+        (third, "out.3", "err.3.%attempt%"),
     ]
 
 
