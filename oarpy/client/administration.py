@@ -283,6 +283,11 @@ def _check_settable(conn: Connection, names: Iterable[str]) -> frozenset[str]:
     return known
 
 
+def columns(conn: Connection) -> frozenset[str]:
+    """The names of the columns of ``resources``."""
+    return _columns(conn)
+
+
 def _columns(conn: Connection) -> frozenset[str]:
     found = conn.rows(
         "SELECT attname FROM pg_attribute"

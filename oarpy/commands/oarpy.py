@@ -10,6 +10,7 @@ from typing import NoReturn
 import click
 
 from oarpy.commands.listing import shown_hosts
+from oarpy.commands.nodes import nodes
 from oarpy.commands.quotas import quotas
 from oarpy.commands.session import OarGroup, administered_instance, run, tell, with_version
 from oarpy.commands.simulate import simulate
@@ -242,6 +243,9 @@ def bootstrap() -> None:
 
 
 oarpy.add_command(quotas)
+
+
+oarpy.add_command(nodes)
 
 
 oarpy.add_command(simulate)
