@@ -279,6 +279,9 @@ CREATE TABLE jobs (
     accounted boolean NOT NULL DEFAULT false,
     -- Its karma when it started.
     last_karma double precision,
+    -- What its processes on its first host used, as that host says.
+    cpu_used interval CHECK (cpu_used >= interval '0'),
+    peak_memory_mib integer CHECK (peak_memory_mib >= 0),
     CONSTRAINT jobs_final_check CHECK ((state IN ('Terminated', 'Error')) = (stopped_at IS NOT NULL)),
     CONSTRAINT jobs_accounted_check CHECK (stopped_at IS NOT NULL OR NOT accounted),
     CONSTRAINT jobs_allocated_check CHECK (state NOT IN ('toLaunch', 'Launching', 'Running', 'Suspended', 'Resuming')
@@ -880,10 +883,11 @@ CREATE VIEW visible_jobs AS
         j.submitted_at, j.not_before, j.started_at, j.stopped_at, j.alternative, j.walltime, j.planned_end_at, j.head,
         j.attempt, j.exit_code, j.end_cause, j.suspended_for, j.resubmit_job_id, j.deadline, j.expires_at,
         r.request, r.wanted_resources, r.properties, r.notify, r.checkpoint, r.checkpoint_signal,
-        CASE WHEN j.job_user = me() THEN r.initial_request END AS initial_request,
+        CASE WHEN me() IN (j.job_user, 'root', 'oar') THEN r.initial_request END AS initial_request,
         a.resources AS assigned_resources, v.resources AS reserved_resources,
         p.start_at AS predicted_start_at, p.resources AS predicted_resources, p.code AS why_code,
-        p.numbers AS why_numbers, p.reason AS why, COALESCE(k.karma, j.last_karma) AS last_karma, p.priority
+        p.numbers AS why_numbers, p.reason AS why, COALESCE(k.karma, j.last_karma) AS last_karma, p.priority,
+        j.cpu_used, j.peak_memory_mib
     FROM jobs j
     JOIN job_requests r USING (job_request_id)
     LEFT JOIN allocations a ON a.job_id = j.job_id AND a.attempt = j.attempt
@@ -900,6 +904,11 @@ CREATE VIEW visible_energy_plan AS SELECT * FROM energy_plan;
 CREATE VIEW visible_properties AS SELECT * FROM properties;
 CREATE VIEW visible_events AS SELECT event_id, type, job_id, hosts, date, description FROM events;
 CREATE VIEW visible_predictions AS SELECT * FROM prediction_log;
+-- What was, for those who look back.
+CREATE VIEW visible_job_states AS SELECT job_id, job_state, date_start, attempt FROM job_state_logs;
+CREATE VIEW visible_allocations AS SELECT job_id, attempt, space, resources, held, suspended FROM allocations;
+CREATE VIEW visible_resource_logs AS SELECT resource_id, attribute, value, date_start, date_stop FROM resource_logs;
+CREATE VIEW visible_accounting AS SELECT * FROM accounting;
 -- A condition on the period reaches the index on said_at.
 CREATE VIEW prediction_scores AS
     SELECT p.period, j.queue_name, l.kind, count(*) AS predictions,
@@ -983,12 +992,18 @@ ALTER VIEW visible_energy_plan OWNER TO oar_gate;
 ALTER VIEW visible_properties OWNER TO oar_gate;
 ALTER VIEW visible_events OWNER TO oar_gate;
 ALTER VIEW visible_predictions OWNER TO oar_gate;
+ALTER VIEW visible_job_states OWNER TO oar_gate;
+ALTER VIEW visible_allocations OWNER TO oar_gate;
+ALTER VIEW visible_resource_logs OWNER TO oar_gate;
+ALTER VIEW visible_accounting OWNER TO oar_gate;
 ALTER VIEW prediction_scores OWNER TO oar_gate;
 ALTER VIEW visible_processes OWNER TO oar_gate;
 ALTER VIEW assigned_resources OWNER TO oar_gate;
 ALTER VIEW gantt_jobs_predictions_visu OWNER TO oar_gate;
 ALTER VIEW gantt_jobs_resources_visu OWNER TO oar_gate;
 GRANT SELECT ON visible_quotas, visible_quota_periods, visible_energy_plan TO oar_user, oar_reader;
+GRANT SELECT ON visible_job_states, visible_allocations, visible_resource_logs, visible_accounting
+    TO oar_user, oar_reader;
 GRANT SELECT ON visible_jobs, visible_dependencies, visible_queues, visible_properties, visible_events,
     visible_predictions, prediction_scores, visible_processes, assigned_resources, gantt_jobs_predictions_visu,
     gantt_jobs_resources_visu

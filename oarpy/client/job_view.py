@@ -3,55 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
 from oarpy.client.connection import Connection
+from oarpy.client.selection import Selection, condition
 from oarpy.model.ranges import parsed_ranges, written_ranges
-
-if TYPE_CHECKING:
-    from oarpy.model.filters import Filter
-
-#: What ``--sql`` may name: OAR's columns of its table of jobs.
-COLUMNS = {
-    "job_id": "job_id",
-    "array_id": "array_id",
-    "array_index": "array_index",
-    "job_name": "job_name",
-    "job_user": "job_user",
-    "project": "project",
-    "queue_name": "queue_name",
-    "state": "state",
-    "message": "message",
-    "exit_code": "exit_code",
-    "resubmit_job_id": "resubmit_job_id",
-    "job_type": "job_type",
-    "reservation": "reservation",
-    "launching_directory": "launching_directory",
-    "command": "command",
-    "properties": "properties",
-    "submission_time": "extract(epoch FROM submitted_at)",
-    "start_time": "extract(epoch FROM started_at)",
-    "stop_time": "extract(epoch FROM stopped_at)",
-}
-
-
-class Selection(NamedTuple):
-    """Which jobs: ids and arrays name ended ones too, as ``filter`` does; else the live ones of ``user``, or all.
-
-    ``mine``: those of the one who asks, whom the database knows.
-    """
-
-    job_ids: tuple[int, ...] = ()
-    array_ids: tuple[int, ...] = ()
-    user: str | None = None
-    mine: bool = False
-    filter: Filter | None = None
 
 
 class Line(NamedTuple):
-    """A job in a table; dates are seconds since the epoch."""
+    """A job in a table; dates are seconds since the epoch.  Of several jobs the id is ``N@ID``."""
 
-    job_id: int
+    job_id: int | str
     array_id: int
     array_index: int
     name: str | None
@@ -117,7 +79,7 @@ _LINES = """
     SELECT job_id, array_id, array_index, job_name, job_user, state, queue_name, message, why,
         extract(epoch FROM submitted_at)::bigint, extract(epoch FROM started_at)::bigint,
         extract(epoch FROM stopped_at)::bigint
-    FROM oar.visible_jobs WHERE {condition} ORDER BY job_id
+    FROM {jobs} WHERE {condition} ORDER BY job_id
 """
 _DETAILS = """
     SELECT job_id, array_id, array_index, job_name, project, job_user, state, wanted_resources, types, queue_name,
@@ -128,28 +90,35 @@ _DETAILS = """
         extract(epoch FROM coalesce(started_at, predicted_start_at,
             CASE WHEN reservation <> 'None' AND stopped_at IS NULL THEN not_before END))::bigint,
         resubmit_job_id, end_cause, why, last_karma, priority, assigned_resources::text, reserved_resources::text
-    FROM oar.visible_jobs WHERE {condition} ORDER BY job_id
+    FROM {jobs} WHERE {condition} ORDER BY job_id
 """
 
 
-def lines(conn: Connection, selection: Selection) -> list[Line]:
-    """The jobs of ``selection``, ascending, with what a table shows of them."""
-    condition, parameters = _condition(selection)
-    return [Line(*row) for row in conn.rows(_LINES.format(condition=condition), parameters)]
+def lines(conn: Connection, selection: Selection, at_s: int | None = None) -> list[Line]:
+    """The jobs of ``selection``, ascending, with what a table shows of them; at ``at_s``, as they were then."""
+    return [Line(*row) for row in _rows(conn, _LINES, selection, at_s)]
 
 
-def states(conn: Connection, selection: Selection) -> list[tuple[int, str]]:
+def states(conn: Connection, selection: Selection, at_s: int | None = None) -> list[tuple[int, str]]:
     """Id and state of the jobs of ``selection``, ascending."""
-    condition, parameters = _condition(selection)
-    statement = f"SELECT job_id, state FROM oar.visible_jobs WHERE {condition} ORDER BY job_id"
-    return [(job_id, state) for job_id, state in conn.rows(statement, parameters)]
+    statement = "SELECT job_id, state FROM {jobs} WHERE {condition} ORDER BY job_id"
+    return [(job_id, state) for job_id, state in _rows(conn, statement, selection, at_s)]
 
 
-def details(conn: Connection, selection: Selection) -> list[Detail]:
+def details(conn: Connection, selection: Selection, at_s: int | None = None) -> list[Detail]:
     """The jobs of ``selection``, ascending, in full."""
-    condition, parameters = _condition(selection)
-    rows = conn.rows(_DETAILS.format(condition=condition), parameters)
+    rows = _rows(conn, _DETAILS, selection, at_s)
     return [Detail._make((*row[:-2], *(parsed_ranges(each or "{}") for each in row[-2:]))) for row in rows]
+
+
+def _rows(conn: Connection, statement: str, selection: Selection, at_s: int | None) -> list[tuple[Any, ...]]:
+    where, parameters = condition(selection)
+    if at_s is None:
+        return conn.rows(statement.format(jobs="oar.visible_jobs", condition=where), parameters)
+    from oarpy.client.history import jobs_at
+
+    jobs, bound = jobs_at(at_s, all_ended=selection.names_jobs or selection.filter is not None)
+    return conn.rows(statement.format(jobs=jobs, condition=where), [*bound, *parameters])
 
 
 def now_s(conn: Connection) -> int:
@@ -157,14 +126,15 @@ def now_s(conn: Connection) -> int:
     return int(conn.value("SELECT extract(epoch FROM now())::bigint"))
 
 
-def events(conn: Connection, job_ids: Sequence[int]) -> list[Event]:
-    """What happened to these jobs, oldest first."""
+def events(conn: Connection, job_ids: Sequence[int], until_s: int | None = None) -> list[Event]:
+    """What happened to these jobs, until ``until_s`` if given, oldest first."""
     rows = conn.rows(
         """
         SELECT event_id, job_id, type, extract(epoch FROM date)::bigint, hosts, description
-        FROM oar.visible_events WHERE job_id = ANY(%s::bigint[]) ORDER BY date, event_id
+        FROM oar.visible_events WHERE job_id = ANY(%s::bigint[]) AND date <= coalesce(to_timestamp(%s), 'infinity')
+        ORDER BY date, event_id
         """,
-        (list(job_ids),),
+        (list(job_ids), until_s),
     )
     return [Event(*row) for row in rows]
 
@@ -195,28 +165,3 @@ def hosts(conn: Connection, ranges: Iterable[tuple[int, int]]) -> dict[int, str]
             (wanted,),
         )
     )
-
-
-def _condition(selection: Selection) -> tuple[str, list[object]]:
-    parts = []
-    parameters: list[object] = []
-    if selection.job_ids:
-        parts.append("job_id = ANY(%s::bigint[])")
-        parameters.append(list(selection.job_ids))
-    if selection.array_ids:
-        parts.append("array_id = ANY(%s::bigint[])")
-        parameters.append(list(selection.array_ids))
-    if selection.filter is not None:
-        from oarpy.client.conditions import condition
-
-        texts: list[str] = []
-        parts.append(f"({condition(selection.filter, COLUMNS, texts)})")
-        parameters += texts
-    if not parts:
-        parts.append("stopped_at IS NULL")
-    if selection.mine:
-        parts.append("job_user = oar.me()")
-    elif selection.user is not None:
-        parts.append("job_user = %s")
-        parameters.append(selection.user)
-    return " AND ".join(parts), parameters

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from oarpy.client.connection import Connection
 from oarpy.model.ranges import written_ranges
@@ -22,8 +22,9 @@ def resources(
     hosts: Sequence[str] = (),
     ranges: Iterable[tuple[int, int]] | None = None,
     where: Filter | None = None,
+    at_s: int | None = None,
 ) -> list[dict[str, Any]]:
-    """Resources by ascending id, one value per property; all that are given must hold.
+    """Resources by ascending id, one value per property; all that are given must hold; as they were at ``at_s``.
 
     ``available_upto`` is seconds since the epoch; ``jobs`` the ids of those that
     hold the resource.
@@ -33,6 +34,11 @@ def resources(
     names = [name for name in _columns(conn) if name not in _HIDDEN]
     conditions = ["true"]
     parameters: list[object] = []
+    relation = "oar.visible_resources"
+    if at_s is not None:
+        from oarpy.client.history import resources_at
+
+        relation, parameters = resources_at(at_s)
     if ids:
         conditions.append("resource_id = ANY(%s)")
         parameters.append(list(ids))
@@ -53,10 +59,35 @@ def resources(
         sql.SQL("extract(epoch FROM available_upto)::bigint") if name == "available_upto" else sql.Identifier(name)
         for name in names
     ]
-    statement = sql.SQL("SELECT {} FROM oar.visible_resources WHERE {} ORDER BY resource_id").format(
-        sql.SQL(", ").join(selected), sql.SQL(" AND ".join(conditions))
+    statement = sql.SQL("SELECT {} FROM {} WHERE {} ORDER BY resource_id").format(
+        sql.SQL(", ").join(selected), sql.SQL(relation), sql.SQL(" AND ".join(conditions))
     )
     return [dict(zip(names, row, strict=True)) for row in conn.rows(statement, parameters)]
+
+
+class NodeEvent(NamedTuple):
+    """Something that happened to hosts, maybe to a job on them."""
+
+    event_id: int
+    type: str
+    job_id: int
+    date_s: int
+    hosts: list[str]
+    description: str
+
+
+def events(
+    conn: Connection, hosts: Sequence[str], *, since_s: int | None = None, until_s: int | None = None, most: int = 30
+) -> list[NodeEvent]:
+    """Events of ``hosts``, of all if none is named, oldest first: those since a date, else the last ``most``."""
+    found = conn.rows(
+        "SELECT event_id, type, coalesce(job_id, 0), extract(epoch FROM date)::bigint, hosts, description"
+        " FROM oar.visible_events WHERE hosts <> '{}' AND (%(hosts)s::text[] = '{}' OR hosts && %(hosts)s::text[])"
+        " AND date >= coalesce(to_timestamp(%(since)s), '-infinity')"
+        " AND date <= coalesce(to_timestamp(%(until)s), 'infinity') ORDER BY date DESC, event_id DESC LIMIT %(most)s",
+        {"hosts": list(hosts), "since": since_s, "until": until_s, "most": None if since_s is not None else most},
+    )
+    return [NodeEvent(*row) for row in reversed(found)]
 
 
 def energy(conn: Connection) -> dict[str, dict[str, Any]]:

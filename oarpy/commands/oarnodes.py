@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import time
+from collections.abc import Iterable, Mapping
 from itertools import groupby
 from typing import Any
 
@@ -11,30 +11,40 @@ import click
 
 from oarpy.client import resource_view
 from oarpy.client.connection import Connection
-from oarpy.commands.listing import shown_date, shown_property, unfolded
+from oarpy.commands import formats
+from oarpy.commands.listing import printable, shown_date, shown_property, unfolded
+from oarpy.commands.resource_documents import as_oar_has_it
 from oarpy.commands.session import OarCommand, connect, run, with_version
+from oarpy.errors import SyntaxRefused
+from oarpy.model.exit_statuses import ExitStatus
 
-UNSUPPORTED = {
-    "-e": "the events of nodes",
-    "--events": "the events of nodes",
-    "-j": "the jobs of each node",
-    "--jobs": "the jobs of each node",
-}
 #: Shown apart from the properties.
 _APART = ("network_address", "resource_id", "state", "jobs")
+_LEFT_OUT = " "
+_VIEWS = ("state", "names", "jobs", "events", "summary")
 
 
-@click.command("oarnodes", cls=OarCommand, unsupported=UNSUPPORTED)
+@click.command("oarnodes", cls=OarCommand)
 @click.argument("hosts", metavar="[HOST]...", nargs=-1)
 @click.option("-r", "--resource", "ids", type=int, multiple=True, metavar="ID", help="This resource.")
 @click.option("--sql", metavar="CONDITION", help='Resources that satisfy it, such as "gpu > 0".')
-@click.option("-s", "--state", is_flag=True, help="States alone, by host.")
+@click.option("-s", "--state", is_flag=True, help="States alone, by host; with -r or --sql by resource.")
 @click.option("-l", "--list", "names", is_flag=True, help="Names of hosts alone.")
-@click.option("-J", "--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("-j", "--jobs", is_flag=True, help="The jobs on each host.")
+@click.option("-S", "--summary", is_flag=True, help="A line for each host: states, jobs, how much is free.")
+@click.option(
+    "-e",
+    "--events",
+    is_flag=False,
+    flag_value=_LEFT_OUT,
+    metavar="DATE",
+    help="What happened to hosts since DATE; without it, the last 30 events.",
+)
+@click.option("--at", metavar="DATE", help="Resources as they were then.")
+@formats.with_formats
+@formats.with_lines
 @with_version
-def oarnodes(
-    hosts: tuple[str, ...], ids: tuple[int, ...], sql: str | None, state: bool, names: bool, as_json: bool
-) -> None:
+def oarnodes(hosts: tuple[str, ...], ids: tuple[int, ...], sql: str | None, **options: Any) -> None:
     """Show resources: all, or those of HOSTs.
 
     \b
@@ -42,30 +52,91 @@ def oarnodes(
         oarnodes
         oarnodes -s node1 node2
         oarnodes -J --sql "gpu > 0"
+        oarnodes -S
+        oarnodes --at "2026-01-31 08:00" -s
     """
+    view = _view(options)
+    by_resource = bool(ids) or sql is not None
+    if view == "events" and by_resource:
+        raise _refused("-e is of hosts; it goes neither with -r nor with --sql")
+    style, fields, at_s = options["style"], formats.chosen(options["fields"]), None
+    if options["at"] is not None:
+        from oarpy.commands.dates import instant_s
+
+        at_s = instant_s(options["at"])
     conn: Connection = connect()
-    found = resource_view.resources(conn, ids=ids, hosts=unfolded(hosts), where=_filter(sql))
-    if names:
-        listed = list(dict.fromkeys(row["network_address"] for row in found if row["network_address"]))
-        click.echo(json.dumps(listed) if as_json else "\n".join(listed), nl=bool(listed or as_json))
-    elif state:
-        _show_states(found, as_json)
-    else:
-        energy = resource_view.energy(conn)
-        _show(found, energy, as_json=as_json)
+    names = unfolded(hosts)
+    if view == "events":
+        _show_events(conn, names, options["events"], at_s, style)
+        return
+    found = resource_view.resources(conn, ids=ids, hosts=names, where=_filter(sql), at_s=at_s)
+    match view:
+        case "names":
+            listed = list(dict.fromkeys(row["network_address"] for row in found if row["network_address"]))
+            _print(listed, style, listed)
+        case "state" if by_resource:
+            states = {str(row["resource_id"]): row["state"] for row in found}
+            _print(states, style, (f"{resource}: {state}" for resource, state in states.items()))
+        case "state":
+            by_host = {host: {str(row["resource_id"]): row["state"] for row in rows} for host, rows in _by_host(found)}
+            _print(by_host, style, _states(by_host))
+        case "jobs":
+            from oarpy.commands.node_views import jobs_by_host, jobs_lines
+
+            load = jobs_by_host(conn, found, at_s)
+            _print(load, style, jobs_lines(load))
+        case "summary":
+            from oarpy.commands.node_views import summary, summary_lines
+
+            lines = summary(_by_host(found))
+            _print(lines, style, summary_lines(lines))
+        case _:
+            energy = resource_view.energy(conn) if at_s is None else {}
+            _show(found, energy, style, fields, now_s=int(time.time()) if at_s is None else at_s)
 
 
-def _show(found: list[dict[str, Any]], energy: dict[str, dict[str, Any]], *, as_json: bool) -> None:
-    if as_json:
-        documents = {str(row["resource_id"]): row | {"jobs": row["jobs"] or []} for row in found}
+def _view(options: Mapping[str, Any]) -> str | None:
+    views = [view for view in _VIEWS if options[view] not in (None, False)]
+    if len(views) > 1:
+        raise _refused("of -s, -l, -j, -S and -e only one can be shown")
+    if views and options["fields"] is not None:
+        raise _refused("--fields is of whole resources; it goes with none of -s, -l, -j, -S and -e")
+    return views[0] if views else None
+
+
+def _refused(sentence: str) -> SyntaxRefused:
+    return SyntaxRefused(sentence, exit_status=ExitStatus.REFUSED)
+
+
+def _print(document: Any, style: str | None, lines: Iterable[str]) -> None:
+    if style:
+        formats.write(document, style, names=("network_address", "resources"))
+        return
+    text = "\n".join(lines)
+    if text:
+        click.echo(text)
+
+
+def _show(
+    found: list[dict[str, Any]],
+    energy: dict[str, dict[str, Any]],
+    style: str | None,
+    fields: tuple[str, ...],
+    *,
+    now_s: int,
+) -> None:
+    if style or fields:
+        documents = {str(row["resource_id"]): as_oar_has_it(row) | {"jobs": row["jobs"] or []} for row in found}
         for document in documents.values():
             if document["network_address"] in energy:
                 document["energy_plan"] = energy[document["network_address"]]
-        click.echo(json.dumps(documents, indent=2))
+        if style:
+            formats.write(formats.only(documents, fields) if fields else documents, style)
+        elif documents:
+            click.echo("\n".join(formats.table(documents, fields)))
         return
-    now_s = int(time.time())
-    for row in found:
-        click.echo(_block(row, now_s, energy.get(row["network_address"])))
+    if found:
+        click.echo("\n".join(_block(row, now_s, energy.get(row["network_address"])) for row in found))
 
 
 def _filter(sql: str | None) -> Any:
@@ -76,19 +147,46 @@ def _filter(sql: str | None) -> Any:
     return parse_filter(sql)
 
 
-def _show_states(found: list[dict[str, Any]], as_json: bool) -> None:
+def _by_host(found: list[dict[str, Any]]) -> list[tuple[str, list[dict[str, Any]]]]:
     def host_of(row: dict[str, Any]) -> str:
         return str(row["network_address"])
 
-    by_host = {
-        host: {str(row["resource_id"]): row["state"] for row in rows}
-        for host, rows in groupby(sorted(found, key=host_of), host_of)
-    }
-    if as_json:
-        click.echo(json.dumps(by_host, indent=2))
-        return
+    return [(host, list(rows)) for host, rows in groupby(sorted(found, key=host_of), host_of)]
+
+
+def _states(by_host: Mapping[str, Mapping[str, str]]) -> Iterable[str]:
     for host, states in by_host.items():
-        click.echo("\n".join([f"{host}:", *(f"    {resource}: {state}" for resource, state in states.items())]))
+        yield f"{host}:"
+        yield from (f"    {resource}: {state}" for resource, state in states.items())
+
+
+def _show_events(conn: Connection, hosts: list[str], since: str, at_s: int | None, style: str | None) -> None:
+    from oarpy.commands.dates import instant_s
+
+    since_s = None if since == _LEFT_OUT else instant_s(since)
+    found = resource_view.events(conn, hosts, since_s=since_s, until_s=at_s)
+    listed: dict[str, list[dict[str, Any]]] = {}
+    for event in found:
+        for host in event.hosts:
+            if not hosts or host in hosts:
+                listed.setdefault(host, []).append(
+                    {
+                        "event_id": event.event_id,
+                        "type": event.type,
+                        "job_id": event.job_id,
+                        "date": event.date_s,
+                        "description": event.description,
+                    }
+                )
+    lines = (
+        f"{shown_date(event['date'])}|{host}|{event['job_id']}| {event['type']}: {printable(event['description'])}"
+        for host, events in sorted(listed.items())
+        for event in events
+    )
+    if style == "ndjson":
+        formats.write([{"network_address": host} | event for host, of in listed.items() for event in of], style)
+    else:
+        _print(listed, style, lines)
 
 
 def _block(row: dict[str, Any], now_s: int, energy: dict[str, Any] | None) -> str:

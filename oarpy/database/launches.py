@@ -63,6 +63,9 @@ class End:
     status: int | None
     began: timedelta | None
     ran: bool
+    #: What it used on its first host; None where that is unknown.
+    cpu: timedelta | None = None
+    peak_mib: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +158,11 @@ _SINCE = func.now() - cast(of_each("ages"), Interval)
 _HEADS = {"head": of_each("heads")}
 _STARTS = {"started_at": _SINCE, "planned_end_at": _SINCE + jobs_table.c.walltime}
 _CAUSES = {"end_cause": cast(of_each("causes"), END_CAUSE)}
-_ENDS = {"exit_code": cast(of_each("statuses"), Integer)} | _CAUSES
+_ENDS = {
+    "exit_code": cast(of_each("statuses"), Integer),
+    "cpu_used": cast(of_each("cpus"), Interval),
+    "peak_memory_mib": cast(of_each("peaks"), Integer),
+} | _CAUSES
 
 
 def to_launch(conn: Connection, most: int) -> list[ToRun]:
@@ -198,6 +205,8 @@ def finish(conn: Connection, ends: Sequence[End]) -> list[JobId]:
     parameters = {
         "statuses": by_job({end.job_id: end.status for end in ends}),
         "causes": by_job({end.job_id: end.cause.value for end in ends}),
+        "cpus": by_job({end.job_id: _interval(end.cpu) for end in ends}),
+        "peaks": by_job({end.job_id: _mebibytes(end.peak_mib) for end in ends}),
     }
     finished = jobs.transition(conn, [end.job_id for end in ends], JobEvent.ENDED, values=_ENDS, parameters=parameters)
     # After a reboot nobody knows whether what was Launching had begun.
@@ -205,6 +214,15 @@ def finish(conn: Connection, ends: Sequence[End]) -> list[JobId]:
     return sorted(
         finished + jobs.transition(conn, unbegun, JobEvent.LAUNCH_FAILED, values=_ENDS, parameters=parameters)
     )
+
+
+def _interval(used: timedelta | None) -> str | None:
+    """What a host says of a job is told, however odd it is; what cannot be is not."""
+    return None if used is None or used < timedelta() else f"{used.total_seconds()} s"
+
+
+def _mebibytes(peak: object) -> int | None:
+    return peak if isinstance(peak, int) and 0 <= peak < 2**31 else None
 
 
 class Finishing(NamedTuple):

@@ -331,6 +331,8 @@ jobs = Table(
     Column("resubmissions", SmallInteger, nullable=False, server_default=text("0")),
     Column("accounted", Boolean, nullable=False, server_default=text("false")),
     Column("last_karma", Double),
+    Column("cpu_used", Interval),
+    Column("peak_memory_mib", Integer),
     CheckConstraint("(state IN ('Terminated', 'Error')) = (stopped_at IS NOT NULL)", name="jobs_final_check"),
     Index("jobs_live_idx", "job_id", postgresql_where=text("stopped_at IS NULL")),
     Index(

@@ -725,7 +725,9 @@ def retry_after_s(failures: int, at_most_s: float = RETRY_MAX_S) -> float:
 
 
 def _end(report: Ended) -> End:
-    return End(report.attempt.job_id, report.cause, report.status, report.began, report.ran)
+    return End(
+        report.attempt.job_id, report.cause, report.status, report.began, report.ran, report.cpu, report.peak_mib
+    )
 
 
 def _idle_end(job_id: JobId, cause: EndCause) -> End:

@@ -14,7 +14,7 @@ from sqlalchemy import text
 from oarpy.database import events
 from oarpy.database.events import Event
 from oarpy.model.states import JobState
-from tests.support import rows
+from tests.support import accounts, rows
 from tests.support.commands import Commands
 from tests.support.postgres import TestDatabase, TestServer
 from tests.support.waiting import wait_until
@@ -92,7 +92,7 @@ def test_an_array_is_shown_with_its_ended_jobs_and_its_indices(database, command
     done = commands.run("oarstat", "--array", str(first))
 
     title, _, *lines = done.stdout.splitlines()
-    assert title.startswith("Job id    A. id     Index S User     Duration")
+    assert title.startswith("Job id    A. id     index S User     Duration")
     assert [line.split()[:5] for line in lines] == [
         [str(first), str(first), "1", "W", "alice"],
         [str(second), str(first), "2", "E", "alice"],
@@ -258,9 +258,22 @@ def test_jobs_are_chosen_by_a_condition(commands, jobs, condition, which):
         (["-j"], 1),
         (["--array", "x"], 4),
         (["--format", "9"], 1),
-        (["-g", "x"], 69),
-        (["--accounting", "x"], 69),
-        (["-X"], 69),
+        (["-j", "9-3"], 4),
+        (["-j", "3-x"], 4),
+        (["-g", "x"], 1),
+        (["-g", "2026-01-02 00:00:00, 2026-01-01 00:00:00"], 1),
+        (["--accounting", "x"], 1),
+        (["--accounting", "2026-01-01, 2026-01-02", "-j", "1"], 1),
+        (["--accounting", "2026-01-01, 2026-01-02", "--sql", "state = 'x'"], 1),
+        (["--at", "then"], 1),
+        (["--at", "2026-01-01", "--why", "1"], 1),
+        (["-c", "-J"], 1),
+        (["-c", "-f"], 1),
+        (["-s", "-e"], 1),
+        (["--efficiency"], 1),
+        (["-s", "--fields", "id"], 1),
+        (["-g", "2026-01-01, 2026-01-02", "--ndjson"], 1),
+        (["--forecast", "-X"], 1),
         (["--nonsense"], 1),
     ],
 )
@@ -301,10 +314,11 @@ def test_why_a_job_waits_is_told(database, commands, jobs):
     assert "    why = the queue does not start jobs\n" in record.stdout
 
 
-def test_what_others_typed_is_theirs_alone(database, commands, jobs):
-    done = commands.run("oarstat", "-J")
+def test_what_others_typed_is_theirs_alone(database, jobs):
+    shown = "SELECT DISTINCT initial_request FROM oar.visible_jobs"
 
-    assert all(job["initial_request"] is None for job in json.loads(done.stdout).values())
+    assert database.execute_as(accounts.account(accounts.BOB), shown) == [[None]]
+    assert database.execute_as(accounts.root(), shown) == [["oarsub true"]]
 
 
 def test_ten_thousand_waiting_jobs_are_listed_at_once(database, commands):

@@ -1,0 +1,98 @@
+"""Which jobs a command speaks of, and that as a condition on the view of jobs.
+
+Ids, ranges, arrays and a filter mean the same wherever jobs are chosen.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from oarpy.model.filters import Filter
+
+#: What ``--sql`` may name: OAR's columns of its table of jobs, and what oarstat calls them.
+FIELDS = {
+    "job_id": "job_id",
+    "id": "job_id",
+    "array_id": "array_id",
+    "array_index": "array_index",
+    "job_name": "job_name",
+    "name": "job_name",
+    "job_user": "job_user",
+    "owner": "job_user",
+    "project": "project",
+    "queue_name": "queue_name",
+    "queue": "queue_name",
+    "state": "state",
+    "message": "message",
+    "exit_code": "exit_code",
+    "end_cause": "end_cause",
+    "resubmit_job_id": "resubmit_job_id",
+    "job_type": "job_type",
+    "types": "array_to_string(types, ',')",
+    "reservation": "reservation",
+    "launching_directory": "launching_directory",
+    "stdout_file": "stdout_file",
+    "stderr_file": "stderr_file",
+    "command": "command",
+    "properties": "properties",
+    "wanted_resources": "wanted_resources",
+    "checkpoint": "extract(epoch FROM checkpoint)",
+    "checkpoint_signal": "checkpoint_signal",
+    "walltime": "extract(epoch FROM walltime)",
+    "submission_time": "extract(epoch FROM submitted_at)",
+    "start_time": "extract(epoch FROM started_at)",
+    "stop_time": "extract(epoch FROM stopped_at)",
+}
+
+
+class Selection(NamedTuple):
+    """Which jobs: those that one of ids, ranges and arrays names, ended or not, and that satisfy the rest.
+
+    Without any of these, and without a filter, the jobs that are not over.
+    """
+
+    job_ids: tuple[int, ...] = ()
+    array_ids: tuple[int, ...] = ()
+    #: Of job ids, both ends included.
+    ranges: tuple[tuple[int, int], ...] = ()
+    user: str | None = None
+    #: Those of the one who asks, whom the database knows.
+    mine: bool = False
+    filter: Filter | None = None
+    #: Those alone that are not over.
+    live: bool = False
+
+    @property
+    def names_jobs(self) -> bool:
+        return bool(self.job_ids or self.array_ids or self.ranges)
+
+
+def condition(selection: Selection) -> tuple[str, list[object]]:
+    """SQL over the columns of ``visible_jobs``, and its bound values."""
+    parameters: list[object] = []
+    named = []
+    if selection.job_ids:
+        named.append("job_id = ANY(%s::bigint[])")
+        parameters.append(list(selection.job_ids))
+    if selection.array_ids:
+        named.append("array_id = ANY(%s::bigint[])")
+        parameters.append(list(selection.array_ids))
+    for first, last in selection.ranges:
+        named.append("job_id BETWEEN %s AND %s")
+        parameters += [first, last]
+    parts = [f"({' OR '.join(named)})"] if named else []
+    if selection.filter is not None:
+        from oarpy.client.conditions import condition as as_sql
+
+        texts: list[str] = []
+        parts.append(f"({as_sql(selection.filter, FIELDS, texts)})")
+        parameters += texts
+    if selection.live or not parts:
+        parts.append("stopped_at IS NULL")
+    if selection.mine:
+        parts.append("job_user = oar.me()")
+    elif selection.user is not None:
+        parts.append("job_user = %s")
+        parameters.append(selection.user)
+    return " AND ".join(parts), parameters
