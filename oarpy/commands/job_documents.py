@@ -72,7 +72,8 @@ def _document(job: Detail, hosts: dict[int, str], waits: list[int], events: list
         "startTime": job.started_s or 0,
         "stopTime": job.stopped_s or 0,
         "cpuset_name": f"{job.user}_{job.job_id}",
-        "initial_request": job.initial_request,
+        # Its owner's alone; to others it is empty, as OAR has it.
+        "initial_request": job.initial_request or "",
         "message": job.message,
         "scheduledStart": job.predicted_s,
         "resubmit_job_id": job.resubmit_job_id or 0,
@@ -137,9 +138,8 @@ def _entries(job: dict[str, Any]) -> Iterable[tuple[str, str]]:
     for key in ("submissionTime", "startTime", "stopTime"):
         yield from dated(key)
     yield "cpuset_name", job["cpuset_name"]
-    if job["initial_request"] is not None:
-        yield "initial_request", job["initial_request"]
-    yield "message", job["message"]
+    for key in ("initial_request", "message"):
+        yield key, job[key]
     start_s = job["scheduledStart"]
     yield "scheduledStart", "no prediction" if start_s is None else shown_date(start_s)
     yield "resubmit_job_id", str(job["resubmit_job_id"])

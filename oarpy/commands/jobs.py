@@ -1,42 +1,62 @@
-"""What oardel, oarhold and oarresume have in common: a verb for jobs named by id or by array."""
+"""What oardel, oarhold and oarresume have in common: a verb for jobs, chosen in the words of oarstat."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import click
 
-from oarpy.commands.session import ask, complain
+from oarpy.client.selection import Selection
+from oarpy.commands.selecting import selection_of, with_filters
+from oarpy.commands.session import ask, complain, connect
 from oarpy.errors import RequestRefused
-from oarpy.model.dependencies import parse_job_id
 from oarpy.model.exit_statuses import ExitStatus
-from oarpy.model.payloads import JobOutcome, JobsAnswer, JobSelection
+from oarpy.model.payloads import MAX_JOBS, JobOutcome, JobsAnswer, JobSelection
+from oarpy.model.states import JobId
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+class Named(NamedTuple):
+    """The words that choose jobs, as they were typed."""
+
+    ids: Sequence[str]
+    arrays: Sequence[str]
+    user: str | None
+    sql: str | None
+    dry_run: bool
+
+
 def names_jobs(function: F) -> F:
-    """Adds the ids of jobs, and ``--array``."""
+    """Adds the ids and ranges of jobs, ``--array``, ``-u``, ``--sql`` and ``--dry-run``; see `named`."""
+    function = click.option("--dry-run", is_flag=True, help="Do nothing; show the jobs that it would be done to.")(
+        function
+    )
+    function = with_filters(function)
     function = click.option("--array", "arrays", multiple=True, metavar="ID", help="All jobs of this array.")(function)
     return click.argument("ids", metavar="ID...", nargs=-1)(function)
 
 
+def named(options: dict[str, Any]) -> Named:
+    """What `names_jobs` added, taken out of ``options``."""
+    return Named(*(options.pop(name) for name in Named._fields))
+
+
 def order(
-    verb: str,
-    ids: Sequence[str],
-    arrays: Sequence[str],
-    *,
-    signal: int | None = None,
-    show: Callable[[JobOutcome], object],
+    verb: str, jobs: Named, *, signal: int | None = None, deed: str | None = None, show: Callable[[JobOutcome], object]
 ) -> int:
-    """Ask ``verb`` for all jobs, ``show`` what became of each; returns the worst status."""
-    if not ids and not arrays:
+    """Ask ``verb`` for all jobs, ``show`` what became of each; returns the worst status.
+
+    ``deed`` is what a dry run calls it.
+    """
+    if not any(jobs[:4]):
         raise RequestRefused("no job was named", exit_status=ExitStatus.BAD_ID)
-    selection = JobSelection(
-        job_ids=tuple(map(parse_job_id, ids)), array_ids=tuple(map(parse_job_id, arrays)), signal=signal
-    )
-    document: dict[str, Any] = selection.to_json()
+    selection = selection_of(jobs.ids, jobs.arrays, jobs.user, jobs.sql)
+    if jobs.dry_run:
+        return _rehearse(deed or verb, selection)
+    chosen = JobSelection(*_resolved(selection), signal=signal)
+    document: dict[str, Any] = chosen.to_json()
     JobSelection.from_json(document)
     answer = JobsAnswer.from_json(ask(verb, document))
     for job in answer.jobs:
@@ -44,3 +64,55 @@ def order(
         if job.status:
             complain(job.message or f"job {job.job_id}: {job.outcome}")
     return max((job.status for job in answer.jobs), default=ExitStatus.REFUSED)
+
+
+def _narrowed(selection: Selection) -> bool:
+    return selection.filter is not None or selection.mine or selection.user is not None
+
+
+def _resolved(selection: Selection) -> tuple[tuple[JobId, ...], tuple[JobId, ...]]:
+    """Ids and arrays; what stands for jobs that the user did not name one by one means those that are not over."""
+    arrays = tuple(map(JobId, selection.array_ids))
+    singles = tuple(map(JobId, selection.job_ids))
+    if not selection.ranges and not _narrowed(selection):
+        return singles, arrays
+    from oarpy.client import job_view
+
+    looked_for = selection if _narrowed(selection) else Selection(ranges=selection.ranges)
+    found = [JobId(job_id) for job_id, _ in job_view.states(connect(), looked_for._replace(live=True))]
+    if _narrowed(selection):
+        singles, arrays = (), ()
+    if not found and not singles and not arrays:
+        raise RequestRefused("no job that is not over is chosen by this")
+    if len(found) > MAX_JOBS:
+        raise RequestRefused(f"this chooses {len(found)} jobs; {MAX_JOBS} are the most at once")
+    return tuple(dict.fromkeys((*singles, *found))), arrays
+
+
+def _rehearse(deed: str, selection: Selection) -> int:
+    from oarpy.client import job_view
+
+    conn = connect()
+    me = str(conn.value("SELECT oar.me()"))
+    found = {job.job_id: job for job in job_view.lines(conn, selection)}
+    status = ExitStatus.OK
+    chosen = 0
+    # One by one named, a job that is over or unknown is worth a word.
+    for job_id in selection.job_ids:
+        if job_id not in found and not _narrowed(selection):
+            complain(f"job {job_id} does not exist")
+            status = ExitStatus.REFUSED
+    for job in found.values():
+        if job.stopped_s is not None:
+            if job.job_id in selection.job_ids:
+                complain(f"job {job.job_id} is over")
+            continue
+        if me not in (job.user, "root", "oar"):
+            complain(f"job {job.job_id} belongs to {job.user}")
+            status = ExitStatus.REFUSED
+            continue
+        name = f", {job.name}" if job.name else ""
+        click.echo(f"Would {deed} the job = {job.job_id} ({job.state}, {job.user}{name})")
+        chosen += 1
+    click.echo(f"{chosen} job{'' if chosen == 1 else 's'}; nothing was done")
+    return status

@@ -58,7 +58,7 @@ def jobs_lines(load: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Iterator[
 
 
 def summary(by_host: Iterable[tuple[str, Sequence[Mapping[str, Any]]]]) -> dict[str, dict[str, Any]]:
-    """Each host: how many resources are in which state, how many are free, and which jobs it has."""
+    """Each host: how many of its resources of type default are in which state, how many are free, and its jobs."""
     return {
         host: {
             "states": dict(Counter(row["state"] for row in rows)),
@@ -66,7 +66,8 @@ def summary(by_host: Iterable[tuple[str, Sequence[Mapping[str, Any]]]]) -> dict[
             "free": sum(row["state"] == "Alive" and not row["jobs"] for row in rows),
             "total": len(rows),
         }
-        for host, rows in by_host
+        for host, every in by_host
+        if (rows := [row for row in every if row["type"] == "default"])
     }
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
-from oarpy.commands.jobs import names_jobs, order
+from oarpy.commands.jobs import named, names_jobs, order
 from oarpy.commands.session import OarCommand, run, with_version
 from oarpy.commands.signals import parse_signal
 from oarpy.errors import SyntaxRefused
@@ -14,7 +16,6 @@ from oarpy.model.payloads import JobOutcome
 UNSUPPORTED = {
     "-b": "changing the type besteffort",
     "--besteffort": "changing the type besteffort",
-    "--sql": "choosing jobs by a condition",
     "--force-terminate-finishing-job": "ending a job whose processes may still run",
 }
 
@@ -24,7 +25,7 @@ UNSUPPORTED = {
 @click.option("-c", "--checkpoint", is_flag=True, help="Send the checkpoint signal instead.")
 @click.option("-s", "--signal", metavar="SIGNAL", help="Send this signal instead.")
 @with_version
-def oardel(ids: tuple[str, ...], arrays: tuple[str, ...], checkpoint: bool, signal: str | None) -> int:
+def oardel(checkpoint: bool, signal: str | None, **options: Any) -> int:
     """Delete jobs, whether they wait or run.
 
     \b
@@ -32,17 +33,20 @@ def oardel(ids: tuple[str, ...], arrays: tuple[str, ...], checkpoint: bool, sign
         oardel 4242 4243
         oardel --array 4242
         oardel -s SIGUSR1 4242
+        oardel 4242-4250 --dry-run
+        oardel -u --sql "state = 'Waiting'"
 
     All of several jobs are tried; the status is the worst: 1 for a job that is
     unknown or not yours, 5 for a signal to a job that does not run, 6 for a job
     that is being deleted already.
     """
+    jobs = named(options)
     if checkpoint and signal:
         raise SyntaxRefused("a signal and the checkpoint signal at once", exit_status=ExitStatus.REFUSED)
     if checkpoint:
-        return order("checkpoint", ids, arrays, show=_show_signal)
+        return order("checkpoint", jobs, deed="signal", show=_show_signal)
     if signal is not None:
-        return order("signal", ids, arrays, signal=parse_signal(signal), show=_show_signal)
+        return order("signal", jobs, signal=parse_signal(signal), show=_show_signal)
     registered: list[str] = []
 
     def show(job: JobOutcome) -> None:
@@ -50,7 +54,7 @@ def oardel(ids: tuple[str, ...], arrays: tuple[str, ...], checkpoint: bool, sign
         if not job.status:
             registered.append(str(job.job_id))
 
-    status = order("delete", ids, arrays, show=show)
+    status = order("delete", jobs, show=show)
     if registered:
         click.echo(f"To be deleted now: {' '.join(registered)}")
     return status

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
-from oarpy.commands.jobs import names_jobs, order
+from oarpy.commands.jobs import named, names_jobs, order
 from oarpy.commands.session import OarCommand, run, with_version
 
-UNSUPPORTED = {"--sql": "choosing jobs by a condition"}
 
-
-@click.command("oarresume", cls=OarCommand, unsupported=UNSUPPORTED)
+@click.command("oarresume", cls=OarCommand)
 @names_jobs
 @with_version
-def oarresume(ids: tuple[str, ...], arrays: tuple[str, ...]) -> int:
+def oarresume(**options: Any) -> int:
     """Release jobs that oarhold, or oarsub --hold, holds; suspended ones go on when what they held is free again.
 
     \b
-    Example:
+    Examples:
         oarresume 4242 4243
+        oarresume -u --sql "state = 'Hold'"
     """
     return order(
-        "resume", ids, arrays, show=lambda job: click.echo(f"Resuming the job = {job.job_id} ...{job.outcome}")
+        "resume", named(options), show=lambda job: click.echo(f"Resuming the job = {job.job_id} ...{job.outcome}")
     )
 
 

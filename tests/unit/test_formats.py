@@ -16,9 +16,9 @@ from oarpy.errors import RequestRefused
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 AWKWARD = [
-    "", " ", "yes", "No", "null", "~", "true", "-", "- a", "a: b", "a:", "a #b", "#", "@x", "1", "007", "1e3", "0x1f",
-    ".5", "+1", "1:30:0", "2026-01-02", "it's", 'say "x"', "back\\slash", "tab\there", "two\nlines", "ünïcödé", "日本",
-    "😀", "\x1b[2J", "\u2028", "%", "{a}", "[a]", "a,b", "=", "!", "&x", "*x", "|", ">", "?", "`", "<&>\"'", "a b", "a ",
+    "", " ", "a ", "yes", "No", "null", "~", "true", "-", "- a", "a: b", "a:", "a #b", "#", "@x", "1", "007", "1e3",
+    "0x1f", ".5", "+1", "1:30:0", "2026-01-02", "it's", 'say "x"', "back\\slash", "tab\there", "two\nlines", "ünïcödé",
+    "日本", "😀", "\x1b[2J", "\u2028", "%", "{a}", "[a]", "a,b", "=", "!", "&x", "*x", "|", ">", "?", "`", "<&>\"'",
 ]  # fmt: skip
 DOCUMENT = {
     "7": {"name": None, "walltime": 5400, "types": ["a", "b=1"], "events": [], "share": 0.25, "flag": True},

@@ -1,0 +1,245 @@
+"""What oarstat and oarnodes show besides what is: the past, plans, use; and all of it in each format."""
+
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+import yaml
+from sqlalchemy import text
+
+from oarpy.database import events
+from oarpy.database.events import Event
+from oarpy.model.states import JobState
+from tests.support import rows
+from tests.support.commands import Commands
+from tests.support.postgres import TestDatabase
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+STYLES = {"json": "-J", "yaml": "-Y", "xml": "-X", "dumper": "-D", "ndjson": "--ndjson"}
+# All that happened has its date: job 1 ran from 10:00 to 12:00, job 2 has run since 11:00, 3 to 5 wait.
+PAST = """
+    UPDATE resource_logs SET date_start = '2026-01-02 08:00Z';
+    UPDATE job_state_logs SET date_start = CASE job_state WHEN 'Waiting' THEN '2026-01-02 09:00Z'
+        WHEN 'Running' THEN CASE job_id WHEN 1 THEN '2026-01-02 10:00Z' ELSE '2026-01-02 11:00Z' END
+        WHEN 'toLaunch' THEN CASE job_id WHEN 1 THEN '2026-01-02 09:59Z' ELSE '2026-01-02 10:59Z' END
+        WHEN 'Launching' THEN CASE job_id WHEN 1 THEN '2026-01-02 09:59:30Z' ELSE '2026-01-02 10:59:30Z' END
+        WHEN 'Finishing' THEN '2026-01-02 11:59:59Z' ELSE '2026-01-02 12:00Z' END::timestamptz;
+    UPDATE jobs SET submitted_at = '2026-01-02 09:00Z', message = 'R=2,W=1:0:0,J=B', walltime = '4 h';
+    UPDATE jobs SET started_at = '2026-01-02 10:00Z', stopped_at = '2026-01-02 12:00Z', exit_code = 768, head = 'c1',
+        cpu_used = '3 h', peak_memory_mib = 512 WHERE job_id = 1;
+    UPDATE jobs SET started_at = '2026-01-02 11:00Z', planned_end_at = '2040-01-01 00:00Z', types = '{a,b=1}'
+        WHERE job_id = 2;
+    UPDATE allocations SET held = tstzrange('2026-01-02 09:59Z', '2026-01-02 12:00Z') WHERE job_id = 1;
+    UPDATE allocations SET held = tstzrange('2026-01-02 10:59Z', NULL) WHERE job_id = 2;
+    UPDATE events SET date = '2026-01-02 12:00:01Z';
+    UPDATE job_requests SET request = '[[[[[["core", 1]], null]], 5400]]', initial_request = '';
+    INSERT INTO predictions (job_id, start_at, alternative, resources, code, reason)
+        VALUES (3, '2026-01-03 10:00Z', 0, '{[1,2)}', 'planned', 'planned');
+    INSERT INTO accounting VALUES
+        ('2026-01-02', '2026-01-03', 'alice', 'p', 'default', 'USED', 14400),
+        ('2026-01-02', '2026-01-03', 'alice', 'p', 'default', 'ASKED', 28800),
+        ('2026-01-03', '2026-01-04', 'alice', 'q', 'default', 'USED', 90061),
+        ('2026-01-02', '2026-01-03', 'bob', 'p', 'default', 'USED', 1);
+"""
+
+
+@pytest.fixture
+def commands(database: TestDatabase, tmp_path: Path) -> Commands:
+    with database.engine.begin() as conn:
+        conn.execute(text("SET LOCAL TIME ZONE 'UTC'"))
+        rows.resources(conn, "c1", 2)
+        rows.resources(conn, "c2", 2)
+        conn.execute(text("INSERT INTO resources (type, network_address, quantity) VALUES ('mem_mib', 'c1', 2048)"))
+        ended, running = rows.submitted(conn, owner="alice", name="first"), rows.submitted(conn, owner="bob")
+        rows.submitted(conn, 3, owner="alice", name="many")
+        rows.brought(conn, ended, JobState.TERMINATED, holds="{[1,3),[5,6)}")
+        rows.brought(conn, running, JobState.RUNNING, holds="{[2,4)}")
+        events.append(
+            conn, [Event("FRAG_JOB_REQUEST", 1, ("c1",), "it's <over>\nby bob"), Event("LOG_SUSPECTED", hosts=("c2",))]
+        )
+        conn.exec_driver_sql(PAST)
+    return Commands(database, str(tmp_path))
+
+
+def golden(name: str, output: str) -> None:
+    """Compare with the file; GOLDEN=1 in the environment writes it anew, to be looked at before it is committed."""
+    if os.environ.get("GOLDEN"):
+        (GOLDEN / name).write_text(output)
+    assert output == (GOLDEN / name).read_text()
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_jobs_are_shown_in_each_format(commands, style):
+    done = commands.run("oarstat", STYLES[style], "-j", "1-3")
+
+    golden(f"oarstat.{style}", done.stdout)
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_resources_are_shown_in_each_format(commands, style):
+    done = commands.run("oarnodes", STYLES[style], "-r", "2", "-r", "5")
+
+    golden(f"oarnodes.{style}", done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("full", ["-f", "-j", "1-3"]),
+        ("full-3", ["--format", "3", "-fj1"]),
+        ("table-1", ["--format", "1", "-j", "1-5"]),
+        ("arrays-1", ["--format", "1", "--array", "3"]),
+        ("arrays-2", ["--array", "3"]),
+        ("compact", ["-c", "-u", "alice"]),
+        ("ended", ["-j", "1"]),
+        ("events", ["-e", "-j", "1"]),
+        ("fields", ["-j", "1-3", "--fields", "id,state,types,walltime,name"]),
+        ("accounting", ["--accounting", "2026-01-02, 2026-01-05"]),
+        ("accounting-user", ["--accounting", "2026-01-02, 2026-01-05", "-u", "alice"]),
+        ("efficiency", ["--efficiency", "-j", "1-5"]),
+        ("at", ["--at", "2026-01-02 11:30"]),
+        ("at-full", ["--at", "2026-01-02 11:30", "-fj", "1"]),
+        ("gantt", ["-g", "2026-01-02 00:00:00, 2026-01-04 00:00:00"]),
+    ],
+)
+def test_text_is_laid_out_to_the_column(commands, name, arguments):
+    done = commands.run("oarstat", *arguments)
+
+    assert done.returncode == 0
+    golden(f"oarstat-{name}.txt", done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("blocks", ["c1"]),
+        ("states", ["-s"]),
+        ("states-by-id", ["-s", "--sql", "network_address = 'c2'"]),
+        ("jobs", ["-j"]),
+        ("summary", ["-S"]),
+        ("list", ["-l"]),
+        ("events", ["-e"]),
+        ("events-since", ["-e", "2026-01-02", "c2"]),
+        ("at", ["--at", "2026-01-02 11:30", "-S"]),
+        ("fields", ["--fields", "resource_id,network_address,besteffort,jobs"]),
+    ],
+)
+def test_nodes_are_laid_out_to_the_column(commands, name, arguments):
+    done = commands.run("oarnodes", *arguments)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    golden(f"oarnodes-{name}.txt", done.stdout)
+
+
+def test_each_format_says_the_same(commands):
+    as_json = json.loads(commands.run("oarstat", "-J", "-j", "1-3").stdout)
+    as_yaml = yaml.safe_load(commands.run("oarstat", "-Y", "-j", "1-3").stdout)
+    lines = commands.run("oarstat", "--ndjson", "-j", "1-3").stdout.splitlines()
+    root = ElementTree.fromstring(commands.run("oarstat", "--xml", "--full", "--job", "1").stdout.encode())
+
+    assert as_yaml == as_json
+    assert [json.loads(line) for line in lines] == list(as_json.values())
+    assert [item.text for item in root.iterfind(".//item[@key='state']")] == ["Terminated"]
+    assert [item.text for item in root.iterfind(".//item[@key='exit_code']")] == ["768"]
+
+
+@pytest.mark.parametrize(
+    ("at", "states"),
+    [
+        ("2026-01-02 08:30", {}),
+        ("2026-01-02 09:30", dict.fromkeys("12345", "Waiting")),
+        ("2026-01-02 10:30", {"1": "Running"} | dict.fromkeys("2345", "Waiting")),
+        ("2026-01-02 11:30", {"1": "Running", "2": "Running"} | dict.fromkeys("345", "Waiting")),
+        ("2026-01-02 12:30", {"2": "Running"} | dict.fromkeys("345", "Waiting")),
+    ],
+)
+def test_jobs_are_shown_as_they_were(commands, at, states):
+    done = commands.run("oarstat", "--at", at, "-s", "-J")
+
+    assert json.loads(done.stdout) == states
+
+
+def test_a_condition_is_of_what_was_then(commands):
+    done = commands.run("oarstat", "--at", "2026-01-02 10:30", "-s", "--sql", "state = 'Running' AND exit_code IS NULL")
+
+    assert done.stdout == "1: Running\n"
+
+
+def test_resources_are_shown_as_they_were(database, commands):
+    database.execute("UPDATE resources SET state = 'Absent', drain = true WHERE resource_id = 4")
+
+    then = json.loads(commands.run("oarnodes", "--at", "2026-01-02 10:30", "-J").stdout)
+    now = json.loads(commands.run("oarnodes", "-J").stdout)
+    before = json.loads(commands.run("oarnodes", "--at", "2026-01-01", "-J").stdout)
+
+    assert (then["4"]["state"], then["4"]["drain"], now["4"]["state"], now["4"]["drain"]) == (
+        "Alive", "NO", "Absent", "YES",
+    )  # fmt: skip
+    assert [resource for resource, row in then.items() if row["jobs"] == [1]] == ["1", "2", "5"]
+    assert before == {}
+    assert then["1"].keys() == now["1"].keys()
+
+
+def test_dates_are_in_the_zone_of_the_caller(commands):
+    done = commands.run("oarstat", "--at", "2026-01-02 19:30", "-s", environment={"TZ": "Asia/Tokyo"})
+
+    assert "1: Running" in done.stdout
+
+
+def test_a_period_has_the_jobs_that_held_and_will_hold_something(database, commands):
+    database.execute("UPDATE resources SET state = 'Suspected' WHERE resource_id = 4")
+
+    def jobs(period: str) -> list[str]:
+        return list(json.loads(commands.run("oarstat", "-J", "-g", period).stdout)["jobs"])
+
+    assert jobs("2026-01-02 00:00:00, 2026-01-02 09:00:00") == []
+    assert jobs("2026-01-02 10:00:00, 2026-01-02 10:30:00") == ["1"]
+    assert jobs("2026-01-02 11:30:00, 2026-01-02 11:31:00") == ["1", "2"]
+    assert jobs("2026-01-03 10:00:00, 2026-01-03 11:00:00") == ["2", "3"]
+    outages = json.loads(commands.run("oarstat", "-J", "-g", "2026-01-01, 2100-01-01").stdout)["dead_resources"]
+    assert {resource: [state for *_, state in of] for resource, of in outages.items()} == {"4": ["Suspected"]}
+
+
+def _on_a_terminal(commands: Commands, *arguments: str, **environment: str) -> str:
+    """What oarstat writes to a terminal of 60 columns."""
+    program = f"from oarpy.commands.oarstat import main; import sys; sys.argv[1:] = {list(arguments)!r}; main()"
+    master, slave = pty.openpty()
+    subprocess.run(["stty", "cols", "60"], stdin=slave, check=True)
+    done = subprocess.Popen(
+        [sys.executable, "-c", program], env=commands._environment | {"TERM": "xterm"} | environment, stdout=slave
+    )
+    os.close(slave)
+    output = b""
+    while True:
+        try:
+            part = os.read(master, 65536)
+        except OSError:
+            break
+        if not part:
+            break
+        output += part
+    assert done.wait(timeout=30) == 0
+    os.close(master)
+    return output.decode().replace("\r\n", "\n")
+
+
+def test_at_a_terminal_a_table_is_cut_and_states_have_colours(database, commands):
+    database.execute("UPDATE jobs SET message = repeat('x', 200)")
+
+    lines = _on_a_terminal(commands).splitlines()
+    plain = _on_a_terminal(commands, NO_COLOR="1").splitlines()
+
+    assert [len(line) for line in plain] == [46, 60, 60, 60, 60, 60]
+    assert re.match(r"^2         \x1b\[32mR\x1b\[0m bob ", lines[2])
+    assert [re.sub(r"\x1b\[\d+m", "", line) for line in lines] != []
+    assert re.sub(r"\x1b\[\d+m", "", lines[3]) == plain[3]
+
+
+def test_records_are_the_same_at_a_terminal(commands):
+    assert _on_a_terminal(commands, "-fj1") == commands.run("oarstat", "-fj1").stdout
