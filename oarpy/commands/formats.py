@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
@@ -19,31 +19,9 @@ from oarpy.commands.listing import printable
 from oarpy.errors import RequestRefused
 from oarpy.model.wording import excerpt
 
-F = TypeVar("F", bound=Callable[..., Any])
-
 #: Of more entries each is one line of JSON: writing them indented takes five times as long.
 INDENTED = 200
 _WORDS = frozenset({"true", "false", "yes", "no", "on", "off", "y", "n", "null", "~"})
-
-
-def with_formats(function: F) -> F:
-    """Adds ``-J -Y -X -D`` as the argument ``style``: json, yaml, xml, dumper or None."""
-    for letter, name, style, said in (
-        ("-D", "--dumper", "dumper", "As Perl's Data::Dumper writes it."),
-        ("-X", "--xml", "xml", "As XML, in the form of Perl's XML::Dumper."),
-        ("-Y", "--yaml", "yaml", "As YAML."),
-        ("-J", "--json", "json", "As JSON."),
-    ):
-        function = click.option(letter, name, "style", flag_value=style, default=None, help=said)(function)
-    return function
-
-
-def with_lines(function: F) -> F:
-    """Adds ``--ndjson``, another ``style``, and ``--fields``."""
-    function = click.option("--fields", metavar="A,B,...", help="These fields alone, in any format.")(function)
-    return click.option(
-        "--ndjson", "style", flag_value="ndjson", default=None, help="One JSON object a line, for big lists."
-    )(function)
 
 
 def write(document: Mapping[str, Any] | Sequence[Any], style: str, *, names: tuple[str, str] = ("id", "value")) -> None:

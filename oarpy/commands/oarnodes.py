@@ -14,7 +14,7 @@ from oarpy.client.connection import Connection
 from oarpy.commands import formats
 from oarpy.commands.listing import printable, shown_date, shown_property, unfolded
 from oarpy.commands.resource_documents import as_oar_has_it
-from oarpy.commands.session import OarCommand, connect, run, with_version
+from oarpy.commands.session import OarCommand, connect, run, with_formats, with_lines, with_version
 from oarpy.errors import SyntaxRefused
 from oarpy.model.exit_statuses import ExitStatus
 
@@ -41,8 +41,8 @@ _VIEWS = ("state", "names", "jobs", "events", "summary")
     help="What happened to hosts since DATE; without it, the last 30 events.",
 )
 @click.option("--at", metavar="DATE", help="Resources as they were then.")
-@formats.with_formats
-@formats.with_lines
+@with_formats
+@with_lines
 @with_version
 def oarnodes(hosts: tuple[str, ...], ids: tuple[int, ...], sql: str | None, **options: Any) -> None:
     """Show resources: all, or those of HOSTs.

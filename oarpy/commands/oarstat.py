@@ -13,7 +13,7 @@ from oarpy.client.selection import Selection
 from oarpy.commands import formats
 from oarpy.commands.listing import printable, shown_date, shown_property
 from oarpy.commands.selecting import LEFT_OUT, ids_or_own, selection_of, with_array, with_filters
-from oarpy.commands.session import OarCommand, connect, run, with_version
+from oarpy.commands.session import OarCommand, connect, run, with_formats, with_lines, with_version
 from oarpy.errors import SyntaxRefused
 from oarpy.model.dependencies import parse_job_id
 from oarpy.model.exit_statuses import ExitStatus
@@ -56,8 +56,8 @@ VIEWS = ("state", "events", "properties", "gantt", "accounting", "efficiency", "
     metavar="ID|QUEUE",
     help="Planned starts, and how good they have been; of a job, of a queue, or all.",
 )
-@formats.with_formats
-@formats.with_lines
+@with_formats
+@with_lines
 @click.option(
     "--format",
     "layout",

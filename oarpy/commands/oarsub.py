@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from oarpy.commands.session import OarCommand, ask, connect, granted, run, tell, with_version
+from oarpy.commands.session import OarCommand, ask, connect, granted, run, tell, with_formats, with_version
 from oarpy.errors import RequestRefused, SyntaxRefused
 from oarpy.model.dependencies import parse_dependency
 from oarpy.model.exit_statuses import ExitStatus
@@ -82,7 +82,7 @@ _ADDED = ("resource", "type", "anterior")
 @click.option("--signal", metavar="SIGNAL", help="The signal of --checkpoint, by number or name; SIGUSR2 by default.")
 @click.option("-S", "--scanscript", is_flag=True, help="COMMAND is a script with lines of options: #OAR -l core=2")
 @click.option("--dry-run", is_flag=True, help="Submit nothing; say when and where the job would start.")
-@click.option("-J", "--json", "as_json", is_flag=True, help="Print the ids as JSON as well.")
+@with_formats
 @click.option("--key", metavar="KEY", help="Ask again what became of the request with this key.")
 @click.argument("command", nargs=-1)
 @with_version
@@ -320,22 +320,27 @@ def _print(answer: Submitted, options: Mapping[str, Any]) -> None:
     for warning in answer.warnings:
         tell(warning)
     if options["dry_run"]:
-        _print_estimates(answer, as_json=options["as_json"])
+        _print_estimates(answer, style=options["style"])
         return
     lines = [f"OAR_JOB_ID={job_id}" for job_id in answer.job_ids]
     if answer.array_id is not None:
         lines.append(f"OAR_ARRAY_ID={answer.array_id}")
-    if options["as_json"]:
+    if options["style"] == "json":
         # A text, because programs put it among their arguments as it is.
         lines += [f'{{\n   "job_id" : "{job_id}"\n}}' for job_id in answer.job_ids]
     click.echo("\n".join(lines))
+    if options["style"] not in (None, "json"):
+        from oarpy.commands import formats
+
+        for job_id in answer.job_ids:
+            formats.write({"job_id": str(job_id)}, options["style"])
 
 
-def _print_estimates(answer: Submitted, *, as_json: bool) -> None:
-    if as_json:
-        import json
+def _print_estimates(answer: Submitted, *, style: str | None) -> None:
+    if style:
+        from oarpy.commands import formats
 
-        click.echo(json.dumps([estimate.to_json() for estimate in answer.estimates], indent=2))
+        formats.write([estimate.to_json() for estimate in answer.estimates], style)
         return
     from oarpy.commands.listing import shown_date, shown_hosts
 

@@ -72,6 +72,26 @@ def with_version(function: F) -> F:
     return click.version_option(__version__, "-V", "--version", message="%(prog)s (oarpy) %(version)s")(function)
 
 
+def with_formats(function: F) -> F:
+    """Adds ``-J -Y -X -D`` as the argument ``style``: json, yaml, xml, dumper or None."""
+    for letter, name, style, said in (
+        ("-D", "--dumper", "dumper", "As Perl's Data::Dumper writes it."),
+        ("-X", "--xml", "xml", "As XML, in the form of Perl's XML::Dumper."),
+        ("-Y", "--yaml", "yaml", "As YAML."),
+        ("-J", "--json", "json", "As JSON."),
+    ):
+        function = click.option(letter, name, "style", flag_value=style, default=None, help=said)(function)
+    return function
+
+
+def with_lines(function: F) -> F:
+    """Adds ``--ndjson``, another ``style``, and ``--fields``."""
+    function = click.option("--fields", metavar="A,B,...", help="These fields alone, in any format.")(function)
+    return click.option(
+        "--ndjson", "style", flag_value="ndjson", default=None, help="One JSON object a line, for big lists."
+    )(function)
+
+
 def run(command: click.Command) -> NoReturn:
     """Run ``command`` as the program; does not return."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -212,7 +212,6 @@ def test_a_dry_run_says_when_and_where(database, commands):
         (["-C", "5"], 69),
         (["-k", "true"], 69),
         (["--resubmit", "5"], 69),
-        (["-D", "true"], 69),
         (["--frobnicate", "true"], 1),
         (["-l"], 1),
         (["--key", "xyz", "true"], 1),
@@ -380,6 +379,23 @@ def test_a_reader_that_leaves_early_is_no_error(database, commands):
     running.stderr.close()
 
     assert stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("option", "shown"),
+    [
+        ("-J", '{\n   "job_id" : "7"\n}\n'),
+        ("--yaml", "---\njob_id: '7'\n"),
+        ("-D", "{\n  'job_id' => '7'\n}\n"),
+        ("-X", '<?xml version="1.0" encoding="UTF-8"?>\n<perldata>\n <hashref>\n'
+         '  <item key="job_id">7</item>\n </hashref>\n</perldata>\n'),
+    ],
+)  # fmt: skip
+def test_the_id_is_shown_in_each_format_after_its_line(database, commands, option, shown):
+    with answering(database, Submitted((7,)).to_json()):
+        done = commands.run("oarsub", option, "true")
+
+    assert done.stdout == f"OAR_JOB_ID=7\n{shown}"
 
 
 def test_what_oarsub_imports_is_frozen(database, commands):

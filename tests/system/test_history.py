@@ -11,16 +11,20 @@ from xml.etree import ElementTree
 
 import pytest
 import yaml
+from jsonschema import Draft202012Validator
 from sqlalchemy import text
 
+from oarpy.commands import formats
 from oarpy.database import events
 from oarpy.database.events import Event
+from oarpy.model.payloads import Submitted, WalltimeAnswer
 from oarpy.model.states import JobState
 from tests.support import rows
-from tests.support.commands import Commands
+from tests.support.commands import Commands, answering
 from tests.support.postgres import TestDatabase
 
 GOLDEN = Path(__file__).parents[1] / "golden"
+SCHEMAS = Path(formats.__file__).parent / "json_schemas"
 STYLES = {"json": "-J", "yaml": "-Y", "xml": "-X", "dumper": "-D", "ndjson": "--ndjson"}
 # All that happened has its date: job 1 ran from 10:00 to 12:00, job 2 has run since 11:00, 3 to 5 wait.
 PAST = """
@@ -243,3 +247,74 @@ def test_at_a_terminal_a_table_is_cut_and_states_have_colours(database, commands
 
 def test_records_are_the_same_at_a_terminal(commands):
     assert _on_a_terminal(commands, "-fj1") == commands.run("oarstat", "-fj1").stdout
+
+
+def schema(command: str, view: str) -> Draft202012Validator:
+    """What the published schema of ``command`` says of one of its views, strictly: it names all that there is."""
+    document = json.loads((SCHEMAS / f"{command}.json").read_text())
+    Draft202012Validator.check_schema(document)
+    for name, definition in document["$defs"].items():
+        if "properties" in definition and name not in ("resource", "reasons"):
+            definition["additionalProperties"] = False
+    return Draft202012Validator(document | {"$ref": f"#/$defs/{view}"})
+
+
+@pytest.mark.parametrize(
+    ("command", "view", "arguments"),
+    [
+        ("oarstat", "jobs", ["-j", "1-5"]),
+        ("oarstat", "jobs", ["-j", "999"]),
+        ("oarstat", "jobs", ["--at", "2026-01-02 11:30"]),
+        ("oarstat", "states", ["-s"]),
+        ("oarstat", "events", ["-e", "-j", "1-3"]),
+        ("oarstat", "properties", ["-p", "-j", "1-3"]),
+        ("oarstat", "gantt", ["-g", "2026-01-02, 2026-01-04"]),
+        ("oarstat", "accounting", ["--accounting", "2026-01-02, 2026-01-04"]),
+        ("oarstat", "accounting_of_user", ["--accounting", "2026-01-02, 2026-01-04", "-u", "alice"]),
+        ("oarstat", "efficiency", ["--efficiency", "-j", "1-5"]),
+        ("oarstat", "why", ["--why", "1"]),
+        ("oarnodes", "resources", []),
+        ("oarnodes", "states", ["-s"]),
+        ("oarnodes", "states_by_id", ["-s", "-r", "1"]),
+        ("oarnodes", "hosts", ["-l"]),
+        ("oarnodes", "jobs", ["-j"]),
+        ("oarnodes", "summary", ["-S"]),
+        ("oarnodes", "events", ["-e"]),
+        ("oarqueue", "queues", []),
+        ("oarproperty", "properties", []),
+    ],
+)
+def test_what_is_printed_is_what_the_schema_says(database, commands, command, view, arguments):
+    database.execute("UPDATE resources SET state = 'Suspected' WHERE resource_id = 4")
+
+    done = commands.run(command, "-J", *arguments)
+
+    schema(command, view).validate(json.loads(done.stdout))
+
+
+def test_a_schema_refuses_what_is_not_so(commands):
+    document = json.loads(commands.run("oarstat", "-J", "-j", "1").stdout)
+
+    for name, value in (("state", "Sleeping"), ("walltime", "1:0:0"), ("types", None), ("shelf", 1)):
+        assert not schema("oarstat", "jobs").is_valid({"1": document["1"] | {name: value}})
+    del document["1"]["exit_code"]
+    assert not schema("oarstat", "jobs").is_valid(document)
+
+
+def test_the_schemas_of_what_is_asked_of_the_server_hold(database, commands):
+    with answering(database, Submitted((7, 8), array_id=7).to_json()):
+        submitted = commands.run("oarsub", "-J", "--array", "2", "true").stdout
+    with answering(database, WalltimeAnswer(2, "", 3600, None, 0, 0, 0, 0, 0).to_json()):
+        walltime = commands.run("oarwalltime", "-J", "2").stdout
+
+    first, second = re.findall(r"^\{.*?^\}", submitted, re.MULTILINE | re.DOTALL)
+    assert json.loads(second) == {"job_id": "8"}
+    schema("oarsub", "submitted").validate(json.loads(first))
+    schema("oarwalltime", "answers").validate(json.loads(walltime))
+
+
+def test_each_schema_is_named_in_the_documents():
+    page = (SCHEMAS.parents[2] / "docs/formats.md").read_text()
+
+    for path in SCHEMAS.glob("*.json"):
+        assert f"`{path.name}`" in page
