@@ -301,14 +301,22 @@ CREATE INDEX jobs_resubmit_job_id_idx ON jobs (resubmit_job_id) WHERE resubmit_j
 CREATE INDEX jobs_stopped_at_idx ON jobs (stopped_at) WHERE stopped_at IS NOT NULL;
 CREATE INDEX jobs_unaccounted_idx ON jobs (job_id) WHERE stopped_at IS NOT NULL AND NOT accounted;
 
+-- Events and changes of state are numbered together: visible_feed shows both in one order.
+CREATE SEQUENCE event_ids AS bigint;
+
 -- Append-only, one row a change; job_state_periods shows it with ends.
 CREATE TABLE job_state_logs (
     job_id bigint NOT NULL,
     job_state job_state NOT NULL,
     date_start timestamptz NOT NULL DEFAULT clock_timestamp(),
-    attempt integer NOT NULL
+    attempt integer NOT NULL,
+    event_id bigint NOT NULL DEFAULT nextval('event_ids'),
+    xid xid8 NOT NULL DEFAULT pg_current_xact_id()
 );
 CREATE INDEX job_state_logs_job_id_idx ON job_state_logs (job_id);
+CREATE INDEX job_state_logs_xid_idx ON job_state_logs (xid, event_id);
+-- For whoever names an event to go on after; almost in order, so this costs next to nothing.
+CREATE INDEX job_state_logs_event_id_idx ON job_state_logs USING brin (event_id) WITH (pages_per_range = 16);
 
 -- When a job's last suspension began; it may have been Resuming and Suspended again since.
 CREATE FUNCTION suspended_since(the_job bigint) RETURNS timestamptz
@@ -509,7 +517,7 @@ CREATE TABLE node_sessions (
 );
 
 CREATE TABLE events (
-    event_id bigint GENERATED ALWAYS AS IDENTITY,
+    event_id bigint NOT NULL DEFAULT nextval('event_ids'),
     type text NOT NULL,
     job_id bigint,
     hosts text[] NOT NULL DEFAULT '{}',
@@ -522,6 +530,7 @@ CREATE TABLE events (
 CREATE TABLE events_rest PARTITION OF events DEFAULT;
 CREATE INDEX events_job_id_idx ON events (job_id) WHERE job_id IS NOT NULL;
 CREATE INDEX events_event_id_idx ON events (event_id);
+CREATE INDEX events_xid_idx ON events (xid, event_id);
 
 -- Events whose effects node_change_state has still to apply; a row goes when they are.
 CREATE TABLE pending_events (
@@ -903,6 +912,18 @@ CREATE VIEW visible_quota_periods AS SELECT * FROM quota_periods;
 CREATE VIEW visible_energy_plan AS SELECT * FROM energy_plan;
 CREATE VIEW visible_properties AS SELECT * FROM properties;
 CREATE VIEW visible_events AS SELECT event_id, type, job_id, hosts, date, description FROM events;
+-- All that happens, in the order of (xid, event_id).  What is below the oldest transaction still open has come
+-- to its end: nothing can appear there any more.
+CREATE VIEW visible_feed AS
+    SELECT f.xid, f.event_id, f.type, f.job_id, f.date, f.state, f.hosts, f.description, j.array_id, j.array_index,
+        j.job_user, j.job_name,
+        CASE WHEN f.state IN ('Terminated', 'Error') THEN j.exit_code END AS exit_code,
+        CASE WHEN f.state IN ('Terminated', 'Error') THEN j.end_cause END AS end_cause
+    FROM (
+        SELECT xid, event_id, type, job_id, date, NULL::job_state AS state, hosts, description FROM events
+        UNION ALL
+        SELECT xid, event_id, 'STATE', job_id, date_start, job_state, '{}'::text[], '' FROM job_state_logs
+    ) f LEFT JOIN jobs j USING (job_id);
 CREATE VIEW visible_predictions AS SELECT * FROM prediction_log;
 -- What was, for those who look back.
 CREATE VIEW visible_job_states AS SELECT job_id, job_state, date_start, attempt FROM job_state_logs;
@@ -991,6 +1012,7 @@ ALTER VIEW visible_quota_periods OWNER TO oar_gate;
 ALTER VIEW visible_energy_plan OWNER TO oar_gate;
 ALTER VIEW visible_properties OWNER TO oar_gate;
 ALTER VIEW visible_events OWNER TO oar_gate;
+ALTER VIEW visible_feed OWNER TO oar_gate;
 ALTER VIEW visible_predictions OWNER TO oar_gate;
 ALTER VIEW visible_job_states OWNER TO oar_gate;
 ALTER VIEW visible_allocations OWNER TO oar_gate;
@@ -1002,7 +1024,7 @@ ALTER VIEW assigned_resources OWNER TO oar_gate;
 ALTER VIEW gantt_jobs_predictions_visu OWNER TO oar_gate;
 ALTER VIEW gantt_jobs_resources_visu OWNER TO oar_gate;
 GRANT SELECT ON visible_quotas, visible_quota_periods, visible_energy_plan TO oar_user, oar_reader;
-GRANT SELECT ON visible_job_states, visible_allocations, visible_resource_logs, visible_accounting
+GRANT SELECT ON visible_job_states, visible_allocations, visible_resource_logs, visible_accounting, visible_feed
     TO oar_user, oar_reader;
 GRANT SELECT ON visible_jobs, visible_dependencies, visible_queues, visible_properties, visible_events,
     visible_predictions, prediction_scores, visible_processes, assigned_resources, gantt_jobs_predictions_visu,

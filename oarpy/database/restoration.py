@@ -34,6 +34,14 @@ _SKIP_NUMBERS = text(
     FROM pg_sequences WHERE schemaname = 'oar' AND data_type = 'bigint'::regtype
     """
 )
+# In a new cluster transactions are numbered from the beginning; to readers of the feed, what came with
+# the backup lies before all of them.
+_AGE = text(
+    """
+    WITH old AS (UPDATE events SET xid = '3' WHERE xid >= pg_current_xact_id())
+    UPDATE job_state_logs SET xid = '3' WHERE xid >= pg_current_xact_id()
+    """
+)
 _LAST_JOB = text("SELECT last_value FROM job_ids")
 _BEGUN = text(
     """
@@ -66,6 +74,7 @@ def restore(conn: Connection) -> Restored:
     identity: UUID = conn.execute(_IDENTIFY).scalar_one()
     conn.execute(_SKIP_EPOCHS, {"gap": GAP})
     conn.execute(_SKIP_NUMBERS, {"gap": GAP})
+    conn.execute(_AGE)
     begun, hosts = conn.execute(_BEGUN, {"states": [state.value for state in ON_NODES]}).one()
     return Restored(
         identity=identity,

@@ -355,7 +355,13 @@ job_state_logs = Table(
     Column("job_state", JOB_STATE, nullable=False),
     Column("date_start", Instant, nullable=False, server_default=text("clock_timestamp()")),
     Column("attempt", Integer, nullable=False),
+    Column("event_id", BigInteger, nullable=False, server_default=text("nextval('event_ids'::regclass)")),
+    Column("xid", Xid8, nullable=False, server_default=text("pg_current_xact_id()")),
     Index("job_state_logs_job_id_idx", "job_id"),
+    Index("job_state_logs_xid_idx", "xid", "event_id"),
+    Index(
+        "job_state_logs_event_id_idx", "event_id", postgresql_using="brin", postgresql_with={"pages_per_range": 16}
+    ),
 )
 
 job_dependencies = Table(
@@ -584,7 +590,7 @@ node_sessions = Table(
 events = Table(
     "events",
     metadata,
-    Column("event_id", BigInteger, Identity(always=True), primary_key=True),
+    Column("event_id", BigInteger, primary_key=True, server_default=text("nextval('event_ids'::regclass)")),
     Column("type", Text, nullable=False),
     Column("job_id", BigInteger),
     Column("hosts", ARRAY(Text), nullable=False, server_default=text("'{}'")),
@@ -593,6 +599,7 @@ events = Table(
     Column("xid", Xid8, nullable=False, server_default=text("pg_current_xact_id()")),
     Index("events_job_id_idx", "job_id", postgresql_where=text("job_id IS NOT NULL")),
     Index("events_event_id_idx", "event_id"),
+    Index("events_xid_idx", "xid", "event_id"),
     postgresql_partition_by="RANGE (date)",
 )
 
