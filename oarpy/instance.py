@@ -64,6 +64,11 @@ class Instance:
         return os.path.join(self.home, "run")
 
     @property
+    def watch_socket(self) -> str:
+        """Where those wait who watch jobs."""
+        return os.path.join(self.run_dir, "watch.sock")
+
+    @property
     def owner(self) -> int:
         """The user id that the instance belongs to; one's own before it exists."""
         try:

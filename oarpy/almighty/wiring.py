@@ -29,8 +29,9 @@ from oarpy.database.leadership import application_name
 from oarpy.drivers.postgresql import Account
 from oarpy.errors import NotLeader
 from oarpy.instance import Instance
-from oarpy.modules import appendice, judas, leon, node_change_state, runner, sarko
+from oarpy.modules import appendice, fan_out, judas, leon, node_change_state, runner, sarko
 from oarpy.modules.context import Context
+from oarpy.modules.fan_out import FanOut
 from oarpy.modules.scheduler import Scheduler
 from oarpy.settings import Settings
 
@@ -70,7 +71,7 @@ def children(around: Surroundings, scheduler_end: socket.socket) -> Sequence[Pro
     """The processes for the supervisor; the scheduler is called through ``scheduler_end``."""
     unprivileged = partial(_live, around, account=around.account)
     return (
-        Process("appendice", partial(unprivileged, "appendice", appendice.serve)),
+        Process("appendice", partial(_live_appendice, around)),
         Process(
             "scheduler",
             partial(unprivileged, "scheduler", partial(_serve_scheduler, end=scheduler_end)),
@@ -104,6 +105,20 @@ def registered(ctx: Context, epoch: Epoch, pids: Mapping[str, int], stop: int) -
         else:
             return True
     return False
+
+
+def _live_appendice(around: Surroundings, epoch: Epoch, stop: int) -> int:
+    """The life of appendice; where its watchers connect is opened with the rights that it gives up."""
+    instance = around.instance
+    watched: FanOut | None = None
+    try:
+        listening = fan_out.listen(instance.watch_socket, everybody=instance.serves_everybody)
+    except OSError as error:
+        logger.warning("%s: %s; who watches jobs asks the database", instance.watch_socket, error.strerror)
+    else:
+        trusted = frozenset((0, instance.owner))
+        watched = FanOut(around.engine, listening, lambda uid: instance.serves_everybody or uid in trusted)
+    return _live(around, "appendice", partial(appendice.serve, fan_out=watched), epoch, stop, account=around.account)
 
 
 def _live(

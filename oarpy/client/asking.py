@@ -24,6 +24,7 @@ from typing import Any
 from oarpy.client.connection import Connection, ConnectionLost
 from oarpy.errors import OutcomeUnknown, RequestRefused, ServerUnavailable, SyntaxRefused
 from oarpy.model.exit_statuses import ExitStatus
+from oarpy.model.payloads import refusal_in
 from oarpy.model.wording import excerpt
 
 #: Longer than a request lives untaken; one that was taken is answered within seconds.
@@ -55,6 +56,14 @@ def check_key(text: str) -> str:
     if len(key) != 32 or not set(key) <= set("0123456789abcdef"):
         raise SyntaxRefused(f"{excerpt(text)} is not a key", exit_status=ExitStatus.REFUSED)
     return key
+
+
+def granted(answer: Answer) -> Answer:
+    """``answer``, unless it is a refusal, which is raised."""
+    refusal = refusal_in(answer)
+    if refusal is not None:
+        raise RequestRefused(refusal.message, exit_status=refusal.exit_status)
+    return answer
 
 
 class Request:

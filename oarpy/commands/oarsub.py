@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from oarpy.commands.session import OarCommand, ask, connect, granted, run, tell, with_formats, with_version
+from oarpy.commands.session import OarCommand, ask, connect, run, tell, with_formats, with_version
 from oarpy.errors import RequestRefused, SyntaxRefused
 from oarpy.model.dependencies import parse_dependency
 from oarpy.model.exit_statuses import ExitStatus
@@ -82,12 +82,14 @@ _ADDED = ("resource", "type", "anterior")
 @click.option("--signal", metavar="SIGNAL", help="The signal of --checkpoint, by number or name; SIGUSR2 by default.")
 @click.option("-S", "--scanscript", is_flag=True, help="COMMAND is a script with lines of options: #OAR -l core=2")
 @click.option("--dry-run", is_flag=True, help="Submit nothing; say when and where the job would start.")
+@click.option("--wait", is_flag=True, help="Wait for the end of the job, and exit with its status.")
+@click.option("--follow", is_flag=True, help="The same, and show what the job writes.")
 @with_formats
 @click.option("--key", metavar="KEY", help="Ask again what became of the request with this key.")
 @click.argument("command", nargs=-1)
 @with_version
 @click.pass_context
-def oarsub(ctx: click.Context, /, **options: Any) -> None:
+def oarsub(ctx: click.Context, /, **options: Any) -> int:
     """Submit COMMAND, a line for the shell, as a job.
 
     \b
@@ -95,17 +97,23 @@ def oarsub(ctx: click.Context, /, **options: Any) -> None:
         oarsub -l /host=2/core=4,walltime=1:30 ./simulate
         oarsub --array 100 -t besteffort 'echo $OAR_ARRAY_INDEX'
         oarsub -S ./script.sh
+        oarsub --follow -l /core=2,walltime=0:10 make
         oarsub -r "2030-05-04 09:00:00" -l /host=2,walltime=3 ./course
 
     An advance reservation (-r) is accepted or refused within seconds, which oarsub waits for.
 
     With --key and no COMMAND it only asks what an earlier request came to.
+
+    With --wait the status is that of the job, 128+N when it died of signal N; 124: its walltime had passed;
+    123: it was killed; 125: it could not run, or to its end. Of an array it is the worst. ^C leaves the jobs alone.
     """
     key = _key(options["key"])
     if key and not options["command"]:
-        _print(Submitted.from_json(_earlier(key)), options)
-        return
+        answer = Submitted.from_json(_earlier(key))
+        _print(answer, options)
+        return _waited(answer, options)
     submission = _submission(ctx, options)
+    _check_follow(submission, options)
     if submission.reservation is not None:
         key = key or _new_key()
     document = submission.to_json()
@@ -116,6 +124,23 @@ def oarsub(ctx: click.Context, /, **options: Any) -> None:
         _print_and_wait(answer, options, key)
     else:
         _print(answer, options)
+    return _waited(answer, options)
+
+
+def _check_follow(submission: Submission, options: Mapping[str, Any]) -> None:
+    if options["follow"] and (submission.array_count is not None or submission.parameters):
+        raise RequestRefused("--follow shows one job, not an array; oarstat --follow -j ID shows one of its jobs")
+
+
+def _waited(answer: Submitted, options: Mapping[str, Any]) -> int:
+    """With ``--wait``, the status of the jobs when they are over."""
+    if not (options["wait"] or options["follow"]) or not answer.job_ids:
+        return 0
+    from oarpy.commands.waiting import wait_for
+
+    # Whoever reads the ids does not have to wait as well.
+    sys.stdout.flush()
+    return wait_for(answer.job_ids, array_id=answer.array_id, follow=options["follow"])
 
 
 def _key(text: str | None) -> str | None:
@@ -157,7 +182,7 @@ def _reserved(text: str | None) -> dict[str, Any]:
 
 
 def _earlier(key: str) -> Mapping[str, Any]:
-    from oarpy.client.asking import earlier_answer
+    from oarpy.client.asking import earlier_answer, granted
 
     return granted(earlier_answer(connect(), key))
 

@@ -176,16 +176,6 @@ def administered_instance() -> Instance:
 
 def ask(verb: str, payload: Mapping[str, Any], *, key: str | None = None) -> Mapping[str, Any]:
     """The server's answer to one request; raises ``RequestRefused`` when that is what it answers."""
-    from oarpy.client.asking import Request, new_key
+    from oarpy.client.asking import Request, granted, new_key
 
     return granted(Request(connect, verb, payload, key=key or new_key(), tell=tell).answer())
-
-
-def granted(answer: Mapping[str, Any]) -> Mapping[str, Any]:
-    """``answer``, unless it is a refusal, which is raised."""
-    from oarpy.model.payloads import refusal_in
-
-    refusal = refusal_in(answer)
-    if refusal is not None:
-        raise RequestRefused(refusal.message, exit_status=refusal.exit_status)
-    return answer

@@ -359,9 +359,7 @@ job_state_logs = Table(
     Column("xid", Xid8, nullable=False, server_default=text("pg_current_xact_id()")),
     Index("job_state_logs_job_id_idx", "job_id"),
     Index("job_state_logs_xid_idx", "xid", "event_id"),
-    Index(
-        "job_state_logs_event_id_idx", "event_id", postgresql_using="brin", postgresql_with={"pages_per_range": 16}
-    ),
+    Index("job_state_logs_event_id_idx", "event_id", postgresql_using="brin", postgresql_with={"pages_per_range": 16}),
 )
 
 job_dependencies = Table(

@@ -45,6 +45,12 @@ class ExitStatus(IntEnum):
     UNKNOWN_OUTCOME = 76
     #: The configuration must be mended.
     CONFIGURATION = 78
+    #: ``--wait``: the job was killed, by ``oardel``, to make room, or for want of memory.
+    JOB_ENDED = 123
+    #: ``--wait``: the job's walltime had passed.
+    WALLTIME = 124
+    #: ``--wait``: the job could not run, or to its end, and not by its own doing.
+    JOB_FAILED = 125
     #: ^C; the request was withdrawn.
     INTERRUPTED = 130
     #: An admission rule refuses the submission (OAR's -2 as the shell sees it).

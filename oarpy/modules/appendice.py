@@ -45,6 +45,7 @@ from oarpy.instance import find_instance, shared
 from oarpy.model.exit_statuses import ExitStatus
 from oarpy.model.payloads import JobSelection, Refusal
 from oarpy.modules.context import Context
+from oarpy.modules.fan_out import FanOut
 from oarpy.scheduling.platform import Platform
 
 logger = getLogger(__name__)
@@ -73,8 +74,18 @@ def turn(ctx: Context) -> int:
     return Appendice(ctx).turn()
 
 
-def serve(ctx: Context, stop: int) -> None:
-    """Answer requests until the descriptor ``stop`` can be read."""
+def serve(ctx: Context, stop: int, fan_out: FanOut | None = None) -> None:
+    """Answer requests until the descriptor ``stop`` can be read; beside that, let people watch."""
+    if fan_out is not None:
+        fan_out.start()
+    try:
+        _serve(ctx, stop)
+    finally:
+        if fan_out is not None:
+            fan_out.stop()
+
+
+def _serve(ctx: Context, stop: int) -> None:
     period_s = ctx.settings.server.turn_period.total_seconds()
     appendice = Appendice(ctx)
     with closing(Listener(ctx.engine, Reader.APPENDICE, from_users=True)) as listener:
