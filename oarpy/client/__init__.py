@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from oarpy.client.api import cancel, events, jobs, submit, wait
-    from oarpy.client.executor import JobFailed, OarExecutor
+    from oarpy.client.executor import JobFailed, JobFuture, OarExecutor
     from oarpy.client.job_view import Detail as Job
     from oarpy.client.waiting import Watched
     from oarpy.model.feed import FeedEvent
@@ -28,6 +28,7 @@ __all__ = [
     "FeedEvent",
     "Job",
     "JobFailed",
+    "JobFuture",
     "JobOutcome",
     "OarExecutor",
     "Submitted",
@@ -42,6 +43,7 @@ _PLACES = {
     "FeedEvent": ("oarpy.model.feed", "FeedEvent"),
     "Job": ("oarpy.client.job_view", "Detail"),
     "JobFailed": ("oarpy.client.executor", "JobFailed"),
+    "JobFuture": ("oarpy.client.executor", "JobFuture"),
     "JobOutcome": ("oarpy.model.payloads", "JobOutcome"),
     "OarExecutor": ("oarpy.client.executor", "OarExecutor"),
     "Submitted": ("oarpy.model.payloads", "Submitted"),

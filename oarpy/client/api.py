@@ -19,7 +19,8 @@ from oarpy.client import job_view
 from oarpy.client.asking import Request, check_key, granted, new_key
 from oarpy.client.connection import Connection
 from oarpy.client.feed import Feed, place_of
-from oarpy.client.job_view import Detail, Selection
+from oarpy.client.job_view import Detail
+from oarpy.client.selection import Selection
 from oarpy.client.waiting import Wait, Watched
 from oarpy.errors import RequestRefused
 from oarpy.instance import find_instance
@@ -108,7 +109,7 @@ def wait(
         ServerUnavailable: the database does not come back.
     """
     deadline = None if timeout is None else time.monotonic() + timeout
-    with Wait(_connect, _path(), list(job_ids), list(array_ids)) as waiting:
+    with Wait(connect, socket_path(), list(job_ids), list(array_ids)) as waiting:
         while waiting.unfinished:
             rest_s = _STEP_S if deadline is None else deadline - time.monotonic()
             if rest_s <= 0:
@@ -139,7 +140,7 @@ def events(
     """
     wanted = Wanted(frozenset(job_ids), frozenset(array_ids), user)
     position = None if after is None else _position(after)
-    feed = Feed(_connect, _path(), wanted, position)
+    feed = Feed(connect, socket_path(), wanted, position)
     try:
         if follow:
             feed.begin()
@@ -171,8 +172,8 @@ def jobs(
 
     ``sql`` is a condition as that of ``oarstat --sql``.
     """
-    selection = Selection(tuple(job_ids), tuple(array_ids), user, filter=_parsed(sql))
-    conn = _connect()
+    selection = Selection(tuple(job_ids), tuple(array_ids), user=user, filter=_parsed(sql))
+    conn = connect()
     try:
         return job_view.details(conn, selection)
     finally:
@@ -180,21 +181,23 @@ def jobs(
 
 
 def _ask(verb: str, document: Mapping[str, Any], key: str | None) -> Mapping[str, Any]:
-    return granted(Request(_connect, verb, document, key=key or new_key(), tell=partial(logger.info, "%s")).answer())
+    return granted(Request(connect, verb, document, key=key or new_key(), tell=partial(logger.info, "%s")).answer())
 
 
-def _connect() -> Connection:
+def connect() -> Connection:
+    """A session as the user who runs the program."""
     return Connection.open(find_instance(), _PROGRAM)
 
 
-def _path() -> str:
+def socket_path() -> str:
+    """Where watchers of the instance hang."""
     return find_instance().watch_socket
 
 
 def _position(event_id: int) -> Position:
     if event_id < 0:
         raise RequestRefused("the number of an event is not negative")
-    conn = _connect()
+    conn = connect()
     try:
         return place_of(conn, event_id)
     finally:

@@ -56,6 +56,9 @@ VIEWS = ("state", "events", "properties", "gantt", "accounting", "efficiency", "
     metavar="ID|QUEUE",
     help="Planned starts, and how good they have been; of a job, of a queue, or all.",
 )
+@click.option("--after", metavar="N", help="With -e: all that happened after event N, in order; 0 for all, or now.")
+@click.option("--watch", is_flag=True, help="Show it again whenever something changes, until the jobs named are over.")
+@click.option("--follow", is_flag=True, help="Show what the job after -j writes until its end; exit with its status.")
 @with_formats
 @with_lines
 @click.option(
@@ -77,18 +80,52 @@ def oarstat(words: tuple[str, ...], **options: Any) -> int | None:
         oarstat --why 4242
         oarstat --sql "state = 'Error' AND project = 'p'" --fields id,owner,end_cause
         oarstat --at "2026-01-31 08:00"
+        oarstat --watch -u
+        oarstat --follow -j 4242
+        oarstat --events --after 1234 -J
 
     Nothing found is no error: nothing is printed, or {} as JSON.
+
+    Each line of --events --after begins with its number, which is the N to go on with; with -J each is a JSON
+    document of its own.
     """
     _check(options)
-    style, fields = options["style"], formats.chosen(options["fields"])
+    style = options["style"]
     selection = selection_of(ids_or_own(options["jobs"], words), options["arrays"], options["user"], options["sql"])
     at_s = None
     if options["at"] is not None:
         from oarpy.commands.dates import instant_s
 
         at_s = instant_s(options["at"])
-    conn: Connection = connect()
+    if options["follow"]:
+        return _follow(selection)
+    if options["after"] is not None:
+        from oarpy.commands.watching import show_events
+
+        return show_events(selection, options["after"], as_json=style is not None, goes_on=options["watch"])
+
+    def show(conn: Connection) -> int | None:
+        return _show(conn, words, options, selection, at_s)
+
+    if options["watch"]:
+        from oarpy.commands.watching import watch
+
+        return watch(show, selection)
+    return show(connect())
+
+
+def _follow(selection: Selection) -> int:
+    if len(selection.job_ids) != 1 or selection.array_ids or selection.ranges:
+        raise _refused("--follow wants one job, after -j")
+    from oarpy.commands.waiting import wait_for
+
+    return wait_for(selection.job_ids, follow=True)
+
+
+def _show(
+    conn: Connection, words: Sequence[str], options: Mapping[str, Any], selection: Selection, at_s: int | None
+) -> int | None:
+    style, fields = options["style"], formats.chosen(options["fields"])
     match _view(options):
         case "why":
             from oarpy.commands.inquiries import show_why
@@ -141,6 +178,10 @@ def _check(options: Mapping[str, Any]) -> None:
     view = views[0] if views else None
     if options["compact"] and (options["style"] or options["full"] or options["fields"] or view):
         raise _refused("the compact table goes with no other format or view")
+    if options["after"] is not None and (view != "events" or options["style"] not in (None, "json", "ndjson")):
+        raise _refused("--after goes with --events, as text or as JSON")
+    if options["at"] is not None and (options["watch"] or options["follow"] or options["after"] is not None):
+        raise _refused("--at shows what was, which does not change")
     if options["at"] is not None and view in ("gantt", "accounting", "efficiency", "forecast", "why"):
         raise _refused(f"--at does not go with --{view}")
     if options["fields"] is not None and view not in (None, "efficiency"):

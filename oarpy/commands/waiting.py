@@ -11,7 +11,7 @@ import click
 
 from oarpy.client import job_view
 from oarpy.client.following import Follower
-from oarpy.client.job_view import Selection
+from oarpy.client.selection import Selection
 from oarpy.client.waiting import Wait, Watched
 from oarpy.commands.session import complain, connect
 from oarpy.errors import RequestRefused

@@ -28,9 +28,7 @@ def started(system: System, *words: str) -> subprocess.Popen[str]:
 
 def sessions(system: System) -> int:
     """How many sessions users have."""
-    return int(
-        str(system.database.execute("SELECT count(*) FROM pg_stat_activity WHERE usename = 'oar_user'")[0][0])
-    )
+    return int(str(system.database.execute("SELECT count(*) FROM pg_stat_activity WHERE usename = 'oar_user'")[0][0]))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,164 @@
+"""``oarstat --watch``, and ``oarstat --events --after N``."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable
+from contextlib import redirect_stdout
+
+import click
+
+from oarpy.client import job_view
+from oarpy.client.connection import Connection
+from oarpy.client.feed import Feed, place_of
+from oarpy.client.selection import Selection
+from oarpy.commands.listing import printable, shown_date
+from oarpy.commands.session import connect
+from oarpy.errors import RequestRefused, ServerUnavailable
+from oarpy.instance import find_instance
+from oarpy.model.feed import MOST_NAMED, STATE, FeedEvent, Wanted, parse_event_id
+
+#: Between two listings at least, however much happens; and at most, because jobs grow older without any event.
+PAUSE_S = 2.0
+REFRESH_S = 60.0
+PATIENCE_S = 10.0
+NOW = "now"
+_CLEAR = "\x1b[H\x1b[2J\x1b[3J"
+
+
+def watch(show: Callable[[Connection], object], selection: Selection) -> int:
+    """Show a listing again whenever something happened to its jobs; until all that are named are over.
+
+    On a terminal it is written over the one before; elsewhere it is added when it has changed.
+    """
+    shown: str | None = None
+    feed: Feed | None = None
+    try:
+        while True:
+            # Before the look, so that what happens during it is noticed.
+            feed = feed or _feed(selection)
+            shown = _show_again(show, shown)
+            if _is_over(selection):
+                return 0
+            _wait_for_change(feed)
+    finally:
+        if feed is not None:
+            feed.close()
+
+
+def show_events(selection: Selection, after: str, *, as_json: bool, goes_on: bool) -> int:
+    """Show what happened after an event, in order; on and on where it ``goes_on``."""
+    if selection.filter is not None:
+        raise RequestRefused("--after goes with -j, --array and -u, not with a filter")
+    if after == NOW and not goes_on:
+        raise RequestRefused("--after now shows what is to come, with --watch")
+    conn = connect()
+    position = None if after == NOW else place_of(conn, parse_event_id(after))
+    wanted = _wanted(conn, selection)
+    of = _user(conn, selection)
+    conn.close()
+    feed = Feed(connect, find_instance().watch_socket, wanted, position)
+    try:
+        if not goes_on:
+            _print(feed.rest(), as_json, of)
+            return 0
+        feed.begin()
+        while True:
+            _print(feed.read(PATIENCE_S), as_json, of)
+    finally:
+        feed.close()
+
+
+def _feed(selection: Selection) -> Feed:
+    conn = connect()
+    try:
+        wanted = _wanted(conn, selection)
+    finally:
+        conn.close()
+    feed = Feed(connect, find_instance().watch_socket, wanted)
+    feed.begin()
+    return feed
+
+
+def _wanted(conn: Connection, selection: Selection) -> Wanted:
+    # What a condition selects, anything may change.
+    if selection.filter is not None:
+        return Wanted()
+    job_ids = set(selection.job_ids)
+    for first, last in selection.ranges:
+        if last - first >= MOST_NAMED:
+            raise RequestRefused(f"more than {MOST_NAMED} jobs were named")
+        job_ids.update(range(first, last + 1))
+    named = Wanted(frozenset(job_ids), frozenset(selection.array_ids))
+    return Wanted(user=_user(conn, selection)) if named.everything() else named
+
+
+def _user(conn: Connection, selection: Selection) -> str | None:
+    return str(conn.value("SELECT oar.me()")) if selection.mine else selection.user
+
+
+def _show_again(show: Callable[[Connection], object], shown: str | None) -> str | None:
+    """What is shown now; the listing before stays where there is no server to ask."""
+    buffer = io.StringIO()
+    try:
+        conn = connect()
+        try:
+            with redirect_stdout(buffer):
+                show(conn)
+        finally:
+            conn.close()
+    except ServerUnavailable:
+        if shown is None:
+            raise
+        return shown
+    listing = buffer.getvalue()
+    if sys.stdout.isatty():
+        click.echo(f"{_CLEAR}{shown_date(int(time.time()))}\n{listing}", nl=False)
+    elif listing != shown:
+        click.echo(("" if shown is None else "\n") + listing, nl=False)
+    sys.stdout.flush()
+    return listing
+
+
+def _wait_for_change(feed: Feed) -> None:
+    begun = time.monotonic()
+    deadline = begun + REFRESH_S
+    while not feed.read(max(0.0, min(PATIENCE_S, deadline - time.monotonic()))):
+        if time.monotonic() >= deadline:
+            return
+    # What happens together is shown together.
+    until = begun + PAUSE_S
+    while (rest_s := until - time.monotonic()) > 0:
+        feed.read(rest_s)
+
+
+def _is_over(selection: Selection) -> bool:
+    if not selection.names_jobs:
+        return False
+    conn = connect()
+    try:
+        states = job_view.states(conn, selection)
+    finally:
+        conn.close()
+    return all(state in ("Terminated", "Error") for _, state in states)
+
+
+def _print(found: Iterable[FeedEvent], as_json: bool, of: str | None) -> None:
+    for event in found:
+        if of is not None and event.user != of:
+            continue
+        click.echo(json.dumps(event.to_json(), ensure_ascii=False) if as_json else _line(event))
+    sys.stdout.flush()
+
+
+def _line(event: FeedEvent) -> str:
+    """``1234 2026-11-21 14:00:00> [42] STATE: Running``."""
+    text = event.description.rstrip()
+    if event.type == STATE:
+        text = " ".join(filter(None, (event.state, f"({event.end_cause})" if event.end_cause else "")))
+    about = "" if event.job_id is None else f"[{event.job_id}] "
+    hosts = f" {','.join(event.hosts)}" if event.hosts else ""
+    return f"{event.event_id} {shown_date(int(event.date))}> {about}{event.type}{hosts}: {printable(text)}"
