@@ -188,6 +188,9 @@ def _check(options: Mapping[str, Any]) -> None:
         raise _refused(f"--fields does not go with --{view}")
     if view in ("why", "forecast") and options["style"] not in (None, "json"):
         raise _refused(f"--{view} is shown as text or as JSON")
+    chosen = [name for name in ("jobs", "arrays", "user", "sql") if options[name]]
+    if view in ("gantt", "why", "forecast") and chosen:
+        raise _refused(f"--{view} does not go with a choice of jobs (-j, --array, -u, --sql)")
     if view == "gantt" and options["style"] == "ndjson":
         raise _refused("a gantt is one document, not lines; -J shows it")
 

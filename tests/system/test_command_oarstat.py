@@ -274,6 +274,9 @@ def test_jobs_are_chosen_by_a_condition(commands, jobs, condition, which):
         (["-s", "--fields", "id"], 1),
         (["-g", "2026-01-01, 2026-01-02", "--ndjson"], 1),
         (["--forecast", "-X"], 1),
+        (["-g", "2026-01-01, 2026-01-02", "-u"], 1),
+        (["--forecast", "-u", "bob"], 1),
+        (["--why", "1", "--sql", "true"], 1),
         (["--nonsense"], 1),
     ],
 )
