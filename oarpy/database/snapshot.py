@@ -39,15 +39,22 @@ _INSTANT = text(
 _QUEUES = text(
     "SELECT queue_name, priority, state, CASE policy WHEN 'easy' THEN 1 ELSE depth END, ordering, replan FROM queues"
 )
-_WAITING = text(
-    """
+_WAITING = """
     SELECT job_request_id, queue_name, floor(extract(epoch FROM submitted_at))::bigint, job_user, project, job_name,
         array_to_json(types)::text, ceil(extract(epoch FROM not_before))::bigint,
         floor(extract(epoch FROM deadline))::bigint, floor(extract(epoch FROM expires_at))::bigint,
         array_agg(job_id ORDER BY job_id)
-    FROM jobs WHERE stopped_at IS NULL AND state = 'Waiting' AND reservation = 'None'
+    FROM jobs WHERE stopped_at IS NULL AND state = 'Waiting' AND reservation = 'None' {more}
     GROUP BY job_request_id, queue_name, submitted_at, job_user, project, job_name, types, not_before, deadline,
         expires_at
+    """
+_ALL_WAITING = text(_WAITING.format(more=""))
+_WAITING_BEHIND = text(_WAITING.format(more="AND job_id > :last"))
+# Whatever writes a row, psql included, makes a version of it that bears the number of its transaction.
+_MARK = text(
+    """
+    SELECT COALESCE(max(job_id), 0), count(*), COALESCE(bit_xor(hashint8extended(job_id, xmin::text::bigint)), 0)
+    FROM jobs WHERE stopped_at IS NULL AND state = 'Waiting' AND job_id > :after AND job_id <= :last
     """
 )
 # A reservation that is to start now has the instant of its submission, so it is not late.
@@ -74,6 +81,12 @@ _DEPENDENCIES = text(
     ORDER BY d.job_id, d.job_id_required
     """
 )
+_DEPENDENCIES_MATTER = text(
+    """
+    SELECT EXISTS (SELECT FROM job_dependencies) AND EXISTS (
+        SELECT FROM jobs j JOIN job_dependencies USING (job_id) WHERE j.stopped_at IS NULL AND j.state = 'Waiting')
+    """
+)
 # A job that is ending needs nobody to kill it, so it is nobody's victim.  The planner takes a third
 # of all allocations for open; what it is told of the jobs keeps it from reading all that ever were.
 _HELD = text(
@@ -92,6 +105,7 @@ _HELD = text(
     LEFT JOIN frag_jobs f ON f.job_id = a.job_id AND f.state <> 'FRAGGED'
     WHERE upper_inf(a.held) AND j.stopped_at IS NULL
       AND j.state NOT IN ('Waiting', 'Hold', 'toAckReservation', 'toError')
+    ORDER BY a.job_id
     """
 )
 
@@ -104,12 +118,31 @@ _CONTAINERS = text(
 )
 
 
+_LAST_ID = JobId((1 << 63) - 1)
+
+
 class Reading(NamedTuple):
     """A snapshot, what is kept about its topology, and the jobs whose request cannot be read."""
 
     snapshot: Snapshot
     platform: Platform
     unreadable: Mapping[JobId, str]
+
+
+class Mark(NamedTuple):
+    """The jobs that wait, up to the ``last`` id, each in one version of its row.
+
+    Of two marks up to one id that are equal nothing about these jobs has changed in between:
+    ``versions`` tells apart what the same number of jobs has in any other versions.
+    """
+
+    last: JobId = JobId(0)
+    jobs: int = 0
+    versions: int = 0
+
+    def joined(self, behind: Mark) -> Mark:
+        """The mark of these and of those behind them."""
+        return Mark(max(self.last, behind.last), self.jobs + behind.jobs, self.versions ^ behind.versions)
 
 
 class _Group(NamedTuple):
@@ -156,13 +189,29 @@ class SnapshotReader:
 
         ``supposed`` are the types of a job that nobody submitted and that is to be decided on, too.
         """
+        return self._read(conn, limits, supposed, None)
+
+    def read_behind(self, conn: Connection, limits: Limits, mark: Mark) -> tuple[Reading, Mark] | None:
+        """The same with those waiting jobs only that are not in the mark, and the mark with them.
+
+        None if what the mark is of has changed, or where jobs wait for others.
+        """
+        if _mark(conn, last=mark.last) != mark or conn.execute(_DEPENDENCIES_MATTER).scalar_one():
+            return None
+        return self._read(conn, limits, (), mark), mark.joined(_mark(conn, after=mark.last))
+
+    def _read(self, conn: Connection, limits: Limits, supposed: Sequence[str], mark: Mark | None) -> Reading:
         now_s, version, dependencies_exist, quotas_exist = conn.execute(_INSTANT).one()
         if self._cluster is None or self._cluster.topology.version != version:
             topology = resources.topology(conn)
             self._cluster = _Cluster(topology, Platform(topology))
         every_queue = queues(conn)
         requested = {JobId(row.pop("job_id")): _Group(**row) for row in map(dict, conn.execute(_REQUESTED).mappings())}
-        waiting, unreadable = self._read_waiting(conn, requested.values(), dependencies_exist=dependencies_exist)
+        found = conn.execute(_ALL_WAITING) if mark is None else conn.execute(_WAITING_BEHIND, {"last": mark.last})
+        groups = {_Group(*shared): job_ids for *shared, job_ids in found.all()}
+        self._read_requests(conn, {group.request_id for group in (*groups, *requested.values())}, forget=mark is None)
+        dependencies = _dependencies(conn) if dependencies_exist and groups else {}
+        waiting, unreadable = self._waiting_jobs(groups, dependencies, forget=mark is None)
         usage = self._usage.read(conn, every_queue, limits, now_s)
         held = _held(conn, limits)
         reserved = reservations.reserved(conn)
@@ -172,7 +221,7 @@ class SnapshotReader:
             *(now_s, self._cluster.topology, every_queue, waiting, held, limits),
             put_off=_put_off(conn, containers, (*waiting, *held)),
             usage=usage,
-            tokens=tokens.counts(conn, {json.dumps(supposed), *(group.types for group in self._waiting)}, limits),
+            tokens=tokens.counts(conn, {json.dumps(supposed), *(group.types for group in groups)}, limits),
             quotas=self._quotas.read(conn, limits, now_s) if quotas_exist else None,
             requested=self._requested(requested, unreadable),
             reserved=reserved,
@@ -190,13 +239,14 @@ class SnapshotReader:
                 found.append(_waiting_job(job_id, group, request, ()))
         return tuple(found)
 
-    def _read_waiting(
-        self, conn: Connection, others: Collection[_Group], *, dependencies_exist: bool
+    def _waiting_jobs(
+        self,
+        groups: Mapping[_Group, Sequence[JobId]],
+        dependencies: Mapping[JobId, tuple[Dependency, ...]],
+        *,
+        forget: bool,
     ) -> tuple[tuple[WaitingJob, ...], dict[JobId, str]]:
-        """The waiting jobs but those of ``others``, whose requests are read as well."""
-        groups = {_Group(*shared): job_ids for *shared, job_ids in conn.execute(_WAITING).all()}
-        self._read_requests(conn, {group.request_id for group in (*groups, *others)})
-        dependencies = _dependencies(conn) if dependencies_exist and groups else {}
+        """The jobs of these groups, and why the requests of others cannot be read; ``forget``: there are no more."""
         kept: dict[_Group, dict[JobId, WaitingJob]] = {}
         found: list[WaitingJob] = []
         unreadable: dict[JobId, str] = {}
@@ -215,12 +265,16 @@ class SnapshotReader:
                 elements[job_id] = job
             kept[group] = elements
             found += elements.values()
-        self._waiting = kept
+        if forget:
+            self._waiting = kept
+        else:
+            self._waiting.update(kept)
         return tuple(found), unreadable
 
-    def _read_requests(self, conn: Connection, wanted: set[int]) -> None:
+    def _read_requests(self, conn: Connection, wanted: set[int], *, forget: bool) -> None:
         missing = wanted - self._requests.keys()
-        self._requests = {number: request for number, request in self._requests.items() if number in wanted}
+        if forget:
+            self._requests = {number: request for number, request in self._requests.items() if number in wanted}
         if missing:
             for request_id, document in conn.execute(_REQUESTS, {"ids": list(missing)}).all():
                 try:
@@ -249,6 +303,16 @@ def _waiting_job(
         expires_s=group.expires_s,
         dependencies=dependencies,
     )
+
+
+def waiting_mark(conn: Connection) -> Mark:
+    """All jobs that wait, those whose reservation is asked for among them."""
+    return _mark(conn)
+
+
+def _mark(conn: Connection, *, after: JobId = JobId(0), last: JobId | None = None) -> Mark:
+    found = conn.execute(_MARK, {"after": after, "last": _LAST_ID if last is None else last}).one()
+    return Mark(*found) if last is None else Mark(last, *found[1:])
 
 
 def _dependencies(conn: Connection) -> dict[JobId, tuple[Dependency, ...]]:

@@ -179,6 +179,23 @@ class Pass:
         broken = self._promises.broken(decisions) if self._snapshot.promises else ()
         return Plan(decisions, kills, len(self._decisions), slots, self._look_again_s, resumes, told, broken)
 
+    def append(self, now_s: int, normal: Sequence[WaitingJob], besteffort: Sequence[WaitingJob]) -> Plan:
+        """What is decided on jobs that come behind all others some time after `plan`; see `Standing`."""
+        self._now_s = now_s
+        self._machine.gantt.begin_later(now_s)
+        before = len(self._decisions)
+        for job in normal:
+            self._add(job, self._place_normal)
+        for job in besteffort:
+            self._add(job, self._place_besteffort)
+        decisions = tuple(self._decisions[before:])
+        return Plan(decisions, examined=len(self._decisions), slots=len(self._machine.gantt))
+
+    @property
+    def first_slot_end_s(self) -> int:
+        """When something is planned to change on the machine."""
+        return self._machine.gantt.first_slot_end_s
+
     def _add_keeping(self, jobs: Sequence[WaitingJob]) -> None:
         """Decide on jobs of one priority: on those first whose places, as they were told, still stand."""
         kept = self._kept = self._promises.put_down(self._machine, jobs)

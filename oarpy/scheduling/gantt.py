@@ -57,6 +57,15 @@ class Gantt:
         return self._starts[0]
 
     @property
+    def first_slot_end_s(self) -> int:
+        """Until when what is free now stays free, ``NEVER_S`` for ever."""
+        return self._starts[1] if len(self._starts) > 1 else NEVER_S
+
+    def begin_later(self, now_s: int) -> None:
+        """Let time pass, no more than the first slot has."""
+        self._starts[0] = now_s
+
+    @property
     def free_now(self) -> Bits:
         """What is free in the slot that begins now."""
         return self._free[0]
