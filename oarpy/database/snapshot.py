@@ -8,7 +8,7 @@ topology until its version changes, requests and waiting jobs while they wait.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import timedelta
@@ -310,7 +310,7 @@ def waiting_mark(conn: Connection) -> Mark:
     return _mark(conn)
 
 
-def _mark(conn: Connection, *, after: JobId = JobId(0), last: JobId | None = None) -> Mark:
+def _mark(conn: Connection, *, after: int = 0, last: JobId | None = None) -> Mark:
     found = conn.execute(_MARK, {"after": after, "last": _LAST_ID if last is None else last}).one()
     return Mark(*found) if last is None else Mark(last, *found[1:])
 

@@ -24,11 +24,12 @@ from oarpy.database import accounting, energy, events, kills, plans, walltimes
 from oarpy.database.connection import retrying
 from oarpy.database.events import Event
 from oarpy.database.plans import Prediction, Said
-from oarpy.database.snapshot import Reading, SnapshotReader
+from oarpy.database.snapshot import Mark, Reading, SnapshotReader, waiting_mark
 from oarpy.errors import Stale
 from oarpy.model.ranges import parsed_ranges, written_ranges
 from oarpy.model.states import JobId, Replan
 from oarpy.modules.context import Context
+from oarpy.modules.last_plan import LastPlan, More
 from oarpy.modules.plan_writing import Changes, Written, write
 from oarpy.modules.tokens import TokenCounters
 from oarpy.scheduling.decide import decide
@@ -79,6 +80,9 @@ class Scheduler:
         self.due_in_s: float | None = None
         self._ctx = ctx
         self._reader = SnapshotReader()
+        self._last = LastPlan(self._reader)
+        #: Whether a plan for all that was due was put off for jobs that had just come.
+        self._overdue = False
         self._tokens = TokenCounters(ctx)
         #: What was said of hosts' sleep, once this process has said anything.
         self._energy: Energy | None = None
@@ -101,15 +105,20 @@ class Scheduler:
             try:
                 return self._pass()
             except Stale as stale:
+                self._last.forget()
                 logger.debug("pass: %s", stale)
         self.due_in_s = REFUSED_S
         return Outcome.NOTHING
 
     def _pass(self) -> Outcome:
         begun = time.monotonic()
+        more = self._more(begun)
+        if more is not None:
+            return self._carry_on(more, begun)
         with self._ctx.snapshot() as conn:
             reading = self._reader.read(conn, self._ctx.limits())
             wishes = walltimes.pending(conn)
+            mark = waiting_mark(conn) if len(reading.snapshot.waiting) > CROWD else None
         self._withdraw_kills(reading.snapshot)
         snapshot = self._without_those_set_aside(reading.snapshot, begun)
         counted_in_s = self._tokens.count(snapshot.tokens) if snapshot.tokens else None
@@ -123,7 +132,7 @@ class Scheduler:
                 self._priorities = None
         self._tell_karmas(snapshot)
         snapshot = replace(snapshot, promises=self._promises(snapshot))
-        plan = decide(replace(snapshot, limits=self._ctx.limits(plan_first=effort.plan_first)), reading.platform)
+        plan = self._decided(snapshot, reading, effort, mark)
         self._ctx.passes("scheduler: decided")
         changes = self._changes(plan, reading, effort)
         if wishes and effort.full and len(snapshot.waiting) <= (effort.plan_first or len(snapshot.waiting)):
@@ -154,6 +163,47 @@ class Scheduler:
         judged_again = written.refused and len(snapshot.requested) > len(written.refused)
         again = written.doomed or written.granted or changes.longer or judged_again
         return Outcome.JOBS_CHANGED if again else Outcome.NOTHING
+
+    def _more(self, begun: float) -> More | None:
+        """What is decided on jobs that have come, when nothing else has changed since all were planned for."""
+        overdue, self._overdue = self._overdue, False
+        if not self._last or self._aside_until or overdue:
+            return None
+        with self._ctx.snapshot() as conn:
+            more = self._last.more(conn, self._ctx.limits())
+        if more is None:
+            return None
+        overdue = begun >= self._complete_due
+        if overdue and not more.plan.decisions:
+            return None
+        self._overdue = overdue
+        return more
+
+    def _carry_on(self, more: More, begun: float) -> Outcome:
+        plan, snapshot = more.plan, more.reading.snapshot
+        self._ctx.passes("scheduler: decided")
+        changes = self._changes(plan, more.reading, _Effort(full=True, complete=True, plan_first=None))
+        written = Written()
+        if changes:
+            written = retrying(lambda: write(self._ctx, changes, snapshot.topology, karmas_told=bool(self._karmas)))
+            self._ctx.passes("scheduler: written")
+        self._last.keep(more)
+        self._remember(changes, written, begun)
+        self._told |= plan.promises()
+        self.due_in_s = 0.0 if self._overdue else None
+        self._wait_at_most(_until_next_start(plan, snapshot.now_s))
+        if len(written.started) < len(changes.starts):
+            self.due_in_s = REFUSED_S
+        if time.monotonic() >= self._report_due and changes:
+            self._report(plan, written, begun)
+        return Outcome.NOTHING
+
+    def _decided(self, snapshot: Snapshot, reading: Reading, effort: _Effort, mark: Mark | None) -> Plan:
+        limited = replace(snapshot, limits=self._ctx.limits(plan_first=effort.plan_first))
+        if mark is None or self._aside_until or reading.unreadable:
+            self._last.forget()
+            return decide(limited, reading.platform)
+        return self._last.decide(limited, reading, mark)
 
     def _withdraw_kills(self, snapshot: Snapshot) -> None:
         """Let besteffort jobs live that still save their work to make room for a job that is gone.

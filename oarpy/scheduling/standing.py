@@ -31,14 +31,15 @@ def decide_and_keep(snapshot: Snapshot, platform: Platform) -> tuple[Plan, Stand
     done = Pass(snapshot, platform, ())
     plan = done.plan()
     until_s = _stands_until_s(snapshot, platform, done, plan)
-    return plan, Standing(snapshot, platform, done, until_s) if until_s is not None else None
+    return plan, Standing(snapshot, platform, done, plan, until_s) if until_s is not None else None
 
 
 class Standing:
     """A pass that was made, as the base for more; once it was carried on by a job that starts, it is used up."""
 
-    def __init__(self, snapshot: Snapshot, platform: Platform, done: Pass, until_s: int) -> None:
+    def __init__(self, snapshot: Snapshot, platform: Platform, done: Pass, plan: Plan, until_s: int) -> None:
         self._snapshot = snapshot
+        self._plan: Plan | None = plan
         self._platform = platform
         self._pass = done
         self._until_s = until_s
@@ -46,26 +47,18 @@ class Standing:
         self._last_normal = order.normal[-1:]
         self._last_besteffort = order.besteffort[-1:]
 
+    def again(self, snapshot: Snapshot) -> Plan | None:
+        """The same plan, if it was made of the same and has not been carried on."""
+        return self._plan if self._plan is not None and self._stands(snapshot) else None
+
     def carried_on(self, snapshot: Snapshot) -> Plan | None:
         """What is decided on the jobs of this snapshot, which holds of those that wait only the ones that have come.
 
         None if it tells of anything else that has changed, or if a job must be placed
         before one that waits already, or otherwise than usual: then nothing has been done.
         """
-        before = self._snapshot
-        now_s, more = snapshot.now_s, snapshot.waiting
-        if not before.now_s <= now_s < self._until_s:
-            return None
-        # Of queues ordered by submission nobody asks what was used.
-        as_before = replace(
-            snapshot,
-            now_s=before.now_s,
-            waiting=before.waiting,
-            limits=before.limits,
-            usage=before.usage,
-            promises=before.promises,
-        )
-        if as_before != before:
+        before, now_s, more = self._snapshot, snapshot.now_s, snapshot.waiting
+        if not self._stands(replace(snapshot, waiting=before.waiting, promises=before.promises)):
             return None
         if not all(_is_usual(job, now_s) for job in more):
             return None
@@ -74,6 +67,7 @@ class Standing:
             return None
         self._last_normal = order.normal[-1:] or self._last_normal
         self._last_besteffort = order.besteffort[-1:] or self._last_besteffort
+        self._plan = None if more else self._plan
         plan = self._pass.append(now_s, order.normal, order.besteffort)
         self._snapshot = replace(before, now_s=now_s)
         starts = [one.start_s for one in plan.decisions if isinstance(one, Predict)]
@@ -81,6 +75,13 @@ class Standing:
         if not all(isinstance(one, Predict | Postpone) for one in plan.decisions):
             self._until_s = now_s
         return replace(plan, look_again_s=self._until_s)
+
+    def _stands(self, snapshot: Snapshot) -> bool:
+        before = self._snapshot
+        if not before.now_s <= snapshot.now_s < self._until_s:
+            return False
+        # Of queues ordered by submission nobody asks what was used.
+        return replace(snapshot, now_s=before.now_s, limits=before.limits, usage=before.usage) == before
 
     def _come_last(self, normal: Sequence[WaitingJob], besteffort: Sequence[WaitingJob]) -> bool:
         """Whether these come behind all others in the order in which jobs are placed."""
