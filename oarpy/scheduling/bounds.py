@@ -8,6 +8,7 @@ the same family, at least as large.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Hashable
 from operator import itemgetter, le
 
 from oarpy.scheduling.demand import Demand
@@ -49,7 +50,7 @@ class Bounds:
     """Lower bounds on starts in one gantt, by family of demands."""
 
     def __init__(self) -> None:
-        self._families: dict[int, Frontier] = {}
+        self._families: dict[Hashable, Frontier] = {}
 
     def lower(self, demand: Demand, length_s: int, start_s: int) -> int:
         """The latest known bound of the demand's start, at least ``start_s``."""
@@ -65,6 +66,22 @@ class Bounds:
             return
         frontier = self._families.setdefault(demand.family, Frontier())
         frontier.learn(length_s, demand.sizes[demand.family], bound_s)
+
+    def lower_of(self, bound_by: Hashable, demand: Demand, length_s: int, others: tuple[int, ...], start_s: int) -> int:
+        """As `lower`, of jobs that are all bound by the same; they take at least so much of what it is about."""
+        for family, own in demand.sizes.items():
+            frontier = self._families.get((bound_by, family))
+            if frontier is not None:
+                start_s = frontier.lower(length_s, (*others, *own), start_s)
+        return start_s
+
+    def learn_of(
+        self, bound_by: Hashable, demand: Demand, length_s: int, others: tuple[int, ...], bound_s: int
+    ) -> None:
+        """As `learn`, of such jobs."""
+        if demand.family is not None:
+            frontier = self._families.setdefault((bound_by, demand.family), Frontier())
+            frontier.learn(length_s, (*others, *demand.sizes[demand.family]), bound_s)
 
     def loosen(self, free_s: int) -> None:
         """Something has become free from ``free_s`` on: starts whose time reaches into it are possible again."""

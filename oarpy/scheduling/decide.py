@@ -38,6 +38,7 @@ from typing import NamedTuple, TypeAlias
 
 from oarpy.model.sharing_types import MACHINE, is_placed_apart
 from oarpy.model.states import JobId, JobState
+from oarpy.scheduling.allowed import Search, first_allowed
 from oarpy.scheduling.bits import Bits
 from oarpy.scheduling.containers import Containers
 from oarpy.scheduling.dates import lapsed, latest_start_s, within_dates
@@ -591,12 +592,13 @@ class Pass:
             if best is not None:
                 latest_s = min(latest_s, best.end_s - demand.walltime_s - 1)
             length_s = min(self._length_s(demand), at_most_s)
-            place = view.earliest(demand, length_s, passed.earliest_s, latest_s)
             limited: Why | None = None
-            while place is not None and (verdict := self._verdict(job, demand, place, latest_s)) is not None:
-                self._limited = limited = limited or verdict.why
-                never = verdict.start_s == NEVER_S
-                place = None if never else view.earliest(demand, length_s, verdict.start_s, latest_s)
+            if self._quotas is None:
+                place = view.earliest(demand, length_s, passed.earliest_s, latest_s)
+            else:
+                search = Search(view, job, demand, length_s, passed.earliest_s, latest_s)
+                place, limited = first_allowed(self._quotas, search)
+                self._limited = limited or self._limited
             if place is not None:
                 best = _Choice(demand, place, limited)
         return best

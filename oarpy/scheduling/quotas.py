@@ -22,6 +22,7 @@ from oarpy.model.quotas import DEFAULT_SET, EACH, TOGETHER, Amount, Measure, Rul
 from oarpy.model.sharing_types import CONTAINER
 from oarpy.scheduling.bits import Bits
 from oarpy.scheduling.bounds import Frontier
+from oarpy.scheduling.demand import Demand
 from oarpy.scheduling.explain import QUOTA, QUOTA_AHEAD, QUOTA_HORIZON, QUOTA_TOO_SMALL
 from oarpy.scheduling.gantt import NEVER_S
 from oarpy.scheduling.plan import Why
@@ -96,6 +97,7 @@ class _Standing(NamedTuple):
     whether there are any.
     """
 
+    number: int
     usages: tuple[tuple[Measure, _Usage], ...]
     bounds: Mapping[str, tuple[_Bound, ...]]
     bound: bool
@@ -146,7 +148,35 @@ class Quotas:
         standing = self._standing(job)
         if not standing.bound:
             return Verdict(start_s)
-        asked = self._asked(taken, walltime_s)
+        return self._sweep(standing, self._asked(taken, walltime_s), walltime_s, start_s, latest_s)
+
+    def start_s(self, job: WaitingJob, resources: int, walltime_s: int, start_s: int, latest_s: int = NEVER_S) -> int:
+        """As `first`, for so many resources that count, without a reason."""
+        asked = _Asked(resources, 1, resources * walltime_s)
+        return self._sweep(self._standing(job), asked, walltime_s, start_s, latest_s, explain=False).start_s
+
+    def counted(self, taken: Bits) -> int:
+        """How many of these resources count."""
+        return (taken & self._counted).bit_count()
+
+    def least(self, demand: Demand) -> int:
+        """No place of the demand has fewer resources that count."""
+        return sum(group.least for group in demand.groups if not group.members & ~self._counted)
+
+    def kind(self, job: WaitingJob) -> int:
+        """The same number for all jobs that quotas cannot tell apart."""
+        return self._standing(job).number
+
+    def _sweep(
+        self,
+        standing: _Standing,
+        asked: _Asked,
+        walltime_s: int,
+        start_s: int,
+        latest_s: int,
+        *,
+        explain: bool = True,
+    ) -> Verdict:
         why: Why | None = None
         too_small: Why | None = None
         sizes = (asked.resources,)
@@ -157,9 +187,10 @@ class Quotas:
             if refused is None:
                 break
             bound, begin_s, over_s = refused
-            if too_small is None and asked[bound.measure] > bound.limit:
-                too_small = self._why(bound, asked, begin_s)
-            why = why or too_small or self._why(bound, asked, begin_s)
+            if explain:
+                if too_small is None and asked[bound.measure] > bound.limit:
+                    too_small = self._why(bound, asked, begin_s)
+                why = why or too_small or self._why(bound, asked, begin_s)
             start_s = max(over_s, known_s)
         if start_s >= self._until_s:
             start_s, why = NEVER_S, too_small or why or Why(QUOTA_HORIZON, {"until_s": self._until_s})
@@ -176,7 +207,7 @@ class Quotas:
         return standing
 
     def _asked(self, taken: Bits, walltime_s: int) -> _Asked:
-        resources = (taken & self._counted).bit_count()
+        resources = self.counted(taken)
         return _Asked(resources, 1, resources * walltime_s)
 
     @staticmethod
@@ -219,9 +250,10 @@ class Quotas:
         return Why(QUOTA_AHEAD, numbers | {"when_s": when_s})
 
     def _make_standing(self, job: WaitingJob | HeldJob | Reservation) -> _Standing:
+        number = len(self._standings)
         types = [split_job_type(type_)[0] for type_ in job.types]
         if CONTAINER in types:
-            return _Standing((), {}, bound=False, learnt=Frontier())
+            return _Standing(number, (), {}, bound=False, learnt=Frontier())
         queues = [job.queue, EACH]
         if not job.besteffort and BESTEFFORT not in types:
             queues.append(TOGETHER)
@@ -244,7 +276,7 @@ class Quotas:
                 for measure, amount in rule.limits.items()
             )
         counted = tuple((measure, usage) for (_, measure), usage in usages.items())
-        return _Standing(counted, bounds, any(bounds.values()), Frontier())
+        return _Standing(number, counted, bounds, any(bounds.values()), Frontier())
 
     def _limit(self, amount: Amount, measure: Measure) -> int:
         return int(amount.of(self._everything) * (_HOUR_S if measure is Measure.HOURS else 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 
 import pytest
@@ -9,12 +10,16 @@ import pytest
 from oarpy.model.quotas import Measure, Rule, parse_amount
 from oarpy.model.states import JobId, Replan, ResourceState
 from oarpy.scheduling.decide import decide
+from oarpy.scheduling.demand import Demand
 from oarpy.scheduling.explain import sentence
+from oarpy.scheduling.gantt import Place
 from oarpy.scheduling.inquiry import inquire
 from oarpy.scheduling.plan import Postpone, Predict
 from oarpy.scheduling.platform import Platform
 from oarpy.scheduling.snapshot import HeldJob, Promise, Queue, QuotaRules, Snapshot, WaitingJob
+from oarpy.scheduling.space import View
 from tests.unit.clusters import NOW_S, TO_THE_SECOND, asks, held, hosts, job, snapshot
+from tests.unit.test_scheduling_oracle import differs_from_the_definition
 from tests.unit.test_scheduling_pass import starts
 
 
@@ -270,3 +275,38 @@ def test_a_running_job_without_a_start_counts_from_now() -> None:
     crowd = snapshot(hosts(1, 8), of(1, "a", "core=1", 3600), running=[launching])
 
     assert starts(bound(crowd, rule("*,*,*,/", hours="1.5"))) == {1: 3600}
+
+
+def crowd_under_tight_quotas(seed: int, jobs: int, *rules: Rule) -> Snapshot:
+    rng = random.Random(seed)
+    requests = "core=1", "core=3", "host=1", "host=2", "host=1/core=2"
+    waiting = (
+        of(n, rng.choice("ab"), rng.choice(requests), rng.choice((10, 50, 100, 300))) for n in range(1, jobs + 1)
+    )
+    running = [held(1000 + n, (4 * n + 1, 4 * n + 3), NOW_S + 40 * n, user="a") for n in range(3)]
+    return bound(snapshot(hosts(4, 4), *waiting, running=running), *rules)
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("limits", [{"hours": "0.2"}, {"jobs": "2"}, {"resources": "6", "jobs": "4"}])
+def test_what_is_learnt_of_a_crowd_under_tight_quotas_changes_no_decision(seed: int, limits: dict[str, str]) -> None:
+    crowd = crowd_under_tight_quotas(seed, 40, rule("*,*,*,/", **limits))
+
+    assert not differs_from_the_definition(crowd)
+
+
+def test_a_crowd_under_tight_quotas_is_not_searched_for_each_job_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    crowd = crowd_under_tight_quotas(1, 400, rule("*,*,*,/", jobs="2"))
+    searched = 0
+    earliest = View.earliest
+
+    def counted(view: View, demand: Demand, length_s: int, after_s: int, latest_s: int) -> Place | None:
+        nonlocal searched
+        searched += 1
+        return earliest(view, demand, length_s, after_s, latest_s)
+
+    monkeypatch.setattr(View, "earliest", counted)
+
+    decide(crowd)
+
+    assert searched < 2.5 * 400
