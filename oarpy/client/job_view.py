@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from oarpy.client.connection import Connection
 from oarpy.client.selection import Selection, condition
 from oarpy.model.ranges import parsed_ranges, written_ranges
+
+#: Jobs in full that are read at once where there may be any number of them.
+PART = 5000
 
 
 class Line(NamedTuple):
@@ -105,10 +108,21 @@ def states(conn: Connection, selection: Selection, at_s: int | None = None) -> l
     return [(job_id, state) for job_id, state in _rows(conn, statement, selection, at_s)]
 
 
-def details(conn: Connection, selection: Selection, at_s: int | None = None) -> list[Detail]:
-    """The jobs of ``selection``, ascending, in full."""
-    rows = _rows(conn, _DETAILS, selection, at_s)
+def details(
+    conn: Connection, selection: Selection, at_s: int | None = None, *, most: int | None = None
+) -> list[Detail]:
+    """The jobs of ``selection``, ascending, in full; the first ``most`` of them."""
+    statement = _DETAILS if most is None else f"{_DETAILS} LIMIT {most:d}"
+    rows = _rows(conn, statement, selection, at_s)
     return [Detail._make((*row[:-2], *(parsed_ranges(each or "{}") for each in row[-2:]))) for row in rows]
+
+
+def details_in_parts(conn: Connection, selection: Selection, at_s: int | None = None) -> Iterator[list[Detail]]:
+    """The same, some thousands at a time, each part as the tables were when it was read."""
+    last = 0
+    while part := details(conn, selection._replace(after=last), at_s, most=PART):
+        yield part
+        last = part[-1].job_id
 
 
 def _rows(conn: Connection, statement: str, selection: Selection, at_s: int | None) -> list[tuple[Any, ...]]:

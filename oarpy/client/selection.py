@@ -62,6 +62,8 @@ class Selection(NamedTuple):
     filter: Filter | None = None
     #: Those alone that are not over.
     live: bool = False
+    #: Of all these, those with higher ids.
+    after: int | None = None
 
     @property
     def names_jobs(self) -> bool:
@@ -95,4 +97,7 @@ def condition(selection: Selection) -> tuple[str, list[object]]:
     elif selection.user is not None:
         parts.append("job_user = %s")
         parameters.append(selection.user)
+    if selection.after is not None:
+        parts.append("job_id > %s")
+        parameters.append(selection.after)
     return " AND ".join(parts), parameters

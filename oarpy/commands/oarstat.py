@@ -210,6 +210,11 @@ def _show_documents(
 ) -> None:
     from oarpy.commands.job_documents import documents, record
 
+    if style == "ndjson":
+        for part in job_view.details_in_parts(conn, selection, at_s):
+            jobs = {str(job["id"]): job for job in documents(conn, part, at_s, wanted=frozenset(fields))}
+            formats.write(formats.only(jobs, fields) if fields else jobs, style)
+        return
     found = documents(conn, job_view.details(conn, selection, at_s), at_s, wanted=frozenset(fields))
     entries = {str(job["id"]): job for job in found}
     if style:

@@ -74,7 +74,7 @@ def ids_or_own(options: Sequence[str], words: Sequence[str]) -> tuple[str, ...]:
     if not options:
         return ()
     # `oarstat -j 1 2`: OAR takes the words that follow as ids too; other words it ignores.
-    texts = [text for text in options if text != LEFT_OUT] + [word for word in words if word[:1].isdigit()]
+    texts = [text for text in options if text != LEFT_OUT] + [word for word in words if word.strip("0123456789-") == ""]
     if not texts:
         texts = [os.environ.get("OAR_JOB_ID", "")]
         if not texts[0]:

@@ -57,6 +57,10 @@ PAST = """
 def commands(database: TestDatabase, tmp_path: Path) -> Commands:
     with database.engine.begin() as conn:
         conn.execute(text("SET LOCAL TIME ZONE 'UTC'"))
+        # First, for their numbers are shown, and changes of state take some as well.
+        events.append(
+            conn, [Event("FRAG_JOB_REQUEST", 1, ("c1",), "it's <over>\nby bob"), Event("LOG_SUSPECTED", hosts=("c2",))]
+        )
         rows.resources(conn, "c1", 2)
         rows.resources(conn, "c2", 2)
         conn.execute(text("INSERT INTO resources (type, network_address, quantity) VALUES ('mem_mib', 'c1', 2048)"))
@@ -64,9 +68,6 @@ def commands(database: TestDatabase, tmp_path: Path) -> Commands:
         rows.submitted(conn, 3, owner="alice", name="many")
         rows.brought(conn, ended, JobState.TERMINATED, holds="{[1,3),[5,6)}")
         rows.brought(conn, running, JobState.RUNNING, holds="{[2,4)}")
-        events.append(
-            conn, [Event("FRAG_JOB_REQUEST", 1, ("c1",), "it's <over>\nby bob"), Event("LOG_SUSPECTED", hosts=("c2",))]
-        )
         conn.exec_driver_sql(PAST)
     return Commands(database, str(tmp_path))
 
