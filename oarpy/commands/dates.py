@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from oarpy.errors import SyntaxRefused
 from oarpy.model.exit_statuses import ExitStatus
-from oarpy.model.reservation_dates import parse_reservation
+from oarpy.model.human_dates import parse_date
 from oarpy.model.wording import excerpt
 
 
 def instant_s(text: str) -> int:
     """The date, or the first second of the day, in ``text``, in seconds since the epoch."""
-    words = text.strip()
-    if len(words) == 10 and words.count("-") == 2:
-        words += " 00:00:00"
     try:
-        start_s = None if "," in words else parse_reservation(words).start_s
+        return int(parse_date(text, datetime.now().astimezone()).timestamp())
     except SyntaxRefused as error:
         raise SyntaxRefused(str(error), exit_status=ExitStatus.REFUSED) from error
-    if start_s is None:
-        raise SyntaxRefused(f"{excerpt(text)} is not a date; write YYYY-MM-DD HH:MM:SS", exit_status=ExitStatus.REFUSED)
-    return start_s
+    except (ValueError, OverflowError, OSError):
+        raise SyntaxRefused(f"{excerpt(text)} is not a date on any clock", exit_status=ExitStatus.REFUSED) from None
 
 
 def period_s(text: str) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from oarpy.commands.session import ask, complain, connect
 from oarpy.errors import RequestRefused
 from oarpy.model.exit_statuses import ExitStatus
 from oarpy.model.payloads import MAX_JOBS, JobOutcome, JobsAnswer, JobSelection
-from oarpy.model.states import JobId
+from oarpy.model.states import JobId, JobState
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -55,7 +55,26 @@ def order(
     selection = selection_of(jobs.ids, jobs.arrays, jobs.user, jobs.sql)
     if jobs.dry_run:
         return _rehearse(deed or verb, selection)
-    chosen = JobSelection(*_resolved(selection), signal=signal)
+    return _asked(verb, JobSelection(*resolved(selection), signal=signal), show)
+
+
+def give_back(jobs: Named, show: Callable[[JobOutcome], object]) -> int:
+    """Take back the deletion of jobs that are named by ids, ranges or arrays; returns the worst status."""
+    if jobs.user or jobs.sql or jobs.dry_run:
+        raise RequestRefused("--undo goes with ids, ranges and --array alone")
+    if not jobs.ids and not jobs.arrays:
+        raise RequestRefused("no job was named", exit_status=ExitStatus.BAD_ID)
+    selection = selection_of(jobs.ids, jobs.arrays)
+    ids, arrays = tuple(map(JobId, selection.job_ids)), tuple(map(JobId, selection.array_ids))
+    if selection.ranges:
+        from oarpy.client import job_view
+
+        found = job_view.states(connect(), Selection(ranges=selection.ranges))
+        ids += tuple(JobId(job_id) for job_id, state in found if state == JobState.ERROR.value)
+    return _asked("undelete", JobSelection(tuple(dict.fromkeys(ids)), arrays), show)
+
+
+def _asked(verb: str, chosen: JobSelection, show: Callable[[JobOutcome], object]) -> int:
     document: dict[str, Any] = chosen.to_json()
     JobSelection.from_json(document)
     answer = JobsAnswer.from_json(ask(verb, document))
@@ -70,7 +89,7 @@ def _narrowed(selection: Selection) -> bool:
     return selection.filter is not None or selection.mine or selection.user is not None
 
 
-def _resolved(selection: Selection) -> tuple[tuple[JobId, ...], tuple[JobId, ...]]:
+def resolved(selection: Selection) -> tuple[tuple[JobId, ...], tuple[JobId, ...]]:
     """Ids and arrays; what stands for jobs that the user did not name one by one means those that are not over."""
     arrays = tuple(map(JobId, selection.array_ids))
     singles = tuple(map(JobId, selection.job_ids))

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from oarpy.commands.jobs import named, names_jobs, order
+from oarpy.commands.jobs import give_back, named, names_jobs, order
 from oarpy.commands.session import OarCommand, run, with_version
 from oarpy.commands.signals import parse_signal
 from oarpy.errors import SyntaxRefused
@@ -24,8 +24,9 @@ UNSUPPORTED = {
 @names_jobs
 @click.option("-c", "--checkpoint", is_flag=True, help="Send the checkpoint signal instead.")
 @click.option("-s", "--signal", metavar="SIGNAL", help="Send this signal instead.")
+@click.option("--undo", is_flag=True, help="Give back what was deleted while it waited, a short time ago.")
 @with_version
-def oardel(checkpoint: bool, signal: str | None, **options: Any) -> int:
+def oardel(checkpoint: bool, signal: str | None, undo: bool, **options: Any) -> int:
     """Delete jobs, whether they wait or run.
 
     \b
@@ -35,12 +36,20 @@ def oardel(checkpoint: bool, signal: str | None, **options: Any) -> int:
         oardel -s SIGUSR1 4242
         oardel 4242-4250 --dry-run
         oardel -u --sql "state = 'Waiting'"
+        oardel --undo 4242
+
+    What --undo gives back is a new job, whose id is printed, with the request of the
+    deleted one and its place in the queue.
 
     All of several jobs are tried; the status is the worst: 1 for a job that is
     unknown or not yours, 5 for a signal to a job that does not run, 6 for a job
     that is being deleted already.
     """
     jobs = named(options)
+    if undo and (checkpoint or signal):
+        raise SyntaxRefused("a signal cannot be undone", exit_status=ExitStatus.REFUSED)
+    if undo:
+        return give_back(jobs, _show_return)
     if checkpoint and signal:
         raise SyntaxRefused("a signal and the checkpoint signal at once", exit_status=ExitStatus.REFUSED)
     if checkpoint:
@@ -58,6 +67,13 @@ def oardel(checkpoint: bool, signal: str | None, **options: Any) -> int:
     if registered:
         click.echo(f"To be deleted now: {' '.join(registered)}")
     return status
+
+
+def _show_return(job: JobOutcome) -> None:
+    if job.status:
+        click.echo(f"Giving back the job = {job.job_id} ...{job.outcome}")
+    else:
+        click.echo(f"Giving back the job = {job.job_id} ...as job {job.outcome}.\nOAR_JOB_ID={job.outcome}")
 
 
 def _show_signal(job: JobOutcome) -> None:

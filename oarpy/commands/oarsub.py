@@ -36,16 +36,16 @@ UNSUPPORTED = {
     "--import-job-key-inline-priv": "job keys",
     "-e": "job keys",
     "--export-job-key-to-file": "job keys",
-    "--resubmit": "submitting an ended job again",
     "-T": "tokens for the API",
     "--api-token": "tokens for the API",
     "--stagein": "staging files in",
     "--stagein-md5sum": "staging files in",
-    "-v": "verbosity",
-    "--verbose": "verbosity",
 }
 #: Options that a script may name and that add to those of the command line; the rest gives way to them.
 _ADDED = ("resource", "type", "anterior")
+#: What a script cannot say of itself.
+_ABOUT_OTHERS = ("edit", "edit_array", "resubmit", "only", "key")
+_DATE = frozenset("0123456789-: ")
 
 
 @click.command("oarsub", cls=OarCommand, unsupported=UNSUPPORTED)
@@ -58,7 +58,7 @@ _ADDED = ("resource", "type", "anterior")
 @click.option("-n", "--name", metavar="NAME", help="Name of the job.")
 @click.option("--project", metavar="NAME", help="Project of the job.")
 @click.option("-d", "--directory", metavar="DIR", help="Working directory; the current one by default.")
-@click.option("-O", "--stdout", metavar="FILE", help="File for the output; %jobid% and %jobname% are replaced.")
+@click.option("-O", "--stdout", metavar="FILE", help="File for the output; %jobid%, %jobname%, %attempt% are replaced.")
 @click.option("-E", "--stderr", metavar="FILE", help="File for the errors, likewise.")
 @click.option(
     "-a",
@@ -72,19 +72,28 @@ _ADDED = ("resource", "type", "anterior")
     "-r",
     "--reservation",
     metavar='"START[, END]"',
-    help="Start exactly then: now or YYYY-MM-DD HH:MM:SS; END stands for a walltime.",
+    help="Start exactly then: now, YYYY-MM-DD HH:MM:SS, 'tomorrow 8:00', …; END stands for a walltime.",
 )
 @click.option("--array", type=int, metavar="N", help="N jobs that differ by OAR_ARRAY_INDEX.")
 @click.option("--array-param-file", metavar="FILE", help="One job for each line, which is appended to the command.")
 @click.option("--hold", is_flag=True, help="Submit in state Hold; oarresume releases it.")
 @click.option("--notify", metavar="NOTIFICATION", help="[TAG,...]mail:ADDRESS or [TAG,...]exec:/PATH WORDS.")
-@click.option("--checkpoint", type=int, metavar="SECONDS", help="Send the signal so long before the walltime ends.")
+@click.option("--checkpoint", metavar="SECONDS", help="Send the signal so long before the walltime ends; or 5m, 1h.")
 @click.option("--signal", metavar="SIGNAL", help="The signal of --checkpoint, by number or name; SIGUSR2 by default.")
 @click.option("-S", "--scanscript", is_flag=True, help="COMMAND is a script with lines of options: #OAR -l core=2")
 @click.option("--dry-run", is_flag=True, help="Submit nothing; say when and where the job would start.")
 @click.option("--wait", is_flag=True, help="Wait for the end of the job, and exit with its status.")
 @click.option("--follow", is_flag=True, help="The same, and show what the job writes.")
 @with_formats
+@click.option("--edit", multiple=True, metavar="ID", help="Change job ID, which waits, as the other options say.")
+@click.option("--edit-array", multiple=True, metavar="ID", help="The same for all jobs of an array that wait.")
+@click.option("--resubmit", multiple=True, metavar="ID", help="Submit job ID, which is over, once more.")
+@click.option(
+    "--only",
+    type=click.Choice(["failed", "all"]),
+    help="With --resubmit of an array's ID: its jobs that failed, or all that are over.",
+)
+@click.option("-v", "--verbose", count=True, help="Say how the request was understood.")
 @click.option("--key", metavar="KEY", help="Ask again what became of the request with this key.")
 @click.argument("command", nargs=-1)
 @with_version
@@ -99,8 +108,15 @@ def oarsub(ctx: click.Context, /, **options: Any) -> int:
         oarsub -S ./script.sh
         oarsub --follow -l /core=2,walltime=0:10 make
         oarsub -r "2030-05-04 09:00:00" -l /host=2,walltime=3 ./course
+        oarsub --edit 4242 -l walltime=2h30
+        oarsub --resubmit 4242 --only failed
 
-    An advance reservation (-r) is accepted or refused within seconds, which oarsub waits for.
+    A walltime is hours[:minutes[:seconds]], or such as 90m, 2h30, 1d.  An advance
+    reservation (-r) is accepted or refused within seconds, which oarsub waits for.
+
+    --edit changes what is named besides and keeps the rest, the job's id and its age;
+    the rules of admission judge it again.  An empty value takes away what was asked for
+    (-p '').  --resubmit takes the same changes.
 
     With --key and no COMMAND it only asks what an earlier request came to.
 
@@ -108,10 +124,17 @@ def oarsub(ctx: click.Context, /, **options: Any) -> int:
     123: it was killed; 125: it could not run, or to its end. Of an array it is the worst. ^C leaves the jobs alone.
     """
     key = _key(options["key"])
+    if options["edit"] or options["edit_array"] or options["resubmit"] or options["only"]:
+        from oarpy.commands import editing
+
+        return editing.run(ctx, options, key, read=_submission, finish=_print_and_finish)
     if key and not options["command"]:
-        answer = Submitted.from_json(_earlier(key))
-        _print(answer, options)
-        return _waited(answer, options)
+        document = _earlier(key)
+        if "job_ids" not in document:
+            from oarpy.commands import editing
+
+            return editing.told(document, options)
+        return _print_and_finish(Submitted.from_json(document), options)
     submission = _submission(ctx, options)
     _check_follow(submission, options)
     if submission.reservation is not None:
@@ -120,10 +143,19 @@ def oarsub(ctx: click.Context, /, **options: Any) -> int:
     # The server looks again; here it spares a refusal the way to it.
     Submission.from_json(document)
     answer = Submitted.from_json(ask("submit", document, key=key))
+    if options["verbose"] or sys.stderr.isatty() or _is_not_oars(options):
+        from oarpy.commands.understood import understood
+
+        for line in understood(submission):
+            tell(line)
     if submission.reservation is not None and key is not None and answer.job_ids:
         _print_and_wait(answer, options, key)
-    else:
-        _print(answer, options)
+        return _waited(answer, options)
+    return _print_and_finish(answer, options)
+
+
+def _print_and_finish(answer: Submitted, options: Mapping[str, Any]) -> int:
+    _print(answer, options)
     return _waited(answer, options)
 
 
@@ -141,6 +173,15 @@ def _waited(answer: Submitted, options: Mapping[str, Any]) -> int:
     # Whoever reads the ids does not have to wait as well.
     sys.stdout.flush()
     return wait_for(answer.job_ids, array_id=answer.array_id, follow=options["follow"])
+
+
+def _is_not_oars(options: Mapping[str, Any]) -> bool:
+    """Whether a duration or a date is written in a way of which one should see how it was understood."""
+    durations = [text.rpartition("walltime=")[2] for text in options["resource"] if "walltime=" in text]
+    dates = (options["reservation"] or "now").replace("UTC", "").split(",")
+    return any(not each.replace(":", "").strip().isdigit() for each in durations) or any(
+        each.strip() != "now" and (each.count("-") != 2 or not _DATE.issuperset(each)) for each in dates
+    )
 
 
 def _key(text: str | None) -> str | None:
@@ -176,9 +217,11 @@ def _print_and_wait(answer: Submitted, options: dict[str, Any], key: str) -> Non
 def _reserved(text: str | None) -> dict[str, Any]:
     if text is None:
         return {}
+    from datetime import datetime
+
     from oarpy.model.reservation_dates import parse_reservation
 
-    return {"reservation": parse_reservation(text)}
+    return {"reservation": parse_reservation(text, datetime.now().astimezone())}
 
 
 def _earlier(key: str) -> Mapping[str, Any]:
@@ -212,7 +255,7 @@ def _submission(ctx: click.Context, options: Mapping[str, Any]) -> Submission:
         types=tuple(map(_type, options["type"])),
         stdout=options["stdout"],
         stderr=options["stderr"],
-        checkpoint_s=options["checkpoint"],
+        checkpoint_s=_seconds(options["checkpoint"]),
         signal=_signal(options["signal"]),
         hold=options["hold"],
         dependencies=tuple(map(parse_dependency, options["anterior"])),
@@ -258,6 +301,12 @@ def _scan(ctx: click.Context, words: Sequence[str], directory: str) -> tuple[str
             f"an #OAR line of {excerpt(path)} has {word}, which is no option", exit_status=ExitStatus.SCRIPT
         )
     named = {name: value for name, value in scanned.params.items() if _is_said(scanned, name)}
+    unfit = next((name for name in _ABOUT_OTHERS if name in named), None)
+    if unfit is not None:
+        raise SyntaxRefused(
+            f"an #OAR line of {excerpt(path)} has --{unfit.replace('_', '-')}, which is for the command line",
+            exit_status=ExitStatus.SCRIPT,
+        )
     command = " ".join([shlex.quote(path) + blank + arguments, *words[1:]])
     return command, {"property": (), **named, "arguments": said}
 
@@ -284,9 +333,23 @@ def _merged(ctx: click.Context, options: Mapping[str, Any], said: Mapping[str, A
 def _type(text: str) -> str:
     if not text.startswith(("postpone=", "deadline=", "expire=")):
         return text
+    from datetime import datetime
+
     from oarpy.model.job_dates import with_offset
 
-    return with_offset(text)
+    return with_offset(text, datetime.now().astimezone())
+
+
+def _seconds(text: str | None) -> int | None:
+    if text is None:
+        return None
+    from oarpy.model.durations import parse_seconds
+
+    try:
+        return parse_seconds(text)
+    except SyntaxRefused as refusal:
+        status = ExitStatus.SYNTAX if text.isdigit() else ExitStatus.REFUSED
+        raise SyntaxRefused(f"--checkpoint: {refusal}", exit_status=status) from None
 
 
 def _filtered(properties: Sequence[str]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import json
 
 import click
 
-from oarpy.commands.session import OarCommand, ask, run, with_version
+from oarpy.commands.session import OarCommand, ask, run, tell, with_version
 from oarpy.errors import SyntaxRefused
 from oarpy.model.dependencies import parse_job_id
 from oarpy.model.durations import parse_duration, render_duration
@@ -44,10 +44,11 @@ def oarwalltime(
         oarwalltime 4242 +1:30
         oarwalltime 4242 -0:30
         oarwalltime 4242 3:0:0
+        oarwalltime 4242 +90m
         oarwalltime 4242 +0
 
-    These ask for an hour and a half more, half an hour less, three hours in all,
-    and withdraw what was not granted yet.  Less is granted at once.  More is granted
+    These ask for an hour and a half more, half an hour less, three hours in all, an hour
+    and a half more, and withdraw what was not granted yet.  Less is granted at once.  More is granted
     by the scheduler, as far as no other job is planned on the job's resources; what
     it cannot grant stays pending.
 
@@ -58,6 +59,9 @@ def oarwalltime(
     if change is None and (force or whole or delay_next_jobs or timeout is not None):
         raise SyntaxRefused("an option without a change of the walltime", exit_status=ExitStatus.BAD_ID)
     seconds, relative = (None, False) if change is None else _parsed(change)
+    if change is not None and seconds is not None and not change.lstrip("+-").replace(":", "").isdigit():
+        sign = "" if not relative else "-" if seconds < 0 else "+"
+        tell(f"understood as {sign}{render_duration(abs(seconds))}")
     asked = WalltimeChange(
         job_id=parse_job_id(job),
         seconds=seconds,
@@ -114,7 +118,7 @@ def _parsed(text: str) -> tuple[int, bool]:
         seconds = _duration(rest)
     except SyntaxRefused:
         raise SyntaxRefused(
-            f"{excerpt(text)} is not a walltime; write hours[:minutes[:seconds]], after a + or - for more or less",
+            f"{excerpt(text)} is not a walltime; write hours[:minutes[:seconds]] or 90m, after + or - for more or less",
             exit_status=ExitStatus.BAD_ID,
         ) from None
     return (-seconds if sign == "-" else seconds), bool(sign)

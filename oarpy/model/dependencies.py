@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from oarpy.errors import SyntaxRefused
-from oarpy.model.durations import MAX_DURATION_S
+from oarpy.model.durations import parse_seconds
 from oarpy.model.exit_statuses import ExitStatus
 from oarpy.model.states import DependencyKind, JobId
 from oarpy.model.wording import excerpt
@@ -22,12 +22,14 @@ class Dependency(NamedTuple):
 
 
 def parse_dependency(text: str) -> Dependency:
-    """``[kind:]ID[,min[,max]]``; the kind is after, afterok, afternotok or afterany, the bounds are seconds.
+    """``[kind:]ID[,min[,max]]``; the kind is after, afterok, afternotok or afterany.
+
+    The bounds are seconds, or such as ``10m``.
 
     Raises:
         SyntaxRefused: it is not of that form.
     """
-    kind_text, colon, rest = text.strip().rpartition(":")
+    kind_text, colon, rest = text.strip().partition(":") if text.strip()[:1].isalpha() else ("", "", text)
     try:
         kind = DependencyKind(kind_text.lower()) if colon else DependencyKind.AFTERANY
     except ValueError:
@@ -55,6 +57,8 @@ def _bound(text: str) -> int | None:
     if not text:
         return None
     digits = text.removeprefix("-").removeprefix("+")
-    if digits.isascii() and digits.isdigit() and len(digits) <= 9 and int(digits) <= MAX_DURATION_S:
-        return int(text)
-    raise SyntaxRefused(f"{excerpt(text)} is not a number of seconds")
+    try:
+        seconds = 0 if digits.isdigit() and not digits.strip("0") else parse_seconds(digits)
+    except SyntaxRefused:
+        raise SyntaxRefused(f"{excerpt(text)} is not a number of seconds, nor such as 10m") from None
+    return -seconds if text.startswith("-") else seconds

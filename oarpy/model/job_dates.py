@@ -36,7 +36,7 @@ NO_DATES = Dates()
 
 
 def parse_moment(text: str) -> Moment:
-    """``2026-01-31``, ``2026-01-31 08:00[:00][+01:00]``, or ``hours[:minutes[:seconds]]`` from the submission on.
+    """``2026-01-31``, ``2026-01-31 08:00[:00][+01:00]``, or a duration from the submission on.
 
     Raises:
         SyntaxRefused: it is none of these.
@@ -48,7 +48,7 @@ def parse_moment(text: str) -> Moment:
     except (ValueError, SyntaxRefused) as error:
         raise SyntaxRefused(
             f"{excerpt(text)} is neither a date such as '2026-01-31 08:00:00' "
-            "nor a duration from the submission on, hours[:minutes[:seconds]]"
+            "nor a duration from the submission on, hours[:minutes[:seconds]] or such as 90m"
         ) from error
 
 
@@ -75,10 +75,21 @@ def local(moment: Moment) -> Moment:
     return moment.astimezone() if isinstance(moment, datetime) and moment.tzinfo is None else moment
 
 
-def with_offset(each: str) -> str:
-    """The type as the server is to read it: its date, if it has one, with this machine's offset from UTC."""
+def with_offset(each: str, now: datetime) -> str:
+    """The type as the server is to read it: its date, if it has one, with this machine's offset from UTC.
+
+    ``now`` is the clock of the one who typed ``tomorrow``.
+    """
     name, _, value = each.partition("=")
     if name not in _DATED:
         return each
-    moment = local(parse_moment(value))
+    try:
+        moment = local(parse_moment(value))
+    except SyntaxRefused:
+        from oarpy.model.human_dates import parse_date
+
+        try:
+            moment = _near(parse_date(value, now))
+        except (SyntaxRefused, ValueError):
+            return each
     return f"{name}={moment.isoformat(sep=' ')}" if isinstance(moment, datetime) else each

@@ -2,7 +2,7 @@
 
 ::
 
-    wish    := [group ('+' group)*] [',' 'walltime=' h[:m[:s]]]
+    wish    := [group ('+' group)*] [',' 'walltime=' duration]
     group   := ['{' filter '}'] ['/'] level ('/' level)*
     level   := ['{' filter '}'] property '=' count ['[' type '=' amount (',' type '=' amount)* ']']
     count   := 1, 2, … | ALL | BEST | BESTHALF | HALF_BEST
@@ -143,7 +143,7 @@ class _Parser:
     def _walltime(self) -> int:
         self._skip_blanks()
         if self._word() != "walltime" or not self._takes("="):
-            raise self._error("only walltime=h[:m[:s]] can follow a comma")
+            raise self._error("only walltime=h[:m[:s]] can follow a comma, or such as walltime=90m")
         duration, _, _ = self._text[self._at :].partition(",")
         self._at += len(duration)
         return parse_duration(duration.strip())

@@ -59,6 +59,80 @@ def test_json_holds_the_id_as_a_text(database, commands):
     assert document.count("\n") == 3
 
 
+@pytest.mark.parametrize("walltime", ["2h30", "90m", "1d"])
+def test_a_walltime_that_oar_does_not_know_is_told_as_it_was_understood(database, commands, walltime):
+    with answering(database, ONE) as asked:
+        done = commands.run("oarsub", "-l", f"walltime={walltime}", "true")
+
+    seconds = {"2h30": 9000, "90m": 5400, "1d": 86_400}[walltime]
+    assert asked[0][1]["wishes"] == [[[], seconds]]
+    assert done.stdout == "OAR_JOB_ID=7\n"
+    assert re.fullmatch(r"# walltime [\d:]+: started now, it ends by \d{4}-\d\d-\d\d [\d:]{8}\n", done.stderr)
+
+
+def test_what_was_understood_is_told_to_who_asks_for_it(database, commands):
+    with answering(database, ONE):
+        done = commands.run("oarsub", "-v", "-l", "walltime=2", "true")
+
+    assert done.stderr.startswith("# walltime 2:0:0: started now, it ends by ")
+
+
+def test_an_edit_asks_for_what_was_named_and_nothing_else(database, commands, tmp_path):
+    reply = {"ok": True, "jobs": [[7, "REGISTERED", 0, ""], [8, "REFUSED", 1, "job 8 is over"]], "warnings": ["so"]}
+    with answering(database, reply) as asked:
+        done = commands.run(
+            *("oarsub", "--edit", "7", "--edit", "8", "--edit-array", "9", "-l", "walltime=2h"),
+            *("-p", "", "--checkpoint", "5m", "-a", "afterok:3", "-n", "", "-d", "sub", "--", "./new", "-x"),
+        )
+
+    ((verb, payload),) = asked
+    said = payload.pop("said")
+    assert (verb, payload) == (
+        "edit",
+        {
+            "job_ids": [7, 8],
+            "array_ids": [9],
+            "changes": {
+                "wishes": [[[], 7200]],
+                "resources": ["walltime=2h"],
+                "properties": None,
+                "filter": None,
+                "checkpoint_s": 300,
+                "dependencies": [[3, "afterok", None, None]],
+                "name": None,
+                "directory": f"{tmp_path}/sub",
+                "command": "./new -x",
+            },
+        },
+    )
+    assert said.startswith("oarsub --edit 7 --edit 8")
+    assert (done.returncode, done.stdout) == (
+        1,
+        "Changing the job = 7 ...REGISTERED.\nChanging the job = 8 ...REFUSED\n",
+    )
+    assert done.stderr == "# so\noarsub: job 8 is over\n"
+
+
+def test_what_an_edit_came_to_can_be_asked_by_its_key(database, commands):
+    key = "2f1c5c8e-6d1f-4a50-9f43-5f3e7f3f0c11"
+    with answering(database, {"ok": True, "jobs": [[7, "REGISTERED", 0, ""]], "warnings": []}):
+        commands.run("oarsub", "--edit", "7", "-n", "m", "--key", key)
+
+    done = commands.run("oarsub", "--key", key)
+
+    assert (done.returncode, done.stdout) == (0, "Changing the job = 7 ...REGISTERED.\n")
+
+
+def test_a_resubmission_prints_the_new_ids(database, commands):
+    with answering(database, Submitted((17, 18), 7).to_json()) as asked:
+        done = commands.run("oarsub", "--resubmit", "7", "--only", "failed", "-l", "walltime=3")
+
+    ((verb, payload),) = asked
+    assert (verb, payload["array_ids"], payload["only"]) == ("resubmit", [7], "failed")
+    assert payload["changes"] == {"wishes": [[[], 10_800]], "resources": ["walltime=3"]}
+    assert done.stdout == "OAR_JOB_ID=17\nOAR_JOB_ID=18\nOAR_ARRAY_ID=7\n"
+
+
 def test_warnings_go_to_stderr_behind_a_hash(database, commands):
     with answering(database, Submitted((7,), None, ("the queue is slow",)).to_json()):
         done = commands.run("oarsub", "true")
@@ -211,7 +285,17 @@ def test_a_dry_run_says_when_and_where(database, commands):
         (["-r", "someday", "true"], 7),
         (["-C", "5"], 69),
         (["-k", "true"], 69),
-        (["--resubmit", "5"], 69),
+        (["--stagein", "f", "true"], 69),
+        (["-T", "true"], 69),
+        (["--edit", "x", "-n", "m"], 4),
+        (["--edit", "5", "--resubmit", "6"], 1),
+        (["--edit", "5", "--array", "3"], 1),
+        (["--edit", "5", "--dry-run"], 1),
+        (["--edit", "5", "--hold"], 1),
+        (["--only", "failed", "true"], 1),
+        (["--resubmit", "5", "-r", "now"], 1),
+        (["--resubmit", "5", "--only", "some"], 1),
+        (["-r", "in a while", "true"], 7),
         (["--frobnicate", "true"], 1),
         (["-l"], 1),
         (["--key", "xyz", "true"], 1),
@@ -228,7 +312,8 @@ def test_bad_input_is_one_sentence_and_leaves_nothing_behind(unchanged, tmp_path
 
 
 @pytest.mark.parametrize(
-    "line", ["#OAR --frobnicate", "#OAR -l nodes=0", "#OAR -n 'x", "#OAR word", "#OAR --help", "#OAR -q"]
+    "line",
+    ["#OAR --frobnicate", "#OAR -l nodes=0", "#OAR -n 'x", "#OAR word", "#OAR --help", "#OAR -q", "#OAR --edit 5"],
 )
 def test_a_bad_line_in_a_script_is_one_sentence_and_leaves_nothing_behind(unchanged, tmp_path, line):
     script = tmp_path / "run.sh"

@@ -137,7 +137,7 @@ def test_an_example_uses_options_that_exist(line: str):
     lexer = shlex.shlex(line, posix=True, punctuation_chars="|&;")
     lexer.whitespace_split = True
     words = list(lexer)
-    words = words[: next((at for at, word in enumerate(words) if set(word) <= set("|&;")), None)]
+    words = words[: next((at for at, word in enumerate(words) if word and set(word) <= set("|&;")), None)]
 
     name = words.pop(0)
     command = COMMANDS[name]

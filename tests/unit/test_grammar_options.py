@@ -5,7 +5,7 @@ import pytest
 from oarpy.errors import SyntaxRefused
 from oarpy.model.array_parameters import parse_array_parameters
 from oarpy.model.dependencies import Dependency, parse_dependency
-from oarpy.model.durations import parse_duration, render_duration, render_elapsed
+from oarpy.model.durations import parse_duration, parse_seconds, render_duration, render_elapsed
 from oarpy.model.job_message import job_message
 from oarpy.model.job_types import check_job_type, has_type
 from oarpy.model.notifications import Notification, parse_notification
@@ -21,10 +21,58 @@ def test_a_duration_is_hours_minutes_seconds(text, seconds):
     assert parse_duration(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", ":", "1:", "a", "1h", "-1", "1.5", "0", "0:0:0", "1:2:3:4", "²", "9" * 40, "1 "])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        ":",
+        "1:",
+        "a",
+        "h",
+        "1h1h",
+        "1m1h",
+        "1x",
+        "1d:2",
+        "5 30",
+        "1s5",
+        "1h ",
+        "-1",
+        "1.5",
+        "0",
+        "0:0:0",
+        "1:2:3:4",
+        "²",
+        "9" * 40,
+        "1 ",
+    ],
+)
 def test_what_is_no_duration_is_refused(text):
     with pytest.raises(SyntaxRefused):
         parse_duration(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("90m", 5400),
+        ("2h30", 9000),
+        ("2h30m10", 9010),
+        ("1d", 86_400),
+        ("1d12h", 129_600),
+        ("1D 12H", 129_600),
+        ("1 week 2 days", 777_600),
+        ("45 min", 2700),
+        ("10s", 10),
+    ],
+)
+def test_a_duration_may_have_units(text, seconds):
+    assert parse_duration(text) == seconds
+
+
+def test_where_a_number_means_seconds_units_are_understood_as_well():
+    assert [parse_seconds(text) for text in ("300", "5m", "0:5")] == [300] * 3
+    assert parse_dependency("afterok:7,10m,1:0") == Dependency(7, DependencyKind.AFTEROK, (600, 3600))
+    assert parse_dependency("7,-90,0") == Dependency(7, DependencyKind.AFTERANY, (-90, 0))
 
 
 def test_durations_are_shown_as_oar_shows_them():

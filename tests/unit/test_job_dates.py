@@ -21,6 +21,8 @@ from oarpy.scheduling.snapshot import Queue, Snapshot
 from oarpy.settings import Jobs
 from tests.unit.clusters import NOW_S, asks, held, hosts, job, snapshot
 
+NOW = datetime(2026, 1, 30, 12, tzinfo=UTC)
+
 
 @pytest.fixture
 def far_east(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
@@ -47,6 +49,7 @@ def submission(*types: str, walltime: timedelta = timedelta(hours=1)) -> Submiss
         ("2026-01-31 08:30", "2026-01-31 08:30:00"),
         ("2026-01-31T08:30:15+02:00", "2026-01-31 08:30:15+02:00"),
         ("1:30", "1:30:00"),
+        ("90m", "1:30:00"),
     ],
 )
 def test_a_moment_is_a_date_or_a_duration(text: str, moment: str) -> None:
@@ -65,9 +68,11 @@ def test_a_date_that_is_named_twice_is_refused() -> None:
 
 
 def test_the_client_tells_its_offset(far_east: None) -> None:
-    assert with_offset("deadline=2026-01-31 08:00") == "deadline=2026-01-31 08:00:00+09:00"
-    assert with_offset("deadline=2026-01-31 08:00+01:00") == "deadline=2026-01-31 08:00:00+01:00"
-    assert with_offset("postpone=2:00") == "postpone=2:00"
+    assert with_offset("deadline=2026-01-31 08:00", NOW) == "deadline=2026-01-31 08:00:00+09:00"
+    assert with_offset("deadline=2026-01-31 08:00+01:00", NOW) == "deadline=2026-01-31 08:00:00+01:00"
+    assert with_offset("postpone=2:00", NOW) == "postpone=2:00"
+    assert with_offset("postpone=tomorrow 8:00", NOW) == "postpone=2026-01-31 08:00:00+09:00"
+    assert with_offset("postpone=nonsense", NOW) == "postpone=nonsense"
 
 
 def test_the_types_of_a_submission_become_dates() -> None:

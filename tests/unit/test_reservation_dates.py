@@ -11,6 +11,7 @@ from oarpy.errors import SyntaxRefused
 from oarpy.model.payloads import Submission
 from oarpy.model.reservation_dates import ReservationDates, parse_reservation
 
+NOW = datetime(2030, 5, 1, 10, tzinfo=UTC)
 NOON_S = int(datetime(2030, 5, 4, 12, tzinfo=UTC).timestamp())
 
 
@@ -22,11 +23,13 @@ NOON_S = int(datetime(2030, 5, 4, 12, tzinfo=UTC).timestamp())
         ("2030-05-04 12:00 UTC", ReservationDates(NOON_S)),
         ("2030-05-04 12:00:00 UTC, 2030-05-04 13:00:00 UTC", ReservationDates(NOON_S, NOON_S + 3600)),
         ("now, 2030-05-04 12:00:00UTC", ReservationDates(None, NOON_S)),
+        ("now, +2h", ReservationDates(None, int(NOW.timestamp()) + 7200)),
+        ("2030-05-04 12:00 UTC, +1:30", ReservationDates(NOON_S, NOON_S + 5400)),
         ("2030-05-04 12:00:00", ReservationDates(int(datetime(2030, 5, 4, 12).astimezone().timestamp()))),
     ],
 )
 def test_dates_are_local_unless_they_say_otherwise(text: str, dates: ReservationDates) -> None:
-    assert parse_reservation(text) == dates
+    assert parse_reservation(text, NOW) == dates
 
 
 @pytest.mark.parametrize(
@@ -36,9 +39,8 @@ def test_dates_are_local_unless_they_say_otherwise(text: str, dates: Reservation
         "now, 2300-01-01 00:00:00",
         "1950-01-01 00:00:00",
         "",
-        "tomorrow",
+        "yesterday",
         "2030-13-01 10:00:00",
-        "2030-05-04",
         "now, now",
         "2030-05-04 12:00:00,",
         "9999999-01-01 00:00:00",
@@ -46,7 +48,7 @@ def test_dates_are_local_unless_they_say_otherwise(text: str, dates: Reservation
 )
 def test_what_is_no_date_is_refused_with_its_own_status(text: str) -> None:
     with pytest.raises(SyntaxRefused) as refusal:
-        parse_reservation(text)
+        parse_reservation(text, NOW)
 
     assert refusal.value.exit_status == 7
 

@@ -1,0 +1,108 @@
+"""``oarsub --edit`` and ``oarsub --resubmit``: what exists, with what is named changed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from shlex import join
+from typing import Any, TypeAlias
+
+import click
+
+from oarpy.commands.session import ask, complain, tell
+from oarpy.errors import SyntaxRefused
+from oarpy.model.dependencies import parse_job_id
+from oarpy.model.edits import Edit, Edited
+from oarpy.model.exit_statuses import ExitStatus
+from oarpy.model.payloads import JobSelection, Submission, Submitted
+
+#: Which fields of a submission each option is about.
+_FIELDS = {
+    "resource": ("wishes", "resources"),
+    "property": ("properties", "filter"),
+    "queue": ("queue",),
+    "type": ("types",),
+    "name": ("name",),
+    "project": ("project",),
+    "directory": ("directory",),
+    "stdout": ("stdout",),
+    "stderr": ("stderr",),
+    "anterior": ("dependencies",),
+    "notify": ("notify",),
+    "checkpoint": ("checkpoint_s",),
+    "signal": ("signal",),
+    "command": ("command",),
+    "hold": ("hold",),
+}
+_REPEATED = ("resource", "property", "type", "anterior")
+#: What a job is from its beginning on, and what is about other things.
+_UNFIT = ("reservation", "array", "array_param_file", "scanscript", "dry_run")
+_Read: TypeAlias = Callable[[click.Context, Mapping[str, Any]], Submission]
+_Finish: TypeAlias = Callable[[Submitted, Mapping[str, Any]], int]
+
+
+def run(ctx: click.Context, options: Mapping[str, Any], key: str | None, *, read: _Read, finish: _Finish) -> int:
+    """Ask for the change, or for the new run; the exit status.
+
+    ``read`` makes a submission of options and ``finish`` prints the ids of new jobs, and
+    waits for them where that was asked for, as oarsub does.
+    """
+    _check(ctx, options)
+    changes = _changes(ctx, options, read)
+    said = join(["oarsub", *sys.argv[1:]])
+    if options["resubmit"]:
+        ids = tuple(map(parse_job_id, options["resubmit"]))
+        named = JobSelection(array_ids=ids) if options["only"] else JobSelection(job_ids=ids)
+        again = Edit(named, changes, options["only"], said).to_json()
+        return finish(Submitted.from_json(ask("resubmit", again, key=key)), options)
+    selection = JobSelection(tuple(map(parse_job_id, options["edit"])), tuple(map(parse_job_id, options["edit_array"])))
+    return told(ask("edit", Edit(selection, changes, None, said).to_json(), key=key), options)
+
+
+def told(document: Mapping[str, Any], options: Mapping[str, Any]) -> int:
+    """Print what became of an edit; the exit status."""
+    answer = Edited.from_json(document)
+    for warning in answer.warnings:
+        tell(warning)
+    if options["style"]:
+        from oarpy.commands import formats
+
+        formats.write({str(job.job_id): job.outcome for job in answer.jobs}, options["style"])
+    for job in answer.jobs:
+        if not options["style"]:
+            click.echo(f"Changing the job = {job.job_id} ...{job.outcome}" + ("" if job.status else "."))
+        if job.status:
+            complain(job.message)
+    return max((job.status for job in answer.jobs), default=ExitStatus.REFUSED)
+
+
+def _check(ctx: click.Context, options: Mapping[str, Any]) -> None:
+    edits = bool(options["edit"] or options["edit_array"])
+    if edits and options["resubmit"]:
+        raise SyntaxRefused("--edit and --resubmit at once", exit_status=ExitStatus.REFUSED)
+    what = "--edit" if edits else "--resubmit"
+    if options["only"] and not options["resubmit"]:
+        raise SyntaxRefused("--only goes with --resubmit ID, the id of an array", exit_status=ExitStatus.REFUSED)
+    for name in (*_UNFIT, "wait", "follow") if edits else _UNFIT:
+        if _is_said(ctx, name):
+            raise SyntaxRefused(f"--{name.replace('_', '-')} does not go with {what}", exit_status=ExitStatus.REFUSED)
+    if edits and options["hold"]:
+        raise SyntaxRefused("oarhold holds a job, --edit does not", exit_status=ExitStatus.REFUSED)
+
+
+def _changes(ctx: click.Context, options: Mapping[str, Any], read: _Read) -> dict[str, Any]:
+    said = [name for name in _FIELDS if name != "command" and _is_said(ctx, name)]
+    emptied = [name for name in said if _is_empty(options[name])]
+    rest = {**options, **{name: () if name in _REPEATED else None for name in emptied}}
+    named = [*said, *(["command"] if options["command"] else [])]
+    document = read(ctx, {**rest, "command": options["command"] or ("true",)}).to_json()
+    changes = {field: document.get(field) for name in named if name not in emptied for field in _FIELDS[name]}
+    return changes | {field: None for name in emptied for field in _FIELDS[name]}
+
+
+def _is_empty(value: str | Sequence[str] | bool) -> bool:
+    return value == "" or value == ("",)
+
+
+def _is_said(ctx: click.Context, name: str) -> bool:
+    return ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
