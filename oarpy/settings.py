@@ -11,6 +11,7 @@ import difflib
 import math
 import os
 import re
+import shlex
 import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ class Server:
     lease: timedelta = timedelta(seconds=10)
     turn_period: timedelta = timedelta(seconds=5)
     sarko_period: timedelta = timedelta(seconds=2)
+    finaud_period: timedelta = timedelta(seconds=10)
     restart_delay: timedelta = timedelta(milliseconds=200)
     restart_delay_max: timedelta = timedelta(seconds=30)
 
@@ -126,6 +128,35 @@ class Nodes:
     order_timeout: timedelta = timedelta(seconds=60)
     ssh: str = "ssh -o BatchMode=yes -o ConnectTimeout=10 -o ServerAliveInterval=10 -o ServerAliveCountMax=3"
     python: str = "python3"
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    check: Literal["none", "ssh", "ping", "command"] = "ssh"
+    command: str | None = None
+    interval: timedelta = timedelta(minutes=5)
+    retry: timedelta = timedelta(minutes=1)
+    timeout: timedelta = timedelta(seconds=20)
+    window: int = 25
+    tries: int = 2
+    busy_hosts: bool = False
+    repair: bool = True
+    quarantine: bool = True
+    quarantine_deaths: int = 5
+    quarantine_window: timedelta = timedelta(minutes=30)
+    fast_death: timedelta = timedelta(seconds=60)
+
+    def __post_init__(self) -> None:
+        if self.check == "command" and not (self.command or "").strip():
+            raise ConfigurationError("health.command must name the program when health.check is command")
+        for name in ("window", "tries", "quarantine_deaths"):
+            if getattr(self, name) < 1:
+                raise ConfigurationError(f"health.{name} must be 1 or more")
+        if self.check == "command":
+            try:
+                shlex.split(self.command or "")
+            except ValueError as error:
+                raise ConfigurationError(f"health.command is no command line: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +263,7 @@ class Settings:
     reservations: Reservations = field(default_factory=Reservations)
     kill: Kill = field(default_factory=Kill)
     nodes: Nodes = field(default_factory=Nodes)
+    health: Health = field(default_factory=Health)
     jobs: Jobs = field(default_factory=Jobs)
     requests: Requests = field(default_factory=Requests)
     mail: Mail = field(default_factory=Mail)

@@ -81,6 +81,7 @@ PAGES = (
             Step.CHANGE_NODES: (3.4, 0),
             Step.KILL: (3.4, 2.2),
             Step.WATCH: (1.5, 2.9),
+            Step.CHECK: (0.2, 2.9),
         },
         bends={(Step.KILL, Step.LISTEN): -60, (Step.WATCH, Step.SCHEDULE): 70},
     ),

@@ -30,6 +30,7 @@ def downgrade() -> None:
         DROP VIEW IF EXISTS visible_jobs, visible_resources, visible_queues, visible_events, visible_processes,
             visible_properties, visible_dependencies, assigned_resources, gantt_jobs_predictions_visu,
             gantt_jobs_resources_visu, event_logs, event_log_hostnames, job_state_periods CASCADE;
+        DROP TABLE IF EXISTS node_checks, quarantines;
         DROP TABLE IF EXISTS processes, node_sessions, leadership, notifications, suspicions, pending_events, events,
             accounting, karmas, walltime_changes, orders, token_counts, energy_plan, frag_jobs, prediction_log,
             predictions, reservations, allocations, job_dependencies, job_state_logs, jobs, job_requests, requests,

@@ -513,7 +513,29 @@ CREATE TABLE node_sessions (
     spool_id text,
     connected_at timestamptz,
     lost_at timestamptz,
+    -- Several sessions in a row could not be opened; NULL again once one is.
+    unreachable_since timestamptz,
     facts jsonb NOT NULL DEFAULT '{}'
+);
+
+-- The last check of each host, or the one under way: then it has no end yet.
+CREATE TABLE node_checks (
+    host text PRIMARY KEY,
+    begun_at timestamptz NOT NULL,
+    ended_at timestamptz,
+    passed boolean,
+    failures integer NOT NULL DEFAULT 0,
+    said text NOT NULL DEFAULT ''
+);
+
+-- Hosts on which jobs died fast that lived elsewhere, and on whose word: user and digest of the command.
+CREATE TABLE quarantines (
+    host text NOT NULL,
+    date timestamptz NOT NULL DEFAULT now(),
+    reason text NOT NULL,
+    users text[] NOT NULL,
+    commands text[] NOT NULL,
+    PRIMARY KEY (host, date)
 );
 
 CREATE TABLE events (

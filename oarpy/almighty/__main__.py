@@ -63,16 +63,20 @@ def main() -> int:
 def _serve(around: Surroundings, stop: int) -> None:
     """Fork the supervisor and lead; returns when told to stop."""
     scheduler, scheduler_end = calls.pair()
+    finaud, finaud_end = calls.pair()
     # What is there now is shared by all processes; the collector would copy it page by page.
     gc.collect()
     gc.freeze()
     server = around.settings.server
     supervised = supervision.start(
-        wiring.children(around, scheduler_end), delay=server.restart_delay, delay_max=server.restart_delay_max
+        wiring.children(around, scheduler_end, finaud_end),
+        delay=server.restart_delay,
+        delay_max=server.restart_delay_max,
     )
     scheduler_end.close()
+    finaud_end.close()
     try:
-        _Server(around, scheduler, supervised, stop).lead()
+        _Server(around, scheduler, finaud, supervised, stop).lead()
     finally:
         supervised.end()
 
@@ -83,6 +87,7 @@ class _Server:
 
     around: Surroundings
     scheduler: Calls
+    finaud: Calls
     supervised: Supervised
     stop: int
 
@@ -120,7 +125,7 @@ class _Server:
                 supervised=self.supervised,
             )
             try:
-                loop.run(listen, wiring.steps(ctx, self.scheduler))
+                loop.run(listen, wiring.steps(ctx, self.scheduler, self.finaud))
             except StopAsked:
                 self.supervised.end_term()
         try:

@@ -15,12 +15,13 @@ from oarpy.database import leadership
 from oarpy.database.connection import Epoch, is_absence, open_engine, transaction
 from oarpy.errors import ConfigurationError, NotLeader, ServerUnavailable
 from oarpy.instance import Instance
-from oarpy.modules import appendice, judas, leon, node_change_state, runner, sarko, scheduler
+from oarpy.modules import appendice, finaud, judas, leon, node_change_state, runner, sarko, scheduler
 from oarpy.modules.context import Context
 
 #: What can be run by hand; each returns what came of its turn.
 TURNS: Mapping[str, Callable[[Context], object]] = {
     "appendice": appendice.turn,
+    "finaud": finaud.turn,
     "judas": judas.turn,
     "leon": leon.turn,
     "node_change_state": node_change_state.turn,

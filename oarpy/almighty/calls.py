@@ -1,8 +1,8 @@
-"""How almighty calls the scheduler, which is another process, and hears what came of it.
+"""How almighty calls the scheduler or finaud, which are other processes, and hears what came of it.
 
-A call is an empty message and never waits: calls made while the scheduler works are
-one call.  An outcome is a message with its name.  A scheduler that dies in a pass
-answers nothing; the next one makes a pass without having been called.
+A call is an empty message and never waits: calls made while the one who is called works
+are one call.  An outcome is a message with its name.  One that dies in its turn
+answers nothing; the next one makes a turn without having been called.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ class Calls:
         return self._end.fileno()
 
     def call(self) -> Event:
-        """Call the scheduler; what comes of it is heard later."""
-        # When no more calls fit, the scheduler has plenty to begin with.
+        """Call it; what comes of it is heard later."""
+        # When no more calls fit, it has plenty to begin with.
         with suppress(BlockingIOError):
             self._end.send(_CALL)
         return Event.NOTHING
 
     def outcomes(self) -> list[Event]:
-        """What came of the passes that have ended since the last time."""
+        """What came of the turns that have ended since the last time."""
         found = []
         with suppress(BlockingIOError):
             while said := self._end.recv(_LARGEST):
@@ -45,7 +45,7 @@ class Calls:
 
 
 def pair() -> tuple[Calls, socket.socket]:
-    """Almighty's end and the scheduler's."""
+    """Almighty's end and that of the one who is called."""
     here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     return Calls(here), there
 

@@ -69,8 +69,9 @@ class Listening:
         self._supervised = supervised
         self._turn_period_s = settings.server.turn_period.total_seconds()
         self._watch_period_s = settings.server.sarko_period.total_seconds()
+        self._check_period_s = settings.server.finaud_period.total_seconds()
         self._min_interval_s = settings.scheduler.min_interval.total_seconds()
-        self._turn_at = self._watch_at = self._hint_from = 0.0
+        self._turn_at = self._watch_at = self._check_at = self._hint_from = 0.0
         self._hinted = False
         self._kill_wanted = False
 
@@ -88,13 +89,17 @@ class Listening:
             if now >= self._watch_at:
                 self._watch_at = now + self._watch_period_s
                 return Event.WATCH_DUE
+            if now >= self._check_at:
+                self._check_at = now + self._check_period_s
+                return Event.CHECK_DUE
             if now >= self._turn_at or (self._hinted and now >= self._hint_from):
                 event = Event.HINTED if self._hinted else Event.SCHEDULE_DUE
                 self._hinted = False
                 self._turn_at = now + self._turn_period_s
                 self._hint_from = now + self._min_interval_s
                 return event
-            self._wait(min(self._watch_at, self._turn_at, self._hint_from if self._hinted else float("inf")) - now)
+            hint_from = self._hint_from if self._hinted else float("inf")
+            self._wait(min(self._watch_at, self._check_at, self._turn_at, hint_from) - now)
 
     def _wait(self, timeout_s: float) -> None:
         lost, supervised, calls = self._lost.fileno(), self._supervised.fileno(), self._calls.fileno()

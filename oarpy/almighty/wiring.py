@@ -32,6 +32,7 @@ from oarpy.instance import Instance
 from oarpy.modules import appendice, fan_out, judas, leon, node_change_state, runner, sarko
 from oarpy.modules.context import Context
 from oarpy.modules.fan_out import FanOut
+from oarpy.modules.finaud import Finaud
 from oarpy.modules.scheduler import Scheduler
 from oarpy.settings import Settings
 
@@ -67,8 +68,8 @@ class Surroundings:
         return Context(self.engine, self.settings, epoch)
 
 
-def children(around: Surroundings, scheduler_end: socket.socket) -> Sequence[Process]:
-    """The processes for the supervisor; the scheduler is called through ``scheduler_end``."""
+def children(around: Surroundings, scheduler_end: socket.socket, finaud_end: socket.socket) -> Sequence[Process]:
+    """The processes for the supervisor; the scheduler and finaud are called through their ends."""
     unprivileged = partial(_live, around, account=around.account)
     return (
         Process("appendice", partial(_live_appendice, around)),
@@ -77,16 +78,28 @@ def children(around: Surroundings, scheduler_end: socket.socket) -> Sequence[Pro
             partial(unprivileged, "scheduler", partial(_serve_scheduler, end=scheduler_end)),
             keeps=(scheduler_end.fileno(),),
         ),
+        # Root's keys open the hosts.
+        Process(
+            "finaud",
+            partial(_live, around, "finaud", partial(_serve_finaud, end=finaud_end)),
+            keeps=(finaud_end.fileno(),),
+        ),
         # Both act as the users whose jobs they serve.
         Process("runner", partial(_live, around, "runner", runner.serve)),
         Process("judas", partial(_live, around, "judas", judas.serve)),
     )
 
 
-def steps(ctx: Context, scheduler: Calls) -> Mapping[Step, Callable[[], Event]]:
+def steps(ctx: Context, scheduler: Calls, finaud: Calls) -> Mapping[Step, Callable[[], Event]]:
     """What almighty does in each step but LISTEN."""
     modules = {step: isolated(step.value, module, ctx) for step, module in MODULES.items()}
-    return {Step.SCHEDULE: scheduler.call, **modules}
+
+    def check() -> Event:
+        # What finaud changes it hints at; its answers only have to be out of the way.
+        finaud.outcomes()
+        return finaud.call()
+
+    return {Step.SCHEDULE: scheduler.call, Step.CHECK: check, **modules}
 
 
 def registered(ctx: Context, epoch: Epoch, pids: Mapping[str, int], stop: int) -> bool:
@@ -181,3 +194,22 @@ def _serve_scheduler(ctx: Context, stop: int, *, end: socket.socket) -> None:
     # default they would all be searched for cycles several times in each pass.
     gc.set_threshold(50_000, 20, 50)
     calls.answer(_Passes(ctx), end, stop)
+
+
+class _Checks:
+    """Finaud as it is called."""
+
+    def __init__(self, ctx: Context) -> None:
+        self._finaud = Finaud(ctx)
+        self._step = isolated("finaud", lambda _: self._finaud.turn(), ctx)
+
+    @property
+    def due_in_s(self) -> float | None:
+        return self._finaud.due_in_s
+
+    def turn(self) -> Event:
+        return self._step()
+
+
+def _serve_finaud(ctx: Context, stop: int, *, end: socket.socket) -> None:
+    calls.answer(_Checks(ctx), end, stop)

@@ -1,7 +1,7 @@
 """Almighty's turn: what it does next, given what just came of the last step.
 
-The server rests in LISTEN.  SCHEDULE only calls the scheduler, a process of its
-own, and never waits for it: kills and node changes must not wait for a pass.  A
+The server rests in LISTEN.  SCHEDULE and CHECK only call the scheduler and finaud,
+processes of their own, and never wait for them: kills and node changes must not wait for a pass.  A
 module that raised answers FAILED, and the server goes on.
 """
 
@@ -20,14 +20,16 @@ class Step(Enum):
     CHANGE_NODES = "node_change_state"
     KILL = "leon"
     WATCH = "sarko"
+    CHECK = "finaud"
 
 
 class Event(Enum):
-    """What can come of a step; all but the first four are a module's outcome."""
+    """What can come of a step; all but the first five are a module's outcome."""
 
     HINTED = "hinted"
     SCHEDULE_DUE = "schedule due"
     WATCH_DUE = "watch due"
+    CHECK_DUE = "check due"
     KILL_WANTED = "kill wanted"
     NOTHING = "nothing"
     JOBS_CHANGED = "jobs changed"
@@ -44,6 +46,7 @@ ALMIGHTY: Automaton[Step, Event] = Automaton(
         Edge(S.LISTEN, E.HINTED, S.SCHEDULE),
         Edge(S.LISTEN, E.SCHEDULE_DUE, S.SCHEDULE),
         Edge(S.LISTEN, E.WATCH_DUE, S.WATCH),
+        Edge(S.LISTEN, E.CHECK_DUE, S.CHECK),
         # The scheduler's answer: besteffort jobs must go.
         Edge(S.LISTEN, E.KILL_WANTED, S.KILL),
         # The scheduler works on its own from here; meanwhile the short modules.
@@ -57,6 +60,9 @@ ALMIGHTY: Automaton[Step, Event] = Automaton(
         Edge(S.WATCH, E.JOBS_TO_KILL, S.KILL),
         Edge(S.WATCH, E.JOBS_CHANGED, S.SCHEDULE),
         Edge(S.WATCH, E.FAILED, S.LISTEN),
+        # It checks on its own from here, and hints when a host has changed.
+        Edge(S.CHECK, E.NOTHING, S.LISTEN),
+        Edge(S.CHECK, E.FAILED, S.LISTEN),
         Edge(S.KILL, E.NOTHING, S.LISTEN),
         Edge(S.KILL, E.JOBS_CHANGED, S.SCHEDULE),
         Edge(S.KILL, E.FAILED, S.LISTEN),

@@ -185,7 +185,7 @@ def restore() -> None:
 def module(name: str) -> None:
     """Run one turn of a module by hand, whether almighty runs or not, and tell what came of it.
 
-    NAME is appendice, judas, leon, node_change_state, runner, sarko or scheduler.
+    NAME is appendice, finaud, judas, leon, node_change_state, runner, sarko or scheduler.
 
     \b
     Example:

@@ -34,10 +34,14 @@ _NEXT = text(
 _MET = text(
     """
     UPDATE node_sessions SET boot_id = :boot_id, spool_id = :spool_id, connected_at = now(), lost_at = NULL,
-        facts = CAST(:facts AS jsonb)
+        unreachable_since = NULL, facts = CAST(:facts AS jsonb)
     WHERE host = :host
     """
 )
+_UNREACHABLE = text(
+    "UPDATE node_sessions SET unreachable_since = COALESCE(unreachable_since, now()) WHERE host = :host"
+)
+_ALL_UNREACHABLE = text("SELECT host FROM node_sessions WHERE unreachable_since IS NOT NULL ORDER BY host")
 _LOST = text("UPDATE node_sessions SET lost_at = now() WHERE host = :host AND lost_at IS NULL")
 
 
@@ -64,3 +68,13 @@ def met(conn: Connection, host: str, identity: Identity, facts: Mapping[str, Any
 def lost(conn: Connection, host: str) -> None:
     """The link to ``host`` is broken."""
     conn.execute(_LOST, {"host": host})
+
+
+def unreachable(conn: Connection, host: str) -> None:
+    """No link to ``host`` can be had, until ``met`` says otherwise."""
+    conn.execute(_UNREACHABLE, {"host": host})
+
+
+def all_unreachable(conn: Connection) -> list[str]:
+    """The hosts to which no link could be had when it was tried last."""
+    return list(conn.execute(_ALL_UNREACHABLE).scalars())

@@ -21,7 +21,8 @@ _SUSPECT = text(
     """
     WITH suspected AS (
         UPDATE resources SET state = 'Suspected', finaud_decision = :by_check
-        WHERE state = 'Alive' AND network_address = ANY(CAST(:hosts AS text[]))
+        WHERE (state = 'Alive' OR state = 'Suspected' AND finaud_decision AND NOT :by_check)
+          AND network_address = ANY(CAST(:hosts AS text[]))
         RETURNING network_address
     )
     SELECT DISTINCT network_address FROM suspected ORDER BY 1
@@ -102,7 +103,8 @@ _JOBS_OF = text(
 def suspect(conn: Connection, hosts: Collection[str], *, by_check: bool) -> list[str]:
     """Make the Alive resources of ``hosts`` Suspected; the hosts that had any.
 
-    ``by_check``: a health check said so, and may take it back.
+    ``by_check``: a health check said so, and may take it back; unless something else
+    makes them Suspected as well.
     """
     if not hosts:
         return []

@@ -582,7 +582,29 @@ node_sessions = Table(
     Column("spool_id", Text),
     Column("connected_at", Instant),
     Column("lost_at", Instant),
+    Column("unreachable_since", Instant),
     Column("facts", JSONB, nullable=False, server_default=text("'{}'")),
+)
+
+node_checks = Table(
+    "node_checks",
+    metadata,
+    Column("host", Text, primary_key=True),
+    Column("begun_at", Instant, nullable=False),
+    Column("ended_at", Instant),
+    Column("passed", Boolean),
+    Column("failures", Integer, nullable=False, server_default=text("0")),
+    Column("said", Text, nullable=False, server_default=""),
+)
+
+quarantines = Table(
+    "quarantines",
+    metadata,
+    Column("host", Text, primary_key=True),
+    Column("date", Instant, primary_key=True, server_default=_now()),
+    Column("reason", Text, nullable=False),
+    Column("users", ARRAY(Text), nullable=False),
+    Column("commands", ARRAY(Text), nullable=False),
 )
 
 events = Table(

@@ -95,9 +95,13 @@ EFFECTS: dict[str, Effect] = {
     "SWITCH_INTO_ERROR_STATE": Effect(fails=EndCause.LAUNCH_ERROR),
     "BESTEFFORT_KILL": Effect(resubmits=Resubmits.DISPLACED),
     "FRAG_JOB_REQUEST": Effect(tells="INFO"),
-    # The host contradicts the tables: its spool was wiped, or it spoke of jobs that are not its own.  Or it cannot
-    # be reached, or its spool cannot be written.
+    # The host contradicts the tables: its spool was wiped, or it spoke of jobs that are not its own.  Or its spool
+    # cannot be written.
     "LOG_SUSPECTED": Effect(Suspects.EVENT_HOSTS, host_at_fault=True, alarms=True),
+    # What made the host Suspected wrote these in the same transaction.
+    "NODE_UNREACHABLE": Effect(alarms=True),
+    "FINAUD_ERROR": Effect(alarms=True),
+    "NODE_QUARANTINED": Effect(alarms=True),
     # A person's word, and as good as a proof.
     "JOBS_ARE_GONE": Effect(empties=True),
     # Faults of the server itself.

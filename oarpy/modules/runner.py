@@ -36,7 +36,7 @@ from uuid import UUID
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from oarpy.database import events, launches, node_sessions
+from oarpy.database import events, health, launches, node_sessions, nodes
 from oarpy.database.connection import is_absence, retrying
 from oarpy.database.events import Event
 from oarpy.database.launches import Done, End, Finishing, Known, OpenOrder, ToRun
@@ -109,7 +109,6 @@ _FAILED = {
     OrderKind.SUSPEND: "SUSPEND_ERROR",
     OrderKind.RESUME: "RESUME_ERROR",
     OrderKind.CLEAN: "CPUSET_CLEAN_ERROR",
-    OrderKind.CHECK: "FINAUD_ERROR",
     OrderKind.WALLTIME: "WALLTIME_ERROR",
 }
 _SAID = {
@@ -336,6 +335,9 @@ class Runner:
             for known in launches.live(conn).values() if not self._hosts else ():
                 if known.head is not None:
                     work.needed.add(known.head)
+            if not self._hosts:
+                # Whether they can be reached again is for nobody else to find out.
+                work.needed.update(node_sessions.all_unreachable(conn))
             events.append(conn, work.events)
             if work.changed or work.events:
                 wake(conn, Reader.ALMIGHTY)
@@ -550,6 +552,7 @@ class Runner:
                     wake(conn, Reader.ALMIGHTY)
                 facts = {"containment": greeting.containment, "enforces": greeting.enforces}
                 node_sessions.met(conn, name, Identity(greeting.boot_id, greeting.spool_id), facts)
+                health.recover(conn, name)
                 unknown = [job for job in launches.launching(conn, name) if job.job_id in missing]
         if contradiction is not None:
             raise NodeMisbehaves(f"host {name}: {contradiction}")
@@ -700,7 +703,10 @@ class Runner:
             node_sessions.lost(conn, host.name)
             if suspect and not host.suspected:
                 reason = f"no session could be opened, {FAILURES} times in a row"
-                events.append(conn, [Event("LOG_SUSPECTED", hosts=(host.name,), description=reason)])
+                # Here and not by the event's effect, which might come after the link is back.
+                node_sessions.unreachable(conn, host.name)
+                nodes.suspect(conn, [host.name], by_check=True)
+                events.append(conn, [Event("NODE_UNREACHABLE", hosts=(host.name,), description=reason)])
                 wake(conn, Reader.ALMIGHTY)
         return suspect
 

@@ -37,7 +37,7 @@ soft = "1 s"
 hard = "2 s"
 grace = "2 s"
 """
-PROCESSES = {"appendice", "scheduler", "runner", "judas"}
+PROCESSES = {"appendice", "scheduler", "finaud", "runner", "judas"}
 FINAL = ("Terminated", "Error")
 
 

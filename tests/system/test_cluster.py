@@ -52,7 +52,7 @@ def test_a_host_that_is_down_delays_no_other_host(cluster: System) -> None:
         assert cluster.job(lost).state in ("Waiting", "toLaunch", "Launching")
     finally:
         hosts.do("boot", "c2")
-    cluster.database.execute("UPDATE resources SET state = 'Alive' WHERE host = 'c2' AND state = 'Suspected'")
+    # It is Alive again by itself.
     assert cluster.wait_until_final(lost, timeout_s=60).state == "Terminated"
 
 
@@ -71,6 +71,7 @@ def test_a_job_goes_on_while_its_host_is_cut_off_and_its_end_is_learnt_afterward
 
     job = cluster.wait_until_final(job_id, timeout_s=60)
     assert (job.state, job.exit_code, job.attempt) == ("Terminated", 4 << 8, 1)
+    assert cluster.database.execute("SELECT DISTINCT state FROM resources") == [("Alive",)]
 
 
 def test_a_host_that_was_restarted_ends_its_jobs_with_that_cause(cluster: System) -> None:

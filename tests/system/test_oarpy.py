@@ -100,7 +100,7 @@ def test_status_names_every_process_of_the_instance(home):
     comm = {process["name"]: Path(f"/proc/{process['pid']}/comm").read_text().strip() for process in told}
     assert comm.pop("postgresql") == "postgres"
     assert comm.pop("keeper").startswith("python")
-    ours = ("almighty", "supervisor", "appendice", "scheduler", "runner", "judas")
+    ours = ("almighty", "supervisor", "appendice", "scheduler", "finaud", "runner", "judas")
     assert comm == {name: f"oar-{name}" for name in ours}
 
 

@@ -378,7 +378,7 @@ def test_a_host_that_cannot_be_reached_is_suspected_and_its_launches_wait(at_wor
     at_work.start()
 
     wait_until(
-        lambda: at_work.database.execute("SELECT count(*) FROM events WHERE type = 'LOG_SUSPECTED'") == [(1,)],
+        lambda: at_work.database.execute("SELECT count(*) FROM events WHERE type = 'NODE_UNREACHABLE'") == [(1,)],
         what="the event",
     )
     assert at_work.job(job_id)[0] == "toLaunch"

@@ -63,7 +63,7 @@ def a_job(database: TestDatabase, work: Path) -> int:
 
 
 def suspicions(database: TestDatabase) -> int:
-    return len(database.execute("SELECT event_id FROM events WHERE type = 'LOG_SUSPECTED'"))
+    return len(database.execute("SELECT event_id FROM events WHERE type IN ('LOG_SUSPECTED', 'NODE_UNREACHABLE')"))
 
 
 def test_a_host_is_not_blamed_for_failures_of_the_database(database):
