@@ -34,8 +34,8 @@ def downgrade() -> None:
         DROP TABLE IF EXISTS processes, node_sessions, leadership, notifications, suspicions, pending_events, events,
             accounting, karmas, walltime_changes, orders, token_counts, energy_plan, frag_jobs, prediction_log,
             predictions, reservations, allocations, job_dependencies, job_state_logs, jobs, job_requests, requests,
-            request_limits, identities, admission_rules, queues, resource_logs, resources, properties, topology,
-            job_edges, resource_edges, quotas, quota_periods, instance CASCADE;
+            request_limits, identities, admission_rules, queues, resource_logs, maintenance, resources, properties,
+            topology, job_edges, resource_edges, quotas, quota_periods, instance CASCADE;
         DROP SEQUENCE IF EXISTS job_ids, event_ids;
         DROP FUNCTION IF EXISTS refresh_visible_resources, ask, withdraw, answer, me, refuse_queue_removal,
             refuse_new_id, refuse_truncation, wake_almighty, check_jobs_inserted, check_jobs_updated,

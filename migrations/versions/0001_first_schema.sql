@@ -179,6 +179,13 @@ CREATE TABLE resource_logs (
 CREATE UNIQUE INDEX resource_logs_open_idx ON resource_logs (resource_id, attribute) WHERE date_stop IS NULL;
 CREATE INDEX resource_logs_resource_id_idx ON resource_logs (resource_id, date_start);
 
+-- What resources were before their maintenance; a row goes when that is over.
+CREATE TABLE maintenance (
+    resource_id integer PRIMARY KEY REFERENCES resources ON DELETE CASCADE,
+    available_upto timestamptz,
+    since timestamptz NOT NULL DEFAULT now()
+);
+
 CREATE TABLE request_limits (
     one boolean PRIMARY KEY DEFAULT true CHECK (one),
     max_bytes integer NOT NULL DEFAULT 2097152 CHECK (max_bytes > 0),

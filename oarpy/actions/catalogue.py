@@ -57,6 +57,10 @@ def prepare(
             return edits.prepare_resubmit(payload, login, site, look_up, request_id)
         case "undelete":
             return edits.prepare_undelete(payload, login, site.jobs.undelete_within)
+        case "besteffort":
+            return jobs.prepare_besteffort(payload, login)
+        case "terminate":
+            return jobs.prepare_terminate(payload, login, 2 * nodes.order_timeout)
         case "why":
             return prepare_why(payload, look_around)
     raise SyntaxRefused(f"{excerpt(verb)} is nothing that can be asked")

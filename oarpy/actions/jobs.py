@@ -18,7 +18,7 @@ from oarpy.automata.job import JobEvent
 from oarpy.database import allocations, events, jobs, plans, selections
 from oarpy.database.events import Event
 from oarpy.database.wake import Reader
-from oarpy.errors import SyntaxRefused
+from oarpy.errors import NotAllowed, SyntaxRefused
 from oarpy.model.exit_statuses import ExitStatus
 from oarpy.model.job_types import has_type
 from oarpy.model.payloads import JobOutcome, JobsAnswer, JobSelection
@@ -91,6 +91,33 @@ def prepare_signal(payload: object, login: str, within: timedelta) -> Prepared:
         raise SyntaxRefused("no signal was named", exit_status=ExitStatus.REFUSED)
     act = partial(_signal, kind=OrderKind.SIGNAL, signal=selection.signal, within=within, asked_by=login)
     return _prepared(selection, login, act, over=_NOT_RUNNING, wakes=(Reader.RUNNER,))
+
+
+def prepare_besteffort(payload: object, login: str) -> Prepared:
+    """Make running jobs besteffort ones, and besteffort ones ordinary; only for administrators.
+
+    Raises ``NotAllowed``.
+    """
+    _check_administrator(login, "change whether a job is besteffort")
+    act = partial(_toggle_besteffort, asked_by=login)
+    over = _Verdict(REFUSED, ExitStatus.NOT_RUNNING, "is over")
+    return _prepared(JobSelection.from_json(payload), login, act, over=over)
+
+
+def prepare_terminate(payload: object, login: str, at_least: timedelta) -> Prepared:
+    """End jobs that are Finishing for longer than ``at_least``, and suspect their hosts; only for administrators.
+
+    Raises ``NotAllowed``.
+    """
+    _check_administrator(login, "end a job whose processes may be left on its hosts")
+    act = partial(_terminate, asked_by=login, at_least=at_least)
+    over = _Verdict(REFUSED, ExitStatus.NOT_FINISHING, "is over")
+    return _prepared(JobSelection.from_json(payload), login, act, over=over)
+
+
+def _check_administrator(login: str, what: str) -> None:
+    if login not in ADMINISTRATORS:
+        raise NotAllowed(f"only root and oar may {what}", exit_status=ExitStatus.DENIED)
 
 
 def _prepared(
@@ -217,6 +244,34 @@ def _signal(
     for job_id, state in states.items():
         if state is not JobState.RUNNING:
             verdicts[job_id] = _Verdict(REFUSED, ExitStatus.NOTHING_TO_DO, f"is {state.value}, not Running")
+    return verdicts
+
+
+def _toggle_besteffort(conn: Connection, states: Mapping[JobId, JobState], *, asked_by: str) -> _Verdicts:
+    running = [job_id for job_id, state in states.items() if state is JobState.RUNNING]
+    changed = selections.toggle_besteffort(conn, running)
+    added = [job_id for job_id, besteffort in changed.items() if besteffort]
+    removed = [job_id for job_id, besteffort in changed.items() if not besteffort]
+    _log(conn, "ADD_BESTEFFORT_JOB_TYPE", added, f"{asked_by} made the job a besteffort one")
+    _log(conn, "DELETE_BESTEFFORT_JOB_TYPE", removed, f"{asked_by} made the job an ordinary one")
+    fixed = _Verdict(REFUSED, ExitStatus.DENIED, "is an advance reservation, or a container, and cannot be besteffort")
+    verdicts = dict.fromkeys(running, fixed) | dict.fromkeys(added, _Verdict("ADDED"))
+    verdicts |= dict.fromkeys(removed, _Verdict("REMOVED"))
+    for job_id, state in states.items():
+        if state is not JobState.RUNNING:
+            verdicts[job_id] = _Verdict(REFUSED, ExitStatus.NOT_RUNNING, f"is {state.value}, not Running")
+    return verdicts
+
+
+def _terminate(conn: Connection, states: Mapping[JobId, JobState], *, asked_by: str, at_least: timedelta) -> _Verdicts:
+    finishing = [job_id for job_id, state in states.items() if state is JobState.FINISHING]
+    lasting = selections.finishing_for(conn, finishing, at_least)
+    _log(conn, "FORCE_TERMINATE_FINISHING_JOB", lasting, f"{asked_by} ended the job, which was Finishing")
+    early = f"is Finishing for less than {at_least.total_seconds():.0f} seconds; its end may still come by itself"
+    verdicts = dict.fromkeys(finishing, _Verdict(REFUSED, ExitStatus.NOT_YET, early)) | dict.fromkeys(lasting, _DONE)
+    for job_id, state in states.items():
+        if state is not JobState.FINISHING:
+            verdicts[job_id] = _Verdict(REFUSED, ExitStatus.NOT_FINISHING, f"is {state.value}, not Finishing")
     return verdicts
 
 

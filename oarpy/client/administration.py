@@ -9,7 +9,7 @@ Each function is to be called inside a transaction.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from psycopg2 import sql
 
@@ -19,6 +19,9 @@ from oarpy.model.exit_statuses import ExitStatus
 from oarpy.model.identifiers import is_property_name
 from oarpy.model.states import ResourceState
 from oarpy.model.wording import excerpt
+
+if TYPE_CHECKING:
+    from oarpy.model.filters import Filter
 
 #: Set by other options, or by the server alone.
 SYSTEM_COLUMNS = frozenset({"resource_id", "state", "state_since", "finaud_decision", "drain"})
@@ -70,6 +73,118 @@ def selected(conn: Connection, ids: Collection[int], hosts: Collection[str]) -> 
         if host not in known_hosts:
             raise RequestRefused(f"there is no host {excerpt(host)}")
     return [row[0] for row in rows]
+
+
+def satisfying(conn: Connection, where: Filter) -> list[int]:
+    """The ids of the resources that satisfy ``where``; raises ``RequestRefused`` with status 12 when none does."""
+    from oarpy.client.conditions import condition
+
+    parameters: list[str] = []
+    columns = {name: f'"{name}"' for name in _columns(conn)}
+    statement = f"SELECT resource_id FROM oar.resources WHERE {condition(where, columns, parameters)} ORDER BY 1"
+    ids = [resource_id for (resource_id,) in conn.rows(statement, parameters)]
+    if not ids:
+        raise RequestRefused("no resource satisfies the condition", exit_status=ExitStatus.NOTHING_CHOSEN)
+    return ids
+
+
+def last_value(conn: Connection, name: str) -> object:
+    """The highest value of a property; None where no resource has one.  Raises ``RequestRefused``."""
+    _check_known(conn, name)
+    column = sql.Identifier(name)
+    statement = "SELECT {0} FROM oar.visible_resources WHERE {0} IS NOT NULL ORDER BY {0} DESC LIMIT 1"
+    rows = conn.rows(sql.SQL(statement).format(column))
+    return rows[0][0] if rows else None
+
+
+def begin_maintenance(conn: Connection, ids: Sequence[int]) -> None:
+    """Make resources Absent, and not to be woken; what they were before is kept."""
+    conn.change(
+        """
+        INSERT INTO oar.maintenance AS m (resource_id, available_upto)
+        SELECT resource_id, available_upto FROM oar.resources r WHERE resource_id = ANY(%s)
+          AND NOT (state = 'Absent' AND EXISTS (SELECT FROM oar.maintenance k WHERE k.resource_id = r.resource_id))
+        ON CONFLICT (resource_id) DO UPDATE SET available_upto = EXCLUDED.available_upto, since = now()
+        """,
+        (list(ids),),
+    )
+    conn.change(
+        "UPDATE oar.resources SET state = 'Absent', finaud_decision = false, available_upto = NULL"
+        " WHERE resource_id = ANY(%s)",
+        (list(ids),),
+    )
+    _log_hosts(conn, "MAINTENANCE_ON", ids)
+
+
+def end_maintenance(conn: Connection, ids: Sequence[int]) -> list[int]:
+    """Make those that are in maintenance Alive, to be woken again as before; their ids."""
+    ended = [
+        resource_id
+        for (resource_id,) in conn.rows(
+            """
+            WITH ended AS (
+                DELETE FROM oar.maintenance WHERE resource_id = ANY(%s) RETURNING resource_id, available_upto
+            )
+            UPDATE oar.resources r SET state = 'Alive', finaud_decision = false, available_upto = ended.available_upto
+            FROM ended WHERE r.resource_id = ended.resource_id AND r.state <> 'Dead' RETURNING r.resource_id
+            """,
+            (list(ids),),
+        )
+    ]
+    _log_hosts(conn, "MAINTENANCE_OFF", ended)
+    return sorted(ended)
+
+
+def jobs_on(conn: Connection, ids: Sequence[int]) -> list[int]:
+    """Jobs that were launched, are not over, and hold one of these resources."""
+    rows = conn.rows(
+        """
+        SELECT j.job_id FROM oar.jobs j JOIN oar.allocations a USING (job_id)
+        WHERE j.stopped_at IS NULL AND upper_inf(a.held)
+          AND a.resources && (SELECT range_agg(int4range(n, n + 1)) FROM unnest(%s::integer[]) AS n)
+          AND j.state IN ('Launching', 'Running', 'Suspended', 'Resuming', 'Finishing')
+        ORDER BY j.job_id
+        """,
+        (list(ids),),
+    )
+    return [job_id for (job_id,) in rows]
+
+
+def unfinished(conn: Connection, job_ids: Sequence[int]) -> list[int]:
+    """Those of the jobs that are not over."""
+    rows = conn.rows(
+        "SELECT job_id FROM oar.jobs WHERE stopped_at IS NULL AND job_id = ANY(%s) ORDER BY 1", (list(job_ids),)
+    )
+    return [job_id for (job_id,) in rows]
+
+
+def remove_resource(conn: Connection, resource_id: int) -> None:
+    """Remove a Dead resource; its history, and that of its jobs, stays.
+
+    Raises:
+        RequestRefused: with status 2 unless it is Dead; there is none; a job holds it.
+    """
+    found = conn.rows("SELECT state FROM oar.resources WHERE resource_id = %s FOR UPDATE", (resource_id,))
+    if not found:
+        raise RequestRefused(f"there is no resource {resource_id}")
+    if found[0][0] != ResourceState.DEAD.value:
+        raise RequestRefused(
+            f"resource {resource_id} is {found[0][0]}; only a Dead one can be removed (oarnodesetting -s Dead)",
+            exit_status=ExitStatus.NOT_DEAD,
+        )
+    conn.change("DELETE FROM oar.resources WHERE resource_id = %s", (resource_id,))
+
+
+def _log_hosts(conn: Connection, type_: str, ids: Sequence[int]) -> None:
+    """An event that only tells, about the hosts of resources."""
+    conn.change(
+        """
+        INSERT INTO oar.events (type, hosts, description)
+        SELECT %s, array_agg(DISTINCT network_address), 'said by ' || SYSTEM_USER FROM oar.resources
+        WHERE resource_id = ANY(%s) AND network_address <> '' HAVING count(*) > 0
+        """,
+        (type_, list(ids)),
+    )
 
 
 def set_state(conn: Connection, ids: Sequence[int], state: ResourceState) -> None:
@@ -239,12 +354,14 @@ def queues(conn: Connection) -> list[dict[str, Any]]:
     return [dict(zip(names, row, strict=True)) for row in rows]
 
 
-def add_queue(conn: Connection, name: str, priority: int, policy: str, depth: int | None) -> None:
+def add_queue(conn: Connection, name: str, priority: int) -> None:
     """Insert an active queue."""
-    conn.change(
-        "INSERT INTO oar.queues (queue_name, priority, policy, depth) VALUES (%s, %s, %s, %s)",
-        (name, priority, policy, depth),
-    )
+    conn.change("INSERT INTO oar.queues (queue_name, priority) VALUES (%s, %s)", (name, priority))
+
+
+def wake_server(conn: Connection) -> None:
+    """Let almighty look at the tables now."""
+    _wake(conn)
 
 
 def change_queue(conn: Connection, name: str, changes: Mapping[str, object]) -> None:
@@ -286,6 +403,11 @@ def _check_settable(conn: Connection, names: Iterable[str]) -> frozenset[str]:
 def columns(conn: Connection) -> frozenset[str]:
     """The names of the columns of ``resources``."""
     return _columns(conn)
+
+
+def _check_known(conn: Connection, name: str) -> None:
+    if name not in _columns(conn):
+        raise RequestRefused(f"there is no property {excerpt(name)}")
 
 
 def _columns(conn: Connection) -> frozenset[str]:

@@ -13,20 +13,21 @@ from oarpy.errors import SyntaxRefused
 from oarpy.model.exit_statuses import ExitStatus
 from oarpy.model.payloads import JobOutcome
 
-UNSUPPORTED = {
-    "-b": "changing the type besteffort",
-    "--besteffort": "changing the type besteffort",
-    "--force-terminate-finishing-job": "ending a job whose processes may still run",
-}
 
-
-@click.command("oardel", cls=OarCommand, unsupported=UNSUPPORTED)
+@click.command("oardel", cls=OarCommand)
 @names_jobs
 @click.option("-c", "--checkpoint", is_flag=True, help="Send the checkpoint signal instead.")
 @click.option("-s", "--signal", metavar="SIGNAL", help="Send this signal instead.")
 @click.option("--undo", is_flag=True, help="Give back what was deleted while it waited, a short time ago.")
+@click.option("-b", "--besteffort", is_flag=True, help="Make running jobs besteffort, or besteffort ones ordinary.")
+@click.option(
+    "--force-terminate-finishing-job",
+    "terminate",
+    is_flag=True,
+    help="End jobs that stay in Finishing; their hosts become Suspected.",
+)
 @with_version
-def oardel(checkpoint: bool, signal: str | None, undo: bool, **options: Any) -> int:
+def oardel(checkpoint: bool, signal: str | None, undo: bool, besteffort: bool, terminate: bool, **options: Any) -> int:
     """Delete jobs, whether they wait or run.
 
     \b
@@ -43,15 +44,20 @@ def oardel(checkpoint: bool, signal: str | None, undo: bool, **options: Any) -> 
 
     All of several jobs are tried; the status is the worst: 1 for a job that is
     unknown or not yours, 5 for a signal to a job that does not run, 6 for a job
-    that is being deleted already.
+    that is being deleted already.  -b and --force-terminate-finishing-job are for
+    root and oar (else 8); 9: the job does not run, 10: it is not Finishing, 11: not
+    for long.
     """
     jobs = named(options)
-    if undo and (checkpoint or signal):
-        raise SyntaxRefused("a signal cannot be undone", exit_status=ExitStatus.REFUSED)
+    if checkpoint + (signal is not None) + besteffort + terminate + undo > 1:
+        sentence = "only one of -c, -s, -b, --undo and --force-terminate-finishing-job at a time"
+        raise SyntaxRefused(sentence, exit_status=ExitStatus.REFUSED)
+    if besteffort:
+        return order("besteffort", jobs, deed="change the type of", show=_show_besteffort)
+    if terminate:
+        return order("terminate", jobs, deed="force the termination of", show=_show_termination)
     if undo:
         return give_back(jobs, _show_return)
-    if checkpoint and signal:
-        raise SyntaxRefused("a signal and the checkpoint signal at once", exit_status=ExitStatus.REFUSED)
     if checkpoint:
         return order("checkpoint", jobs, deed="signal", show=_show_signal)
     if signal is not None:
@@ -78,6 +84,15 @@ def _show_return(job: JobOutcome) -> None:
 
 def _show_signal(job: JobOutcome) -> None:
     click.echo(f"Signalling the job = {job.job_id} ...{job.outcome}" + ("" if job.status else "."))
+
+
+def _show_besteffort(job: JobOutcome) -> None:
+    if not job.status:
+        click.echo(f"{'Add' if job.outcome == 'ADDED' else 'Remove'} besteffort type for the job {job.job_id}.")
+
+
+def _show_termination(job: JobOutcome) -> None:
+    click.echo(f"Force the termination of the job = {job.job_id} ...{job.outcome}" + ("" if job.status else "."))
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 import click
@@ -18,27 +19,28 @@ from oarpy.model.exit_statuses import ExitStatus
 T = TypeVar("T")
 #: Of half a second each.
 TRIES = 20
-UNSUPPORTED = {"-q": "being quiet", "--quiet": "being quiet"}
 
 
-@click.command("oarproperty", cls=OarCommand, unsupported=UNSUPPORTED)
+@click.command("oarproperty", cls=OarCommand)
 @click.option("-l", "--list", "as_list", is_flag=True, help="Show the properties; so does no option at all.")
-@click.option("-a", "--add", metavar="NAME", help="Add a property.")
+@click.option("-a", "--add", "added", multiple=True, metavar="NAME", help="Add a property.")
 @click.option("-c", "--varchar", is_flag=True, help="With -a: its values are text; the same as --kind text.")
 @click.option("--kind", type=click.Choice(list(administration.KINDS)), help="With -a: what its values are.")
-@click.option("-d", "--delete", "removed", metavar="NAME", help="Remove a property that no request names.")
-@click.option("-r", "--rename", metavar="OLD,NEW", help="Rename a property that no request names.")
+@click.option("-d", "--delete", "removed", multiple=True, metavar="NAME", help="Remove one that no request names.")
+@click.option("-r", "--rename", "renamed", multiple=True, metavar="OLD,NEW", help="Rename one that no request names.")
 @click.option("--force", is_flag=True, help="With -d: hold the waiting jobs whose requests name it.")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing of what was done.")
 @click.option("-J", "--json", "as_json", is_flag=True, help="Show them as JSON.")
 @with_version
 def oarproperty(
     as_list: bool,
-    add: str | None,
+    added: tuple[str, ...],
     varchar: bool,
     kind: str | None,
-    removed: str | None,
-    rename: str | None,
+    removed: tuple[str, ...],
+    renamed: tuple[str, ...],
     force: bool,
+    quiet: bool,
     as_json: bool,
 ) -> None:
     """Show, add, remove or rename the properties of resources.
@@ -46,32 +48,38 @@ def oarproperty(
     \b
     Examples:
         oarproperty -a gpu_model -c
+        oarproperty -a mem -a gpu
         oarproperty -d gpu_model
         oarproperty -r mem,memory_mib
 
     Only root and the owner of the instance may change them.
     """
-    if sum(each is not None for each in (add, removed, rename)) + (as_list or as_json) > 1:
+    if sum(map(bool, (added, removed, renamed))) + (as_list or as_json) > 1:
         raise SyntaxRefused("only one of -l, -a, -d and -r at a time", exit_status=ExitStatus.REFUSED)
-    if (varchar or kind) and add is None:
+    if (varchar or kind) and not added:
         raise SyntaxRefused("-c and --kind go with -a", exit_status=ExitStatus.REFUSED)
-    if add is not None:
+    if force and not removed:
+        raise SyntaxRefused("--force goes with -d", exit_status=ExitStatus.REFUSED)
+    pairs = [each.split(",") for each in renamed]
+    if any(len(pair) != 2 for pair in pairs):
+        raise SyntaxRefused("-r wants OLD,NEW", exit_status=ExitStatus.REFUSED)
+    done: list[str] = []
+    for name in added:
         chosen = kind or ("text" if varchar else "integer")
-        _changed(lambda conn: administration.add_property(conn, add, chosen))
-        click.echo(f"Added property: {add}")
-    elif removed is not None:
-        held = _changed(lambda conn: administration.remove_property(conn, removed, force=force))
+        _changed(partial(administration.add_property, name=name, kind=chosen))
+        done.append(f"Added property: {name}")
+    for name in removed:
+        held = _changed(partial(administration.remove_property, name=name, force=force))
         if held:
             tell(f"jobs held: {held}")
-        click.echo(f"Deleted property: {removed}")
-    elif rename is not None:
-        old, comma, new = rename.partition(",")
-        if not comma:
-            raise SyntaxRefused("-r wants OLD,NEW", exit_status=ExitStatus.REFUSED)
-        _changed(lambda conn: administration.rename_property(conn, old, new))
-        click.echo(f"Renamed property: {old} to {new}")
-    else:
+        done.append(f"Deleted property: {name}")
+    for old, new in pairs:
+        _changed(partial(administration.rename_property, old=old.strip(), new=new.strip()))
+        done.append(f"Renamed property: {old.strip()} to {new.strip()}")
+    if not (added or removed or renamed):
         _show(as_json)
+    elif not quiet:
+        click.echo("\n".join(done))
 
 
 def _changed(change: Callable[[Connection], T]) -> T:

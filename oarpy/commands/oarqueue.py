@@ -9,23 +9,36 @@ import click
 
 from oarpy.client import administration
 from oarpy.client.connection import Connection
-from oarpy.commands.session import OarCommand, connect, connect_as_admin, run, with_version
+from oarpy.commands.session import OarCommand, connect, connect_as_admin, run, tell, with_version
 from oarpy.errors import SyntaxRefused
 from oarpy.model.exit_statuses import ExitStatus
 from oarpy.model.states import Ordering, QueueState, Replan
 from oarpy.model.wording import excerpt
+
+#: What scheduling there is for those whose scripts name OAR's.
+SCHEDULERS = {
+    "fifo": Ordering.FIFO,
+    "oar_sched_gantt_with_timesharing": Ordering.FIFO,
+    "oar_sched_gantt_with_timesharing_and_placeholders": Ordering.FIFO,
+    "oar_sched_gantt_with_timesharing_and_fairsharing": Ordering.FAIRSHARE,
+    "oar_sched_gantt_with_timesharing_and_fairsharing_and_quotas": Ordering.FAIRSHARE,
+    "oar_sched_gantt_with_timesharing_and_fairsharing_and_placeholders": Ordering.FAIRSHARE,
+    "fairsharing": Ordering.FAIRSHARE,
+    "kamelot": Ordering.FIFO,
+    "multifactor": Ordering.MULTIFACTOR,
+}
 
 
 @click.command("oarqueue", cls=OarCommand)
 @click.option("-l", "--list", "as_list", is_flag=True, help="Show the queues; so does no option at all.")
 @click.option("-e", "--enable", metavar="NAME", help="Let the jobs of a queue start.")
 @click.option("-d", "--disable", metavar="NAME", help="Let no job of a queue start.")
-@click.option("-E", "--enable-all", is_flag=True, help="The same for all queues.")
-@click.option("-D", "--disable-all", is_flag=True, help="The same for all queues.")
+@click.option("-E", "--enable-all", "--enable-all-queues", is_flag=True, help="The same for all queues.")
+@click.option("-D", "--disable-all", "--disable-all-queues", is_flag=True, help="The same for all queues.")
 @click.option(
     "--add",
     metavar="NAME,PRIORITY[,POLICY]",
-    help="Add a queue; POLICY is conservative (the default), easy, or first:N.",
+    help="Add a queue; POLICY is conservative (the default), easy, first:N, or a scheduler of OAR.",
 )
 @click.option("--change", metavar="NAME,PRIORITY[,POLICY]", help="Change a queue.")
 @click.option(
@@ -77,12 +90,10 @@ def oarqueue(
         state = QueueState.ACTIVE if enable_all else QueueState.NOT_ACTIVE
         _change(lambda conn: administration.set_every_queue(conn, state.value))
     elif add is not None:
-        name, priority, policy, depth = _queue(add)
-        _change(lambda conn: administration.add_queue(conn, name, priority, policy or "conservative", depth))
+        add_queue(add)
     elif change is not None:
-        name, priority, policy, depth = _queue(change)
-        planned = {} if policy is None else {"policy": policy, "depth": depth}
-        _change(lambda conn: administration.change_queue(conn, name, {"priority": priority, **planned}))
+        named_queue, priority, planned = _queue(change)
+        _change(lambda conn: administration.change_queue(conn, named_queue, {"priority": priority, **planned}))
     elif ordering is not None:
         name, chosen = _one_of(ordering, Ordering)
         _change(lambda conn: administration.change_queue(conn, name, {"ordering": chosen}))
@@ -92,7 +103,7 @@ def oarqueue(
     elif remove is not None:
         _change(lambda conn: administration.remove_queue(conn, remove))
     else:
-        _show(as_json)
+        show_queues(as_json)
 
 
 def _change(work: Callable[[Connection], None]) -> None:
@@ -100,17 +111,38 @@ def _change(work: Callable[[Connection], None]) -> None:
     connection.transaction(work)
 
 
-def _queue(text: str) -> tuple[str, int, str | None, int | None]:
-    """Name, priority, policy and depth of ``name,priority[,policy[:depth]]``."""
-    parts = text.split(",")
+def add_queue(text: str) -> None:
+    """Add the queue ``name,priority[,policy]``."""
+    name, priority, planned = _queue(text)
+
+    def write(conn: Connection) -> None:
+        administration.add_queue(conn, name, priority)
+        if planned:
+            administration.change_queue(conn, name, planned)
+
+    _change(write)
+
+
+def _queue(text: str) -> tuple[str, int, dict[str, object]]:
+    """Name, priority, and what to set besides, of ``name,priority[,policy]``."""
+    parts = [part.strip() for part in text.split(",")]
     try:
         name, priority = parts[0], int(parts[1])
-        policy, colon, depth = (parts[2] if len(parts) == 3 else "").partition(":")
         if len(parts) > 3:
             raise ValueError
-        return name, priority, policy or None, int(depth) if colon else None
+        return name, priority, _policy(parts[2]) if len(parts) == 3 else {}
     except (ValueError, IndexError):
         raise SyntaxRefused(f"{excerpt(text)} is not NAME,PRIORITY[,POLICY]", exit_status=ExitStatus.REFUSED) from None
+
+
+def _policy(text: str) -> dict[str, object]:
+    """The columns of a policy: one of oarpy's, or the name of a scheduler of OAR."""
+    if text in SCHEDULERS:
+        ordering = SCHEDULERS[text]
+        tell(f"{text} means here the policy conservative and the ordering {ordering.value}")
+        return {"policy": "conservative", "depth": None, "ordering": ordering.value}
+    policy, colon, depth = text.partition(":")
+    return {"policy": policy, "depth": int(depth) if colon else None}
 
 
 def _one_of(text: str, kinds: type[Ordering] | type[Replan]) -> tuple[str, str]:
@@ -125,7 +157,7 @@ def _one_of(text: str, kinds: type[Ordering] | type[Replan]) -> tuple[str, str]:
     return name, chosen
 
 
-def _show(as_json: bool) -> None:
+def show_queues(as_json: bool) -> None:
     found = administration.queues(connect())
     if as_json:
         click.echo(json.dumps({queue.pop("queue_name"): queue for queue in found}, indent=2))

@@ -19,6 +19,7 @@ from collections.abc import Collection, Mapping, Sequence
 from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
+from oarpy.errors import RequestRefused
 from oarpy.model.states import JobId
 from oarpy.scheduling.karma import matters
 from oarpy.scheduling.snapshot import Limits, Queue
@@ -78,6 +79,18 @@ _SETTLE = text(
     SELECT count(*) FROM settled
     """
 )
+_FORGET = text("DELETE FROM accounting WHERE window_stop <= to_timestamp(:before)")
+_NOBODY_ADDS = text("LOCK TABLE accounting IN SHARE ROW EXCLUSIVE MODE")
+_OF_JOBS_GONE = text(
+    "SELECT count(*) FROM accounting"
+    " WHERE window_stop <= COALESCE((SELECT min(started_at) FROM jobs WHERE accounted), 'infinity')"
+)
+_FORGET_ALL = text(
+    """
+    WITH forgotten AS (DELETE FROM accounting)
+    UPDATE jobs SET accounted = false WHERE accounted AND started_at IS NOT NULL
+    """
+)
 _USAGE = text(
     f"""
     WITH spending AS (
@@ -131,6 +144,28 @@ def settle(conn: Connection, whole_s: int) -> int:
         return 0
     settled: int = conn.execute(_SETTLE, {"batch": BATCH, "whole": whole_s, "most": MOST_WINDOWS}).scalar_one()
     return settled
+
+
+def forget(conn: Connection, before_s: int) -> int:
+    """Remove the windows that ended before ``before_s``; how many rows they were."""
+    return conn.execute(_FORGET, {"before": before_s}).rowcount
+
+
+def begin_anew(conn: Connection) -> None:
+    """Remove all sums, to be made again from the jobs.
+
+    Raises:
+        RequestRefused: some are of jobs that are no longer in the tables.
+    """
+    # Waits for a settling that has begun, which may have read a sum before this removes it.
+    conn.execute(_NOBODY_ADDS)
+    older = conn.execute(_OF_JOBS_GONE).scalar_one()
+    if older:
+        raise RequestRefused(
+            f"{older} sum(s) are of jobs that are no longer in the tables, and could not be made again;"
+            " --delete-before forgets them"
+        )
+    conn.execute(_FORGET_ALL)
 
 
 class UsageReader:

@@ -59,6 +59,23 @@ _NOTE_DELETION = text(
     ON CONFLICT (job_id) DO NOTHING
     """
 )
+# What is promised to others inside or until a date cannot be taken back.
+_TOGGLE = text(
+    """
+    UPDATE jobs SET types = CASE WHEN 'besteffort' = ANY(types) THEN array_remove(types, 'besteffort')
+        ELSE types || '{besteffort}'::text[] END
+    WHERE job_id = ANY(CAST(:jobs AS bigint[])) AND state = 'Running'
+      AND ('besteffort' = ANY(types) OR reservation = 'None' AND NOT EXISTS (
+        SELECT FROM unnest(types) AS t WHERE split_part(t, '=', 1) = 'container'))
+    RETURNING job_id, 'besteffort' = ANY(types) AS besteffort
+    """
+)
+_FINISHING_FOR = text(
+    """
+    SELECT job_id FROM job_state_logs WHERE job_id = ANY(CAST(:jobs AS bigint[])) AND job_state = 'Finishing'
+    GROUP BY job_id HAVING max(date_start) < now() - :at_least ORDER BY job_id
+    """
+)
 _ORDER = text(
     """
     INSERT INTO orders (kind, job_id, attempt, signal, deadline)
@@ -103,6 +120,19 @@ def note_deletion(conn: Connection, job_ids: Collection[JobId], asked_by: str) -
     """Keep in mind who deleted jobs that were not launched, where that was not their owner."""
     if job_ids:
         conn.execute(_NOTE_DELETION, {"jobs": list(job_ids), "asked_by": asked_by})
+
+
+def toggle_besteffort(conn: Connection, job_ids: Collection[JobId]) -> dict[JobId, bool]:
+    """Give these running jobs the type besteffort, or take it away; whether those that changed have it now.
+
+    Advance reservations and containers do not get it.
+    """
+    return {row.job_id: row.besteffort for row in conn.execute(_TOGGLE, {"jobs": list(job_ids)})}
+
+
+def finishing_for(conn: Connection, job_ids: Collection[JobId], at_least: timedelta) -> list[JobId]:
+    """Those of these Finishing jobs that have been so for longer than ``at_least``."""
+    return list(conn.execute(_FINISHING_FOR, {"jobs": list(job_ids), "at_least": at_least}).scalars())
 
 
 def order(

@@ -245,6 +245,14 @@ resource_logs = Table(
     Index("resource_logs_resource_id_idx", "resource_id", "date_start"),
 )
 
+maintenance = Table(
+    "maintenance",
+    metadata,
+    Column("resource_id", Integer, ForeignKey("resources.resource_id", ondelete="CASCADE"), primary_key=True),
+    Column("available_upto", Instant),
+    Column("since", Instant, nullable=False, server_default=text("now()")),
+)
+
 request_limits = Table(
     "request_limits",
     metadata,

@@ -11,6 +11,8 @@ class ExitStatus(IntEnum):
     OK = 0
     #: An option is wrong or missing; a job is unknown or belongs to another user.
     REFUSED = 1
+    #: ``oarremoveresource``: the resource is not Dead.
+    NOT_DEAD = 2
     #: ``oarwalltime``: the site's rules, or the job's owner, do not allow it.
     FORBIDDEN = 3
     #: ``oardel``: the id is not a number of a job.  ``oarwalltime``: no such job, or a mistake in typing.
@@ -27,10 +29,20 @@ class ExitStatus(IntEnum):
     DENIED = 8
     #: ``oarsub``: the file of array parameters cannot be read or used.
     PARAMETER_FILE = 9
+    #: ``oardel -b``: the job does not run.
+    NOT_RUNNING = 9
     #: ``oarsub -r``: the reservation was refused; its job is in Error.
     RESERVATION_REFUSED = 10
+    #: ``oardel --force-terminate-finishing-job``: the job is not Finishing.
+    NOT_FINISHING = 10
+    #: ``oardel --force-terminate-finishing-job``: it is not for long.  ``oarnodesetting``: jobs are still there.
+    NOT_YET = 11
     #: ``oarsub -S``: the script cannot be read, or has a directive that does not exist.
     SCRIPT = 12
+    #: ``oarnodesetting --sql``: no resource satisfies the condition.
+    NOTHING_CHOSEN = 12
+    #: ``oarnodesetting -f``: the file cannot be read.
+    HOST_FILE = 13
     #: ``oarsub --notify``: unsafe or malformed.
     NOTIFY = 16
     #: A resource request, a filter or a duration does not follow its grammar.

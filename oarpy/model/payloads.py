@@ -12,7 +12,7 @@ verb                                           payload             answer
 =============================================  ==================  ==============================
 submit                                         ``Submission``      ``Submitted`` or ``Refusal``
 delete, hold, suspend, resume, checkpoint,
-signal                                         ``JobSelection``    ``JobsAnswer`` or ``Refusal``
+signal, besteffort, terminate                  ``JobSelection``    ``JobsAnswer`` or ``Refusal``
 walltime                                       ``WalltimeChange``  ``WalltimeAnswer`` or ``Refusal``
 why                                            ``JobSelection``    a document, or ``Refusal``
 =============================================  ==================  ==============================

@@ -1,0 +1,54 @@
+"""``oarremoveresource``: remove resources that are Dead."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import click
+
+from oarpy.client import administration
+from oarpy.client.connection import Connection
+from oarpy.commands.session import OarCommand, complain, connect_as_admin, run, with_version
+from oarpy.errors import RequestRefused, SyntaxRefused
+from oarpy.model.exit_statuses import ExitStatus
+from oarpy.model.wording import excerpt
+
+
+@click.command("oarremoveresource", cls=OarCommand)
+@click.argument("ids", metavar="ID...", nargs=-1)
+@with_version
+def oarremoveresource(ids: tuple[str, ...]) -> int:
+    """Remove resources that are Dead and that no job holds; what is known of their past, and of their jobs, stays.
+
+    \b
+    Example:
+        oarremoveresource 17 18
+
+    All of several are tried.  Status 2 tells that one is not Dead.  Only root and the
+    owner of the instance may.
+    """
+    if not ids:
+        raise SyntaxRefused("no resource was named", exit_status=ExitStatus.REFUSED)
+    numbers = [_id(text) for text in ids]
+    status = int(ExitStatus.OK)
+    for number in numbers:
+        connection: Connection = connect_as_admin()
+        try:
+            connection.transaction(partial(administration.remove_resource, resource_id=number))
+        except RequestRefused as refusal:
+            complain(str(refusal))
+            status = max(status, int(refusal.exit_status))
+        else:
+            connection.close()
+            click.echo(f"Resource {number} removed.")
+    return status
+
+
+def _id(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 9):
+        raise SyntaxRefused(f"{excerpt(text)} is not the id of a resource", exit_status=ExitStatus.REFUSED)
+    return int(text)
+
+
+def main() -> None:
+    run(oarremoveresource)
