@@ -29,6 +29,8 @@ SYSTEM_COLUMNS = frozenset({"resource_id", "state", "state_since", "finaud_decis
 NUMBERED = frozenset({"cpu", "core"})
 #: A column of the view that shows resources; what -l takes for something other than a property.
 RESERVED = frozenset({"jobs", "walltime", "nodes"})
+#: Of resources that one statement inserts.
+ROWS_AT_ONCE = 1000
 #: Column types of the kinds of properties.
 KINDS = {"integer": "bigint", "text": "text", "real": "double precision", "boolean": "boolean"}
 #: What node_change_state takes as a person's word that a host's processes are gone.
@@ -52,6 +54,48 @@ def add_resource(conn: Connection, host: str | None, values: Mapping[str, str | 
         sql.SQL(", ").join(map(sql.Identifier, names)), sql.SQL(", ").join(sql.Placeholder() * len(names))
     )
     return int(conn.value(statement, [columns[name] for name in names]))
+
+
+def add_resources(conn: Connection, rows: Sequence[Mapping[str, str]]) -> int:
+    """Insert resources, all with the same columns; how many they are."""
+    if not rows:
+        return 0
+    names = list(rows[0])
+    _check_settable(conn, names)
+    for begin in range(0, len(rows), ROWS_AT_ONCE):
+        part = rows[begin : begin + ROWS_AT_ONCE]
+        one = sql.SQL("({})").format(sql.SQL(", ").join(sql.Placeholder() * len(names)))
+        statement = sql.SQL("INSERT INTO oar.resources ({}) VALUES {}").format(
+            sql.SQL(", ").join(map(sql.Identifier, names)), sql.SQL(", ").join([one] * len(part))
+        )
+        conn.change(statement, [row[name] for row in part for name in names])
+    return len(rows)
+
+
+def highest(conn: Connection, names: Iterable[str]) -> dict[str, int]:
+    """The highest number that resources have in each of these columns, of those that exist and hold numbers."""
+    kinds = {**dict(properties(conn)), "cpu": "integer", "core": "integer"}
+    known = _columns(conn)
+    found = {}
+    for name in names:
+        if name in known and kinds.get(name) == "integer":
+            statement = sql.SQL("SELECT max({}) FROM oar.visible_resources").format(sql.Identifier(name))
+            number = conn.value(statement)
+            if number is not None:
+                found[name] = int(number)
+    return found
+
+
+def hosts_named(conn: Connection, prefix: str, suffix: str) -> list[str]:
+    """What stands between ``prefix`` and ``suffix`` in the names of hosts that have both."""
+    rows = conn.rows(
+        "SELECT DISTINCT substr(network_address, length(%s) + 1,"
+        " length(network_address) - length(%s) - length(%s)) FROM oar.visible_resources"
+        " WHERE starts_with(network_address, %s) AND right(network_address, length(%s)) = %s"
+        " AND length(network_address) > length(%s) + length(%s)",
+        (prefix, prefix, suffix, prefix, suffix, suffix, prefix, suffix),
+    )
+    return [between for (between,) in rows]
 
 
 def selected(conn: Connection, ids: Collection[int], hosts: Collection[str]) -> list[int]:

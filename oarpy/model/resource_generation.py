@@ -37,11 +37,11 @@ _RANGE = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?")
 
 
 class Level(NamedTuple):
-    """``counted``: its values are ``count`` fresh numbers below each of the level above; else ``values``."""
+    """``counted``: its values are ``number`` fresh numbers below each of the level above; else ``values``."""
 
     name: str
     values: tuple[str, ...]
-    count: int
+    number: int
     counted: bool
 
 
@@ -67,19 +67,19 @@ def size(levels: Sequence[Level]) -> int:
     """How many rows the levels make."""
     rows = 1
     for level in levels:
-        rows *= level.count
+        rows *= level.number
     return rows
 
 
 def generated(levels: Sequence[Level], first: Mapping[str, int] | None = None) -> Iterator[dict[str, str]]:
     """The rows; what is numbered begins at ``first``, by default at 0."""
     begins = first or {}
-    for path in product(*(range(level.count) for level in levels)):
+    for path in product(*(range(level.number) for level in levels)):
         row = {}
         # Which of all things of its level it is.
         ordinal = 0
         for level, place in zip(levels, path, strict=True):
-            ordinal = ordinal * level.count + place
+            ordinal = ordinal * level.number + place
             row[level.name] = str(begins.get(level.name, 0) + ordinal) if level.counted else level.values[place]
         yield row
 
