@@ -238,6 +238,25 @@ class Tokens:
 
 
 @dataclass(frozen=True, slots=True)
+class Phoenix:
+    soft_command: str | None = None
+    hard_command: str | None = None
+    hard_after: timedelta = timedelta(seconds=300)
+    timeout: timedelta = timedelta(seconds=60)
+    at_once: int = 10
+    in_progress: int = 20
+
+    def __post_init__(self) -> None:
+        for name, command in (("soft_command", self.soft_command), ("hard_command", self.hard_command)):
+            if command is None:
+                continue
+            if "{NODENAME}" not in command:
+                raise ConfigurationError(f"phoenix.{name} must say where the host's name goes: {{NODENAME}}")
+            if command.count('"') % 2 or command.count("'") % 2:
+                raise ConfigurationError(f"phoenix.{name} has a quote that is not closed")
+
+
+@dataclass(frozen=True, slots=True)
 class Retention:
     requests: timedelta = timedelta(days=7)
     notifications: timedelta = timedelta(days=30)
@@ -272,6 +291,7 @@ class Settings:
     walltime_change: WalltimeChange = field(default_factory=WalltimeChange)
     tokens: Tokens = field(default_factory=Tokens)
     energy: Energy = field(default_factory=Energy)
+    phoenix: Phoenix = field(default_factory=Phoenix)
     retention: Retention = field(default_factory=Retention)
     log: Log = field(default_factory=Log)
 

@@ -104,6 +104,53 @@ def restore(instance: Instance, settings: Settings) -> Restored:
         engine.dispose()
 
 
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """``revision`` is None without one; ``live`` counts jobs that are not over, ``begun`` those of them on nodes."""
+
+    revision: str | None
+    newest: str
+    live: int = 0
+    begun: int = 0
+
+
+def examine_schema(instance: Instance) -> Schema:
+    """What the database holds; starts nothing.
+
+    Raises ``ServerUnavailable`` where it cannot be asked.
+    """
+    with _asking(instance) as conn:
+        found, newest = schema.revision(conn.engine), schema.newest()
+        if found is None:
+            return Schema(None, newest)
+        return Schema(found, newest, *overview.unfinished(conn))
+
+
+def remove_schema(instance: Instance) -> bool:
+    """Remove all that oarpy has in the database; tell whether there was anything.
+
+    Raises ``RequestRefused`` while almighty runs.
+    """
+    engine = admin_engine(instance)
+    try:
+        if schema.revision(engine) is not None:
+            with transaction(engine, None, durable=False) as conn:
+                restoration.check_nobody_leads(conn)
+        return schema.remove(engine)
+    finally:
+        engine.dispose()
+
+
+def let_readers_read(instance: Instance) -> None:
+    """Give the role oar_reader again the right to read every table and view."""
+    engine = admin_engine(instance)
+    try:
+        with transaction(engine, None, durable=True) as conn:
+            overview.let_readers_read(conn)
+    finally:
+        engine.dispose()
+
+
 def admin_engine(instance: Instance) -> Engine:
     """An engine of the role that owns the tables."""
     return open_engine(instance.dsn("oar"), application_name="oarpy/admin")

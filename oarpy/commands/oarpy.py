@@ -12,7 +12,7 @@ import click
 from oarpy.commands.listing import shown_hosts
 from oarpy.commands.nodes import nodes
 from oarpy.commands.quotas import quotas
-from oarpy.commands.session import OarGroup, administered_instance, run, tell, with_version
+from oarpy.commands.session import OarGroup, administered_instance, own_instance, run, tell, with_version
 from oarpy.commands.simulate import simulate
 from oarpy.errors import ConfigurationError, NotAllowed
 from oarpy.instance import Instance, find_instance
@@ -50,7 +50,7 @@ def up() -> None:
     from oarpy import settings
     from oarpy.almighty import bringing_up
 
-    instance = _own_instance()
+    instance = own_instance()
     try:
         new = bringing_up.make_home(instance)
     except OSError as error:
@@ -85,7 +85,7 @@ def down() -> None:
     from oarpy import settings
     from oarpy.almighty import bringing_up
 
-    instance = _own_instance()
+    instance = own_instance()
     if not os.path.isdir(instance.home):
         raise ConfigurationError(f"there is no instance in {instance.home}")
     stopped = bringing_up.stop(instance)
@@ -168,7 +168,7 @@ def restore() -> None:
     from oarpy import settings
     from oarpy.almighty import bringing_up
 
-    instance = _own_instance()
+    instance = own_instance()
     restored = bringing_up.restore(instance, settings.load(instance.settings_file))
     click.echo(f"instance   {restored.identity} from now on")
     click.echo(f"jobs       the next one is {restored.last_job + 1} or later")
@@ -193,7 +193,7 @@ def module(name: str) -> None:
     """
     from oarpy.almighty import by_hand
 
-    click.echo(by_hand.turn(_own_instance(), name))
+    click.echo(by_hand.turn(own_instance(), name))
 
 
 @oarpy.group("db", cls=OarGroup)
@@ -220,7 +220,7 @@ def upgrade() -> None:
     from oarpy import settings
     from oarpy.almighty import bringing_up
 
-    instance = _own_instance()
+    instance = own_instance()
     prepared = bringing_up.prepare(instance, settings.load(instance.settings_file))
     click.echo("schema     upgraded" if prepared.schema_changed else "schema     already the newest")
 
@@ -249,20 +249,6 @@ oarpy.add_command(nodes)
 
 
 oarpy.add_command(simulate)
-
-
-def _own_instance() -> Instance:
-    """The instance of this process, which must be its owner.
-
-    Not even root acts on another's: what it started would read rules and settings that
-    the owner may change.
-    """
-    instance = find_instance()
-    if os.geteuid() != instance.owner:
-        raise NotAllowed(
-            f"{instance.home} belongs to another account; only that one may do this", exit_status=ExitStatus.DENIED
-        )
-    return instance
 
 
 def _did(started: bool) -> str:

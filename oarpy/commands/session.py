@@ -152,6 +152,20 @@ def complain(sentence: str) -> None:
     click.echo(f"{program()}: {' '.join(sentence.split())}", err=True)
 
 
+def own_instance() -> Instance:
+    """The instance of this process, which must be its owner.
+
+    Not even root acts on another's: what it started would read rules and settings that
+    the owner may change.
+    """
+    instance = find_instance()
+    if os.geteuid() != instance.owner:
+        raise NotAllowed(
+            f"{instance.home} belongs to another account; only that one may do this", exit_status=ExitStatus.DENIED
+        )
+    return instance
+
+
 def connect() -> Any:
     """A session as the user who runs the command."""
     from oarpy.client.connection import Connection

@@ -25,6 +25,13 @@ _QUEUES = text(
     """
 )
 _RESOURCES = text("SELECT state, count(*) FROM resources GROUP BY state ORDER BY state")
+_UNFINISHED = text(
+    """
+    SELECT count(*), count(*) FILTER (WHERE state NOT IN ('Waiting', 'Hold', 'toAckReservation', 'toError', 'toLaunch'))
+    FROM jobs WHERE stopped_at IS NULL
+    """
+)
+_LET_READ = text("GRANT SELECT ON ALL TABLES IN SCHEMA oar TO oar_reader")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,3 +106,14 @@ def overview(conn: Connection) -> Overview:
         resources={row[0]: row[1] for row in conn.execute(_RESOURCES)},
         last_pass=next((process.detail.get("last_pass") for process in running if process.name == "scheduler"), None),
     )
+
+
+def unfinished(conn: Connection) -> tuple[int, int]:
+    """How many jobs are not over, and how many of these are on nodes."""
+    live, begun = conn.execute(_UNFINISHED).one()
+    return live, begun
+
+
+def let_readers_read(conn: Connection) -> None:
+    """Give the role oar_reader the right to read every table and view."""
+    conn.execute(_LET_READ)

@@ -63,14 +63,19 @@ class Restored:
     not_begun: int
 
 
+def check_nobody_leads(conn: Connection) -> None:
+    """Raises ``RequestRefused`` while processes of an almighty are connected."""
+    if conn.execute(_LEADING).scalar_one():
+        raise RequestRefused("almighty runs on this database; stop it first, and every other one that stands by")
+
+
 def restore(conn: Connection) -> Restored:
     """Give the instance a new identity and go on far beyond its numbers.  The commit must be durable.
 
     Raises:
         RequestRefused: processes of an almighty are connected.
     """
-    if conn.execute(_LEADING).scalar_one():
-        raise RequestRefused("almighty runs on this database; stop it first, and every other one that stands by")
+    check_nobody_leads(conn)
     identity: UUID = conn.execute(_IDENTIFY).scalar_one()
     conn.execute(_SKIP_EPOCHS, {"gap": GAP})
     conn.execute(_SKIP_NUMBERS, {"gap": GAP})

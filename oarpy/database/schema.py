@@ -53,6 +53,26 @@ def upgrade(engine: Engine) -> bool:
     return after != before
 
 
+def remove(engine: Engine) -> bool:
+    """Remove the schema with all that is in it; tell whether there was one.
+
+    Raises:
+        ServerUnavailable: the database cannot be reached, or others hold its tables.
+    """
+    try:
+        if revision(engine) is None:
+            return False
+        config = _config()
+        with engine.connect() as conn:
+            config.attributes["connection"] = conn
+            command.downgrade(config, "base")
+    except CommandError as error:
+        raise ConfigurationError(f"the schema is not this oarpy's: {error}") from error
+    except DBAPIError as error:
+        raise ServerUnavailable(f"the schema cannot be removed: {str(error.orig).splitlines()[0]}") from error
+    return True
+
+
 def _config() -> Config:
     config = Config()
     # A percent sign in a path would begin an interpolation.

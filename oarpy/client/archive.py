@@ -1,0 +1,73 @@
+"""Jobs that ended long ago: told in full, and removed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from oarpy.client.connection import Connection
+
+# Of the row of a job called j.  What others still need stays: sums that are not made, jobs that wait
+# for it, copies that run, what is to be told or to have its effect.
+_OLD = """
+    j.stopped_at < now() - make_interval(days => %s) AND j.accounted
+    AND NOT EXISTS (SELECT FROM oar.job_dependencies d JOIN oar.jobs w ON w.job_id = d.job_id
+                    WHERE d.job_id_required = j.job_id AND w.stopped_at IS NULL)
+    AND NOT EXISTS (SELECT FROM oar.jobs c WHERE c.resubmit_job_id = j.job_id AND c.stopped_at IS NULL)
+    AND NOT EXISTS (SELECT FROM oar.allocations a WHERE a.job_id = j.job_id AND upper_inf(a.held))
+    AND NOT EXISTS (SELECT FROM oar.pending_events p WHERE p.job_id = j.job_id)
+    AND NOT EXISTS (SELECT FROM oar.orders o WHERE o.job_id = j.job_id AND o.done_at IS NULL)
+    AND NOT EXISTS (SELECT FROM oar.notifications n WHERE n.job_id = j.job_id AND n.done_at IS NULL)
+"""
+
+
+def count(conn: Connection, days: int) -> int:
+    """How many jobs ended more than ``days`` ago, and are needed by nothing."""
+    return int(conn.value(f"SELECT count(*) FROM oar.jobs j WHERE {_OLD}", (days,)))
+
+
+def take(conn: Connection, days: int, after: int, most: int) -> list[tuple[int, str]]:
+    """Id of, and JSON with all that is known of, some of these jobs with ids above ``after``, ascending; locked."""
+    rows = conn.rows(
+        f"""
+        WITH old AS (
+            SELECT j.job_id FROM oar.jobs j WHERE j.job_id > %s AND {_OLD}
+            ORDER BY j.job_id LIMIT %s FOR UPDATE SKIP LOCKED
+        )
+        SELECT j.job_id, jsonb_build_object(
+            'job', to_jsonb(j),
+            'request', to_jsonb(r),
+            'states', (SELECT jsonb_agg(to_jsonb(l) - 'job_id' ORDER BY l.date_start)
+                       FROM oar.job_state_logs l WHERE l.job_id = j.job_id),
+            'allocations', (SELECT jsonb_agg(to_jsonb(a) - 'job_id' ORDER BY a.attempt)
+                            FROM oar.allocations a WHERE a.job_id = j.job_id),
+            'dependencies', (SELECT jsonb_agg(to_jsonb(d) - 'job_id') FROM oar.job_dependencies d
+                             WHERE d.job_id = j.job_id),
+            'walltime_change', (SELECT to_jsonb(w) - 'job_id' FROM oar.walltime_changes w WHERE w.job_id = j.job_id),
+            'predictions', (SELECT jsonb_agg(to_jsonb(p) - 'job_id' ORDER BY p.said_at)
+                            FROM oar.prediction_log p WHERE p.job_id = j.job_id),
+            'events', (SELECT jsonb_agg(to_jsonb(e) - 'job_id' - 'xid' ORDER BY e.date, e.event_id)
+                       FROM oar.events e WHERE e.job_id = j.job_id)
+        )::text
+        FROM old JOIN oar.jobs j USING (job_id) JOIN oar.job_requests r USING (job_request_id) ORDER BY j.job_id
+        """,
+        (after, days, most),
+    )
+    return [(job_id, text) for job_id, text in rows]
+
+
+def remove(conn: Connection, job_ids: Sequence[int]) -> None:
+    """Remove jobs that were taken in this transaction; their events stay as long as ``retention.events`` says."""
+    ids = (list(job_ids),)
+    requests = [
+        request_id
+        for (request_id,) in conn.rows(
+            "SELECT DISTINCT job_request_id FROM oar.jobs WHERE job_id = ANY(%s::bigint[])", ids
+        )
+    ]
+    for table in ("job_state_logs", "prediction_log", "predictions", "allocations", "jobs"):
+        conn.change(f"DELETE FROM oar.{table} WHERE job_id = ANY(%s::bigint[])", ids)
+    conn.change(
+        "DELETE FROM oar.job_requests r WHERE job_request_id = ANY(%s::bigint[])"
+        " AND NOT EXISTS (SELECT FROM oar.jobs j WHERE j.job_request_id = r.job_request_id)",
+        (requests,),
+    )
