@@ -119,7 +119,7 @@ def examine_schema(instance: Instance) -> Schema:
 
     Raises ``ServerUnavailable`` where it cannot be asked.
     """
-    with _asking(instance) as conn:
+    with asking(instance) as conn:
         found, newest = schema.revision(conn.engine), schema.newest()
         if found is None:
             return Schema(None, newest)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from datetime import timedelta
 
 import click
 
@@ -17,14 +16,12 @@ from oarpy.commands.session import OarCommand, complain, connect, run, tell, wit
 from oarpy.errors import RequestRefused, SyntaxRefused
 from oarpy.instance import find_instance
 from oarpy.model.exit_statuses import ExitStatus
+from oarpy.model.host_rows import HostSeen, is_host_name
 from oarpy.model.wording import excerpt
 
-if TYPE_CHECKING:
-    from oarpy.drivers.survey import Machine
-
 UNSUPPORTED = {"-c": "a configuration of OAR; this instance's is OARPY_HOME/oarpy.toml"}
-#: As the table of resources has it: what could not begin an option of ssh.
-_HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,252}")
+#: For what one host has to tell.
+PATIENCE = timedelta(seconds=60)
 
 
 @click.command("oar_resources_init", cls=OarCommand, unsupported=UNSUPPORTED)
@@ -72,8 +69,7 @@ def oar_resources_init(
         raise SyntaxRefused("nothing is asked without -x; -y goes with it", exit_status=ExitStatus.REFUSED)
     hosts = _hosts(hostfile)
     from oarpy import settings
-    from oarpy.drivers.survey import survey
-    from oarpy.errors import NodeUnreachable
+    from oarpy.drivers.discovery import discover
 
     instance = find_instance()
     nodes = settings.load(instance.settings_file).nodes
@@ -83,14 +79,14 @@ def oar_resources_init(
         raise SyntaxRefused(f"-e: {excerpt(str(ssh))} has a quote that is not closed") from error
     if not command:
         raise RequestRefused("nodes.ssh is empty, so no other host can be asked; -e names a command")
-    found: list[Machine] = []
+    found: list[HostSeen] = []
     status = int(ExitStatus.OK)
-    for _, answer in survey(hosts, command, nodes.python):
-        if isinstance(answer, NodeUnreachable):
-            complain(str(answer))
+    for host, said in discover(hosts, command, nodes.python, PATIENCE):
+        if isinstance(said, str):
+            complain(f"host {host}: {said}")
             status = int(ExitStatus.REFUSED)
         else:
-            found.append(answer)
+            found.append(said)
     if status and execute:
         raise RequestRefused("nothing was added, for not all hosts could be asked")
     connection: Connection = connect()
@@ -108,23 +104,24 @@ def oar_resources_init(
 
 
 def _rows(
-    machines: Sequence[Machine], first: Mapping[str, int], hyperthreading: bool, use_threads: bool
+    hosts: Sequence[HostSeen], first: Mapping[str, int], hyperthreading: bool, use_threads: bool
 ) -> list[dict[str, str]]:
     rows = []
     cpu_base, core, thread = first["cpu"], first["core"], first["thread"]
-    for machine in machines:
-        packages = {package: cpu_base + n for n, package in enumerate(sorted({cpu for cpu, _ in machine.cores}))}
-        cpu_base += len(packages)
-        for package, threads in machine.cores:
-            row = {"host": machine.host, "cpu": str(packages[package]), "core": str(core)}
-            mem = {"mem": str(machine.memory_mib)}
+    for host in hosts:
+        cpus = {socket: cpu_base + n for n, socket in enumerate(sorted({each.socket for each in host.cores}))}
+        cpu_base += len(cpus)
+        for each in host.cores:
+            row = {"host": host.name, "cpu": str(cpus[each.socket]), "core": str(core)}
+            mem = {"mem": str(host.memory_mib or 0)}
             core += 1
             if use_threads:
-                for number in threads:
+                for number in each.threads:
                     rows.append(row | {"thread": str(thread), "cpuset": str(number)} | mem)
                     thread += 1
             else:
-                rows.append(row | {"cpuset": ",".join(map(str, threads if hyperthreading else threads[:1]))} | mem)
+                threads = each.threads if hyperthreading else each.threads[:1]
+                rows.append(row | {"cpuset": ",".join(map(str, threads))} | mem)
     return rows
 
 
@@ -138,7 +135,7 @@ def _hosts(path: str) -> list[str]:
     if not hosts:
         raise RequestRefused(f"{path} names no host")
     for host in hosts:
-        if not _HOST.fullmatch(host):
+        if not is_host_name(host):
             raise SyntaxRefused(f"{excerpt(host)} is not the name of a host", exit_status=ExitStatus.REFUSED)
     return hosts
 

@@ -14,9 +14,7 @@ from oarpy.commands.nodes import nodes
 from oarpy.commands.quotas import quotas
 from oarpy.commands.session import OarGroup, administered_instance, own_instance, run, tell, with_version
 from oarpy.commands.simulate import simulate
-from oarpy.errors import ConfigurationError, NotAllowed
-from oarpy.instance import Instance, find_instance
-from oarpy.model.exit_statuses import ExitStatus
+from oarpy.errors import ConfigurationError
 
 # The modules that reach PostgreSQL take 0.2 s to import; `oarpy --help` does without.
 

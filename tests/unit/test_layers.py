@@ -44,6 +44,7 @@ MAY_IMPORT = {
         "drivers",
         "instance",
         "modules",
+        "node",
         "scheduling",
         "settings",
         "simulation",
