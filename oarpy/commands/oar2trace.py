@@ -52,7 +52,7 @@ def oar2trace(
         oar2trace -f october.swf -b 1200 -e 4711
         oar2trace -f - | gzip > all.swf.gz
 
-    oarpy simulate reads such a trace again.
+    Such a trace is what `oarpy simulate` reads.
     """
     if mode != "swf":
         raise RequestRefused("-m: swf is the only format", exit_status=ExitStatus.UNSUPPORTED)

@@ -45,7 +45,10 @@ def _entries() -> dict[str, str]:
 
 
 ENTRIES = _entries()
-COMMANDS: dict[str, click.Command] = {name: getattr(import_module(f"oarpy.commands.{name}"), name) for name in ENTRIES}
+MODULES = {name: name.replace("-", "_") for name in ENTRIES}
+COMMANDS: dict[str, click.Command] = {
+    name: getattr(import_module(f"oarpy.commands.{module}"), module) for name, module in MODULES.items()
+}
 
 
 def _with_subcommands(name: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
@@ -59,8 +62,8 @@ ALL_COMMANDS = dict(pair for name, command in COMMANDS.items() for pair in _with
 
 
 def test_every_command_begins_where_an_interrupt_makes_no_traceback() -> None:
-    assert {name: f"oarpy.commands.start:{name}" for name in ENTRIES} == ENTRIES
-    assert set(ENTRIES) <= set(vars(start))
+    assert {name: f"oarpy.commands.start:{module}" for name, module in MODULES.items()} == ENTRIES
+    assert set(MODULES.values()) <= set(vars(start))
 
 
 def _rows(text: str, columns: int) -> list[list[str]]:
