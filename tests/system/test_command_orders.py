@@ -121,12 +121,33 @@ def test_bad_input_is_one_sentence_and_leaves_nothing_behind(unchanged, tmp_path
     assert stored_requests(unchanged) == []
 
 
-@pytest.mark.parametrize("arguments", [["-b", "1"], ["--force-terminate-finishing-job", "1"]])
-def test_what_only_oar_can_is_said_to_be_missing(commands, arguments):
-    done = commands.run("oardel", *arguments)
+@pytest.mark.parametrize(
+    ("option", "verb", "outcome", "said"),
+    [
+        ("-b", "besteffort", "ADDED", "Add besteffort type for the job 7.\n"),
+        ("--besteffort", "besteffort", "REMOVED", "Remove besteffort type for the job 7.\n"),
+        (
+            "--force-terminate-finishing-job",
+            "terminate",
+            "REGISTERED",
+            "Force the termination of the job = 7 ...REGISTERED.\n",
+        ),
+    ],
+)
+def test_what_administrators_do_to_jobs_is_asked_like_the_rest(database, commands, option, verb, outcome, said):
+    with answering(database, answer(JobOutcome(7, outcome))) as asked:
+        done = commands.run("oardel", option, "7")
 
-    assert done.returncode == 69
-    assert "is not supported" in done.stderr
+    assert asked == [(verb, {"job_ids": [7], "array_ids": []})]
+    assert (done.returncode, done.stdout) == (0, said)
+
+
+@pytest.mark.parametrize("arguments", [["-b", "-c", "1"], ["-s", "9", "--force-terminate-finishing-job", "1"]])
+def test_oardel_does_one_thing_at_a_time(unchanged, tmp_path, arguments):
+    done = Commands(unchanged, str(tmp_path)).run("oardel", *arguments)
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert stored_requests(unchanged) == []
 
 
 def test_without_a_server_nothing_is_deleted(commands, tmp_path):

@@ -191,8 +191,19 @@ def test_a_persons_word_that_jobs_are_gone_is_logged(database, commands, cluster
         (["-h", "c1", "-d", "perhaps"], 1),
         (["-a", "-r", "1"], 1),
         (["-a"], 8),
-        (["-m", "on", "-h", "c1"], 69),
-        (["--sql", "true", "-s", "Dead"], 69),
+        (["-m", "perhaps", "-h", "c1"], 1),
+        (["-m", "on", "-s", "Dead", "-h", "c1"], 1),
+        (["-m", "on", "-p", "available_upto=2030-01-01", "-h", "c1"], 1),
+        (["-m", "off", "-h", "c1"], 1),
+        (["-m", "on"], 1),
+        (["--sql", "core > 10000", "-s", "Dead"], 12),
+        (["--sql", "core >", "-s", "Dead"], 18),
+        (["--sql", "nonsense = 1", "-s", "Dead"], 1),
+        (["--sql", "true; DROP TABLE jobs", "-s", "Dead"], 18),
+        (["-f", "/nowhere/hosts", "-s", "Dead"], 13),
+        (["--last-property-value", "nonsense"], 1),
+        (["--last-property-value", "core", "-h", "c1"], 1),
+        (["-a", "-m", "on"], 1),
     ],
 )
 def test_bad_settings_are_one_sentence_and_change_nothing(unchanged, tmp_path, arguments, status):
@@ -283,6 +294,8 @@ def test_a_changed_property_makes_a_new_topology(database, commands):
         (["-r", "core,cpu"], 8),
         (["-r", "nonsense,x"], 1),
         (["-a", "x", "-d", "y"], 1),
+        (["-r", "core,a,b"], 1),
+        (["--force"], 1),
     ],
 )
 def test_bad_properties_are_one_sentence_and_change_nothing(unchanged, tmp_path, arguments, status):
