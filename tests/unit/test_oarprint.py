@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -52,7 +53,7 @@ def test_a_job_without_resources_prints_nothing():
 def test_the_file_alone_is_a_program(tmp_path):
     (tmp_path / "resources").write_text("".join(LINES))
     alone = tmp_path / "oarprint"
-    alone.write_bytes(open(oarprint.__file__, "rb").read())
+    alone.write_bytes(Path(oarprint.__file__).read_bytes())
     command = [sys.executable, "-I", "-S", str(alone)]
 
     def run(*words, stdin=""):
