@@ -100,7 +100,7 @@ def prepare_besteffort(payload: object, login: str) -> Prepared:
     """
     _check_administrator(login, "change whether a job is besteffort")
     act = partial(_toggle_besteffort, asked_by=login)
-    over = _Verdict(REFUSED, ExitStatus.NOT_RUNNING, "is over")
+    over = _Verdict(REFUSED, ExitStatus.PARAMETERS_OR_NOT_RUNNING, "is over")
     return _prepared(JobSelection.from_json(payload), login, act, over=over)
 
 
@@ -111,7 +111,7 @@ def prepare_terminate(payload: object, login: str, at_least: timedelta) -> Prepa
     """
     _check_administrator(login, "end a job whose processes may be left on its hosts")
     act = partial(_terminate, asked_by=login, at_least=at_least)
-    over = _Verdict(REFUSED, ExitStatus.NOT_FINISHING, "is over")
+    over = _Verdict(REFUSED, ExitStatus.RESERVATION_OR_NOT_FINISHING, "is over")
     return _prepared(JobSelection.from_json(payload), login, act, over=over)
 
 
@@ -259,7 +259,7 @@ def _toggle_besteffort(conn: Connection, states: Mapping[JobId, JobState], *, as
     verdicts |= dict.fromkeys(removed, _Verdict("REMOVED"))
     for job_id, state in states.items():
         if state is not JobState.RUNNING:
-            verdicts[job_id] = _Verdict(REFUSED, ExitStatus.NOT_RUNNING, f"is {state.value}, not Running")
+            verdicts[job_id] = _Verdict(REFUSED, ExitStatus.PARAMETERS_OR_NOT_RUNNING, f"is {state.value}, not Running")
     return verdicts
 
 
@@ -271,7 +271,9 @@ def _terminate(conn: Connection, states: Mapping[JobId, JobState], *, asked_by: 
     verdicts = dict.fromkeys(finishing, _Verdict(REFUSED, ExitStatus.NOT_YET, early)) | dict.fromkeys(lasting, _DONE)
     for job_id, state in states.items():
         if state is not JobState.FINISHING:
-            verdicts[job_id] = _Verdict(REFUSED, ExitStatus.NOT_FINISHING, f"is {state.value}, not Finishing")
+            verdicts[job_id] = _Verdict(
+                REFUSED, ExitStatus.RESERVATION_OR_NOT_FINISHING, f"is {state.value}, not Finishing"
+            )
     return verdicts
 
 

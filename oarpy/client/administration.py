@@ -128,7 +128,7 @@ def satisfying(conn: Connection, where: Filter) -> list[int]:
     statement = f"SELECT resource_id FROM oar.resources WHERE {condition(where, columns, parameters)} ORDER BY 1"
     ids = [resource_id for (resource_id,) in conn.rows(statement, parameters)]
     if not ids:
-        raise RequestRefused("no resource satisfies the condition", exit_status=ExitStatus.NOTHING_CHOSEN)
+        raise RequestRefused("no resource satisfies the condition", exit_status=ExitStatus.SCRIPT_OR_NOTHING_CHOSEN)
     return ids
 
 

@@ -210,7 +210,7 @@ def _print_and_wait(answer: Submitted, options: dict[str, Any], key: str) -> Non
         verdict = validation.verdict()
     if not verdict.accepted:
         click.echo("# Reservation not valid --> KO")
-        raise RequestRefused(f"job {job_id}: {verdict.message}", exit_status=ExitStatus.RESERVATION_REFUSED)
+        raise RequestRefused(f"job {job_id}: {verdict.message}", exit_status=ExitStatus.RESERVATION_OR_NOT_FINISHING)
     click.echo("# Reservation valid --> OK")
 
 
@@ -287,18 +287,23 @@ def _scan(ctx: click.Context, words: Sequence[str], directory: str) -> tuple[str
     if not os.path.exists(os.path.join(directory, path)):
         path, blank, arguments = words[0].partition(" ")
     path = os.path.abspath(os.path.join(directory, path))
-    said = script_arguments(_read(path, "script", ExitStatus.SCRIPT))
+    said = script_arguments(_read(path, "script", ExitStatus.SCRIPT_OR_NOTHING_CHOSEN))
     if not os.access(path, os.X_OK):
-        raise RequestRefused(f"the script {excerpt(path)} is not executable", exit_status=ExitStatus.SCRIPT)
+        raise RequestRefused(
+            f"the script {excerpt(path)} is not executable", exit_status=ExitStatus.SCRIPT_OR_NOTHING_CHOSEN
+        )
     try:
         scanned = ctx.command.make_context("oarsub", list(said))
     except (click.UsageError, click.exceptions.Exit) as error:
         problem = error.format_message() if isinstance(error, click.UsageError) else "it asks for help"
-        raise SyntaxRefused(f"in an #OAR line of {excerpt(path)}: {problem}", exit_status=ExitStatus.SCRIPT) from error
+        raise SyntaxRefused(
+            f"in an #OAR line of {excerpt(path)}: {problem}", exit_status=ExitStatus.SCRIPT_OR_NOTHING_CHOSEN
+        ) from error
     if scanned.params["command"]:
         word = excerpt(scanned.params["command"][0])
         raise SyntaxRefused(
-            f"an #OAR line of {excerpt(path)} has {word}, which is no option", exit_status=ExitStatus.SCRIPT
+            f"an #OAR line of {excerpt(path)} has {word}, which is no option",
+            exit_status=ExitStatus.SCRIPT_OR_NOTHING_CHOSEN,
         )
     named = {name: value for name, value in scanned.params.items() if _is_said(scanned, name)}
     unfit = next((name for name in _ABOUT_OTHERS if name in named), None)
@@ -375,7 +380,7 @@ def _parameters(path: str | None) -> tuple[str, ...]:
         return ()
     from oarpy.model.array_parameters import parse_array_parameters
 
-    return parse_array_parameters(_read(path, "file of array parameters", ExitStatus.PARAMETER_FILE))
+    return parse_array_parameters(_read(path, "file of array parameters", ExitStatus.PARAMETERS_OR_NOT_RUNNING))
 
 
 def _signal(text: str | None) -> int | None:

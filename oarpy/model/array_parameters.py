@@ -15,7 +15,11 @@ def parse_array_parameters(text: str) -> tuple[str, ...]:
     lines = (line.strip() for line in text.split("\n"))
     parameters = tuple(line for line in lines if line and not line.startswith("#"))
     if not parameters:
-        raise SyntaxRefused("the file of array parameters has no parameters", exit_status=ExitStatus.PARAMETER_FILE)
+        raise SyntaxRefused(
+            "the file of array parameters has no parameters", exit_status=ExitStatus.PARAMETERS_OR_NOT_RUNNING
+        )
     if "\0" in text:
-        raise SyntaxRefused("the file of array parameters has a zero byte", exit_status=ExitStatus.PARAMETER_FILE)
+        raise SyntaxRefused(
+            "the file of array parameters has a zero byte", exit_status=ExitStatus.PARAMETERS_OR_NOT_RUNNING
+        )
     return parameters

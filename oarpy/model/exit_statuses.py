@@ -27,20 +27,16 @@ class ExitStatus(IntEnum):
     #: ``oarsub``: the submission is well-formed and refused (unknown queue, never fits, …);
     #: administration commands: the caller is not the administrator.
     DENIED = 8
-    #: ``oarsub``: the file of array parameters cannot be read or used.
-    PARAMETER_FILE = 9
-    #: ``oardel -b``: the job does not run.
-    NOT_RUNNING = 9
+    #: ``oarsub``: the file of array parameters cannot be read or used.  ``oardel -b``: the job does not run.
+    PARAMETERS_OR_NOT_RUNNING = 9
     #: ``oarsub -r``: the reservation was refused; its job is in Error.
-    RESERVATION_REFUSED = 10
     #: ``oardel --force-terminate-finishing-job``: the job is not Finishing.
-    NOT_FINISHING = 10
+    RESERVATION_OR_NOT_FINISHING = 10
     #: ``oardel --force-terminate-finishing-job``: it is not for long.  ``oarnodesetting``: jobs are still there.
     NOT_YET = 11
     #: ``oarsub -S``: the script cannot be read, or has a directive that does not exist.
-    SCRIPT = 12
     #: ``oarnodesetting --sql``: no resource satisfies the condition.
-    NOTHING_CHOSEN = 12
+    SCRIPT_OR_NOTHING_CHOSEN = 12
     #: ``oarnodesetting -f``: the file cannot be read.
     HOST_FILE = 13
     #: ``oarsub --notify``: unsafe or malformed.

@@ -23,7 +23,9 @@ def script_arguments(text: str) -> tuple[str, ...]:
     """
     lines = text.split("\n")
     if not lines[0].startswith("#"):
-        raise SyntaxRefused("the script's first line does not begin with #", exit_status=ExitStatus.SCRIPT)
+        raise SyntaxRefused(
+            "the script's first line does not begin with #", exit_status=ExitStatus.SCRIPT_OR_NOTHING_CHOSEN
+        )
     arguments: list[str] = []
     for number, line in enumerate(lines, 1):
         if line.startswith("#OAR") and line[4:5].isspace():
@@ -114,5 +116,6 @@ def _closing(line: str, at: int, number: int, mark: str) -> int:
 
 def _never_closed(number: int, mark: str) -> SyntaxRefused:
     return SyntaxRefused(
-        f"line {number} of the script has a {mark} that is never closed", exit_status=ExitStatus.SCRIPT
+        f"line {number} of the script has a {mark} that is never closed",
+        exit_status=ExitStatus.SCRIPT_OR_NOTHING_CHOSEN,
     )
