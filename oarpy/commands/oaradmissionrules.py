@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import shlex
 import shutil
@@ -61,6 +62,7 @@ def admit(submission: Submission) -> None:
 @click.option("-P", "--priority", type=int, metavar="NUMBER", help="With -n, -m: its place among the others.")
 @click.option("-Y", "--enabled", is_flag=True, help="With -S: only these.  With -n, -m: let it hold.")
 @click.option("-N", "--disabled", is_flag=True, help="With -S: only these.  With -n, -m: do not let it hold.")
+@click.option("-J", "--json", "as_json", is_flag=True, help="With -S, -s: as JSON, by number or file.")
 @with_version
 def oaradmissionrules(
     show_all: bool,
@@ -77,6 +79,7 @@ def oaradmissionrules(
     priority: int | None,
     enabled: bool,
     disabled: bool,
+    as_json: bool,
 ) -> None:
     """Show, make, change or delete admission rules.
 
@@ -96,8 +99,8 @@ def oaradmissionrules(
     if enabled and disabled:
         raise SyntaxRefused("-Y or -N, not both", exit_status=ExitStatus.REFUSED)
     showing = show_all or show is not None
-    if not showing and (ids or full or no_header or to_file is not None):
-        raise SyntaxRefused("-I, -f, -H and -w go with -S and -s", exit_status=ExitStatus.REFUSED)
+    if not showing and (ids or full or no_header or as_json or to_file is not None):
+        raise SyntaxRefused("-I, -f, -H, -w and -J go with -S and -s", exit_status=ExitStatus.REFUSED)
     writing = new or modify is not None
     if not writing and (edit is not None or from_file is not None or priority is not None):
         raise SyntaxRefused("-e, -r and -P go with -n and -m", exit_status=ExitStatus.REFUSED)
@@ -107,7 +110,10 @@ def oaradmissionrules(
         raise SyntaxRefused("-e or -r, not both", exit_status=ExitStatus.REFUSED)
     holds = True if enabled else False if disabled else None
     connection: Connection = connect_as_admin()
-    if showing:
+    if showing and as_json:
+        found = {rule.ident: rule._asdict() for rule in _chosen(connection, show, holds)}
+        click.echo(json.dumps(found, indent=2))
+    elif showing:
         layout = _layout(ids=ids, full=full, no_header=no_header, to_file=to_file)
         for rule in _chosen(connection, show, holds):
             layout(rule)

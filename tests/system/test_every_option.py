@@ -1,0 +1,477 @@
+"""Every option of OAR's commands, typed at a running system: it does something, or is refused by name."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.support import invariants
+from tests.support.instance import System, running_system
+from tests.support.postgres import TestServer
+
+#: Of each command of OAR, the options that it knows.
+OPTIONS = {
+    "oarsub": "-l --resource -q --queue -I --interactive -p --property -r --reservation -C --connect -t --type"
+    " -d --directory -n --name --project -a --anterior --after --hold --array --array-param-file --checkpoint --signal"
+    " --notify --resubmit -S --scanscript -k --use-job-key -i --import-job-key-from-file --import-job-key-inline"
+    " --import-job-key-inline-priv -e --export-job-key-to-file -O --stdout -E --stderr -D --dumper -X --xml -Y --yaml"
+    " -J --json -v --verbose -h --help -V --version -T --api-token --stagein --stagein-md5sum",
+    "oarstat": "-j --job -f --full -s --state -u --user --array -c --compact -g --gantt -e --events -p --properties"
+    " --accounting --sql --format -D --dumper -X --xml -Y --yaml -J --json -h --help -V --version",
+    "oarnodes": "-r --resource -s --state -j --jobs -l --list -e --events --sql -D --dumper -X --xml -Y --yaml"
+    " -J --json -h --help -V --version",
+    "oardel": "-c --checkpoint -s --signal -b --besteffort --array --sql --force-terminate-finishing-job -h --help"
+    " -V --version",
+    "oarhold": "-r --running --array --sql -h --help -V --version",
+    "oarresume": "--array --sql -h --help -V --version",
+    "oarwalltime": "-f --force -w --whole -d --delay-next-jobs -t --timeout -h --help -V --version",
+    "oarprint": "-f --file -P --properties -F --format -T --token -C --comma -l --list -h --help",
+    "oarnodesetting": "-a --add -s --state -m --maintenance --care -d --drain -h --hostname -r --resource -f --file"
+    " --sql -p --property -n --no-wait --nowait --last-property-value --help -V --version",
+    "oarproperty": "-l --list -a --add -c --varchar -d --delete -r --rename -q --quiet -h --help -V --version",
+    "oarqueue": "-l --list -e --enable -d --disable -E --enable-all-queues -D --disable-all --add --change --remove"
+    " -h --help -V --version",
+    "oarnotify": "-e --enable-queue -d --disable-queue -E --Enable-all-queues -D --Disable-all-queues --add-queue"
+    " --remove-queue -l --list-queues --enable_queue --disable_queue --Enable_all_queues --Disable_all_queues"
+    " --add_queue --remove_queue --list_queues -h --help -V --version",
+    "oaradmissionrules": "-S --show-all -s --show -I --id -f --full -H --no-header -w --to-file -n --new -m --modify"
+    " -e --edit -r --from-file -P --priority -Y --enabled -N --disabled -d --delete -h --help -V --version",
+    "oarremoveresource": "-h --help -V --version",
+    "oaraccounting": "--reinitialize --delete-before -h --help -V --version",
+    "oar_resources_add": "-T --use-threads -H --hosts -C --cpus -c --cores -t --threads -g --gpus --host-prefix"
+    " --host-suffix --host0 --cpu0 --core0 --thread0 --gpu0 --cpusets --cputopo --gpudevices --gpudevice-prefix"
+    " --gputopo -A --append -o --write-to -p --no-create-properties -a --auto-offset -Y --yaml -h --help",
+    "oar_resources_init": "-H -T -o -x -y -v -e -n -p -c -h",
+    "oar-database": "--create --drop --upgrade --reset --check --setup --fix-ro-user-priv --conf --update-conf -f"
+    " --force-sql -y --force-yes --db-is-local --db-admin-user --db-admin-pass --db-type --db-user --db-pass --db-host"
+    " --db-port --db-name --db-ro-user --db-ro-pass --debug -h --help",
+    "oar_phoenix": "-h --help",
+    "oararchive": "-h --help",
+    "oar2trace": "--db-url -f --trace-file -b --first-jobid -e --last-jobid -p -m --mode --chunk-size --metadata-file"
+    " -h --help",
+}
+UNSUPPORTED = 69
+#: How each is typed, a line for a command line, with ``=>`` and the statuses that may be where that is not 0.  Words in
+#: brackets are made for it; those of administrators are typed by one.
+TYPED = """
+oarsub -l /core=1,walltime=0:05 --resource /core=2 -q default -p 'core>=0' -t noop -d {dir} -n name --project p true
+oarsub --queue besteffort --property true --type besteffort --directory={dir} --name=n --hold true
+oarsub -a {held} true
+oarsub --anterior {held} --after {held} true
+oarsub -r now -l walltime=0:00:10 -t noop
+oarsub --reservation '2099-01-01 10:00:00' -l walltime=0:00:10 -t noop
+oarsub --array 2 --hold true
+oarsub --array-param-file {params} --hold ./run
+oarsub --checkpoint 60 --signal 10 --notify exec:/bin/true --hold true
+oarsub -S --hold {script}
+oarsub --scanscript --hold {script}
+oarsub -O out -E err --hold true
+oarsub --stdout out.%jobid% --stderr err.%jobid% --hold true
+oarsub -D --hold true
+oarsub --dumper --hold true
+oarsub -X --hold true
+oarsub --xml --hold true
+oarsub -Y --hold true
+oarsub --yaml --hold true
+oarsub -J --hold true
+oarsub --json --hold true
+oarsub -h
+oarsub --help
+oarsub -V
+oarsub --version
+oarsub -I => 0 69
+oarsub --interactive => 0 69
+oarsub -C {held} => 20 69
+oarsub --connect {held} => 20 69
+oarsub --resubmit {ended} => 0 69
+oarsub -k --hold true => 0 69
+oarsub --use-job-key --hold true => 0 69
+oarsub -i {params} --hold true => 0 15 69
+oarsub --import-job-key-from-file {params} --hold true => 0 15 69
+oarsub --import-job-key-inline x --hold true => 0 15 69
+oarsub --import-job-key-inline-priv x --hold true => 0 15 69
+oarsub -e {new} --hold true => 0 15 69
+oarsub --export-job-key-to-file {new} --hold true => 0 15 69
+oarsub -v --hold true => 0 69
+oarsub --verbose --hold true => 0 69
+oarsub -T => 69
+oarsub --api-token => 69
+oarsub --stagein x --hold true => 69
+oarsub --stagein-md5sum x --hold true => 69
+oarstat -j {ended} -f
+oarstat --job {ended} --full
+oarstat -s -j {ended}
+oarstat --state --job {ended}
+oarstat -u
+oarstat --user alice
+oarstat --array {array}
+oarstat -c
+oarstat --compact
+oarstat -g '2020-01-01 00:00:00, 2020-01-02 00:00:00'
+oarstat --gantt '2020-01-01 00:00:00, 2020-01-02 00:00:00'
+oarstat -e -j {ended}
+oarstat --events --job {ended}
+oarstat -p -j {ended}
+oarstat --properties --job {ended}
+oarstat --accounting '2020-01-01, 2020-01-02'
+oarstat --sql "state = 'Waiting'"
+oarstat --format 1
+oarstat -D
+oarstat --dumper
+oarstat -X
+oarstat --xml
+oarstat -Y
+oarstat --yaml
+oarstat -J
+oarstat --json
+oarstat -h
+oarstat --help
+oarstat -V
+oarstat --version
+oarnodes -r {spare}
+oarnodes --resource {spare}
+oarnodes -s
+oarnodes --state
+oarnodes -j
+oarnodes --jobs
+oarnodes -l
+oarnodes --list
+oarnodes -e
+oarnodes --events
+oarnodes --sql "state = 'Alive'"
+oarnodes -D
+oarnodes --dumper
+oarnodes -X
+oarnodes --xml
+oarnodes -Y
+oarnodes --yaml
+oarnodes -J
+oarnodes --json
+oarnodes -h
+oarnodes --help
+oarnodes -V
+oarnodes --version
+oardel -c {running}
+oardel --checkpoint {running}
+oardel -s USR1 {running}
+oardel --signal 10 {running}
+oardel --array {array}
+oardel --sql "job_id = {held}"
+oardel -b {running} => 8
+oardel --besteffort {running} => 8
+oardel --force-terminate-finishing-job {running} => 8
+admin oardel -b {running}
+admin oardel --force-terminate-finishing-job {running} => 10
+oardel -h
+oardel --help
+oardel -V
+oardel --version
+admin oarhold -r {running}
+admin oarhold --running {running}
+oarhold --array {array}
+oarhold --sql "job_id = {held}"
+oarhold -h
+oarhold --help
+oarhold -V
+oarhold --version
+oarresume --array {array}
+oarresume --sql "job_id = {held}"
+oarresume -h
+oarresume --help
+oarresume -V
+oarresume --version
+oarwalltime -w {running} +0:01
+oarwalltime --whole -t 1:00 {running} +0:01
+oarwalltime --timeout 1:00 {running} +0:01
+admin oarwalltime -f {running} +0:01
+admin oarwalltime --force {running} +0:01
+admin oarwalltime -d {running} +0:01
+admin oarwalltime --delay-next-jobs {running} +0:01
+oarwalltime -h
+oarwalltime --help
+oarwalltime -V
+oarwalltime --version
+oarprint host -f {properties}
+oarprint host --file {properties} -P core,host -F '% on %' -C + -T %
+oarprint host --file {properties} --properties core --format '@' --comma , --token @
+oarprint -l -f {properties}
+oarprint --list -f {properties}
+oarprint -h
+oarprint --help
+admin oarnodesetting -a -h spare -p core=77 -d on => 1
+admin oarnodesetting -a -h away -p core=77 -s Absent
+admin oarnodesetting --add --hostname away --property core=78 --state Absent
+admin oarnodesetting -r {spare} -m on -n
+admin oarnodesetting --resource {spare} --maintenance off
+admin oarnodesetting -r {spare} --care on --no-wait
+admin oarnodesetting -r {spare} --care off --nowait
+admin oarnodesetting -r {spare} -d off
+admin oarnodesetting --sql 'resource_id = {spare}' --drain on
+admin oarnodesetting -f {hosts} -p core=9
+admin oarnodesetting --file {hosts} -p core!
+admin oarnodesetting --last-property-value core
+oarnodesetting --help
+oarnodesetting -V
+oarnodesetting --version
+admin oarproperty -a colour -c -q
+admin oarproperty -r colour,shade
+admin oarproperty -d shade
+admin oarproperty --add colour --varchar --quiet
+admin oarproperty --rename colour,shade
+admin oarproperty --delete shade
+oarproperty -l
+oarproperty --list
+oarproperty -h
+oarproperty --help
+oarproperty -V
+oarproperty --version
+admin oarqueue --add extra,1,fifo
+admin oarqueue --change extra,2,fairsharing
+admin oarqueue -d extra
+admin oarqueue --disable extra
+admin oarqueue -e extra
+admin oarqueue --enable extra
+admin oarqueue --remove extra
+admin oarqueue -D
+admin oarqueue --disable-all
+admin oarqueue -E
+admin oarqueue --enable-all-queues
+oarqueue -l
+oarqueue --list
+oarqueue -h
+oarqueue --help
+oarqueue -V
+oarqueue --version
+admin oarnotify --add-queue extra,1,oar_sched_gantt_with_timesharing -e extra -d extra -l
+admin oarnotify --enable-queue extra --disable-queue extra --list-queues
+admin oarnotify --remove-queue extra
+admin oarnotify --add_queue extra,1 --enable_queue extra --disable_queue extra --list_queues
+admin oarnotify --remove_queue extra
+admin oarnotify -D
+admin oarnotify --Disable-all-queues --Disable_all_queues
+admin oarnotify -E
+admin oarnotify --Enable-all-queues --Enable_all_queues
+admin oarnotify Term
+admin oarnotify Finaud => 69
+oarnotify -h
+oarnotify --help
+oarnotify -V
+oarnotify --version
+admin oaradmissionrules -n -r {rule} -P 3 -N
+admin oaradmissionrules --new --from-file {rule} --priority 3 --disabled
+admin oaradmissionrules --new --edit true --enabled
+admin oaradmissionrules -S -I
+admin oaradmissionrules --show-all --id
+admin oaradmissionrules -S -Y
+admin oaradmissionrules -s 1 -f
+admin oaradmissionrules --show 1 --full
+admin oaradmissionrules -s 1 -H
+admin oaradmissionrules --show 1 --no-header
+admin oaradmissionrules -s 1 -w {new}
+admin oaradmissionrules -s 1 --to-file {new}
+admin oaradmissionrules -m 1 -e true
+admin oaradmissionrules --modify 1 -N
+admin oaradmissionrules -d 1
+admin oaradmissionrules --delete 2
+oaradmissionrules -h
+oaradmissionrules --help
+oaradmissionrules -V
+oaradmissionrules --version
+admin oarremoveresource {dead}
+oarremoveresource -h
+oarremoveresource --help
+oarremoveresource -V
+oarremoveresource --version
+admin oaraccounting
+admin oaraccounting --reinitialize
+admin oaraccounting --delete-before 100000
+oaraccounting -h
+oaraccounting --help
+oaraccounting -V
+oaraccounting --version
+oar_resources_add -T -H 2 -C 1 -c 2 -t 2 -g 1 -A mem=1 -p -Y
+oar_resources_add --use-threads --hosts 2 --cpus 1 --cores 2 --threads 2 --gpus 1 --append mem=1 --yaml
+oar_resources_add -H 1 --host-prefix n --host-suffix .x --host0 5 --cpu0 1 --core0 2 --thread0 3 --gpu0 4 -a
+oar_resources_add -H 1 -c 2 -g 2 --cpusets 1 --cputopo 1,0 --gpudevices 1 --gpudevice-prefix /dev/x --gputopo 1,0
+oar_resources_add -H 1 --no-create-properties --auto-offset -o {new}
+oar_resources_add -H 1 --write-to {new}
+oar_resources_add -h
+oar_resources_add --help
+admin oar_resources_init -H -T -v -o {new} -e ssh -n a -p b {this_host}
+admin oar_resources_init -x -y {nobody} => 1
+admin oar_resources_init -c x {this_host} => 69
+oar_resources_init -h
+admin oar-database --check
+admin oar-database --upgrade
+admin oar-database --setup
+admin oar-database --fix-ro-user-priv
+admin oar-database --create => 1
+admin oar-database --drop -y => 1
+admin oar-database --reset --force-yes => 1
+admin oar-database --conf x => 69
+admin oar-database --update-conf => 69
+admin oar-database --create -f => 69
+admin oar-database --create --force-sql => 69
+admin oar-database --create --db-is-local => 69
+admin oar-database --create --db-admin-user x => 69
+admin oar-database --create --db-admin-pass x => 69
+admin oar-database --create --db-type x => 69
+admin oar-database --create --db-user x => 69
+admin oar-database --create --db-pass x => 69
+admin oar-database --create --db-host x => 69
+admin oar-database --create --db-port x => 69
+admin oar-database --create --db-name x => 69
+admin oar-database --create --db-ro-user x => 69
+admin oar-database --create --db-ro-pass x => 69
+admin oar-database --create --debug => 69
+oar-database -h
+oar-database --help
+oar_phoenix -h
+oar_phoenix --help
+oararchive -h
+oararchive --help
+oar2trace -f {new} -b 1 -e 1000000 -p -m swf --chunk-size 100 --metadata-file {new}
+oar2trace --trace-file {new} --first-jobid 1 --last-jobid 1000000 --mode swf
+oar2trace --db-url x => 69
+oar2trace -h
+oar2trace --help
+"""
+LINES = TYPED.strip().splitlines()
+RULE = "def admit(submission):\n    pass\n"
+
+
+@dataclass
+class Bench:
+    """A running system, and things for options to be tried on."""
+
+    system: System
+    directory: Path
+    ended: int
+    made: int = 0
+
+    def thing(self, name: str) -> str:
+        """What ``{name}`` stands for in a line; things that a command changes are made anew each time."""
+        maker: Callable[[], object] = getattr(self, f"_{name}")
+        return str(maker())
+
+    def _running(self) -> int:
+        job = self.system.oarsub("-l", "/core=1,walltime=0:10", "sleep 600")
+        self.system.wait_until_state(job, "Running", timeout_s=60)
+        return job
+
+    def _held(self) -> int:
+        return self.system.oarsub("--hold", "true")
+
+    def _array(self) -> int:
+        return self.system.oarsub_array("--hold", "--array", "2", "true")[0]
+
+    def _ended(self) -> int:
+        return self.ended
+
+    def _dir(self) -> Path:
+        return self.system.work
+
+    def _spare(self) -> object:
+        return self.system.database.execute("SELECT max(resource_id) FROM resources WHERE network_address = 'spare'")[
+            0
+        ][0]
+
+    def _dead(self) -> object:
+        return self.system.database.execute(
+            "INSERT INTO resources (network_address, state) VALUES ('dead', 'Dead') RETURNING resource_id"
+        )[0][0]
+
+    def _new(self) -> Path:
+        self.made += 1
+        return self.directory / f"new{self.made}"
+
+    def _written(self, name: str, text: str) -> Path:
+        path = self.directory / name
+        path.write_text(text)
+        path.chmod(0o755)
+        return path
+
+    def _params(self) -> Path:
+        return self._written("params", "1\n2\n")
+
+    def _script(self) -> Path:
+        return self._written("script", "#!/bin/sh\n#OAR -n scanned\ntrue\n")
+
+    def _hosts(self) -> Path:
+        return self._written("hosts", "spare\n")
+
+    def _this_host(self) -> Path:
+        return self._written("this_host", f"{os.uname().nodename}\n")
+
+    def _nobody(self) -> Path:
+        return self._written("nobody", "\n")
+
+    def _rule(self) -> Path:
+        return self._written("rule", RULE)
+
+    def _properties(self) -> Path:
+        return self._written("properties", "core = '1' , host = 'c1'\n")
+
+
+@pytest.fixture(scope="module")
+def bench(postgres: TestServer) -> Iterator[Bench]:
+    with postgres.database() as database, running_system(database) as system:
+        database.execute(
+            "INSERT INTO resources (network_address, host, state, drain) VALUES ('spare', 'spare', 'Absent', true)"
+        )
+        directory = system.root / "things"
+        directory.mkdir()
+        directory.chmod(0o777)
+        ended = system.oarsub("true")
+        system.wait_until_final(ended)
+        yield Bench(system, directory, ended)
+        assert invariants.broken(database.engine) == []
+
+
+@pytest.fixture(autouse=True)
+def _nothing_runs_on(bench: Bench) -> Iterator[None]:
+    before = bench.system.database.execute("SELECT COALESCE(max(job_id), 0) FROM jobs")[0][0]
+    yield
+    left = bench.system.database.execute(
+        "SELECT job_id::text FROM jobs WHERE job_id > %s AND stopped_at IS NULL", (before,)
+    )
+    if left:
+        bench.system.admin("oardel", *(str(job_id) for (job_id,) in left), check=False)
+        bench.system.wait_until_all_final([int(str(job_id)) for (job_id,) in left])
+
+
+def _words(bench: Bench, line: str) -> list[str]:
+    return shlex.split(re.sub(r"\{(\w+)\}", lambda found: bench.thing(found[1]), line))
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_an_option_does_something_or_is_refused_by_name(bench: Bench, line: str) -> None:
+    typed, _, said = line.partition(" => ")
+    expected = {int(status) for status in said.split()} or {0}
+    admin = typed.startswith("admin ")
+
+    words = _words(bench, typed.removeprefix("admin "))
+    done = (bench.system.admin if admin else bench.system.run)(*words, check=False)
+
+    assert done.returncode in expected, (done.stdout, done.stderr)
+    if done.returncode:
+        assert re.search(rf"^{words[0]}: [^\n]+$", done.stderr, re.MULTILINE), done.stderr
+        assert "Traceback" not in done.stderr
+    if done.returncode == UNSUPPORTED:
+        assert any(word in done.stderr for word in words[1:]), done.stderr
+
+
+@pytest.mark.parametrize("command", OPTIONS)
+def test_no_option_is_forgotten(command: str) -> None:
+    typed = " ".join(
+        line.partition(" => ")[0] for line in LINES if line.removeprefix("admin ").startswith(f"{command} ")
+    )
+    words = set(re.split(r"[ =]", typed))
+
+    assert set(OPTIONS[command].split()) - words == set()
