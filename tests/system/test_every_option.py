@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import invariants
+from oarpy.model.states import JobState
+from tests.support import invariants, rows
+from tests.support.commands import Commands
 from tests.support.instance import System, running_system
 from tests.support.postgres import TestServer
 
@@ -387,6 +389,32 @@ class Bench:
             "INSERT INTO resources (network_address, state) VALUES ('dead', 'Dead') RETURNING resource_id"
         )[0][0]
 
+    def _dying(self) -> int:
+        """A job that somebody has asked to be deleted, and that is left to run for the test."""
+        job = self._running()
+        self.system.database.execute(
+            "INSERT INTO frag_jobs (job_id, state, asked_by) VALUES (%s, 'FRAGGED', 'test')", (job,)
+        )
+        return job
+
+    def _finishing(self) -> int:
+        """A job on a host that cannot be reached, of which nothing more is heard."""
+        spare = int(str(self._spare()))
+        with self.system.database.engine.begin() as conn:
+            jobs = rows.submitted(conn, owner=self.system.user.pw_name)
+            rows.brought(conn, jobs, JobState.FINISHING, holds=f"{{[{spare},{spare + 1})}}")
+        return int(jobs[0])
+
+    def _held_forever(self) -> int:
+        self._finishing()
+        return int(str(self._spare()))
+
+    def _reserved(self) -> str:
+        """A date at which all cores are taken."""
+        date = "'2098-01-01 10:00:00'"
+        self.system.oarsub("-r", date.strip("'"), "-l", "/core=4,walltime=1:00", "true")
+        return date
+
     def _new(self) -> Path:
         self.made += 1
         return self.directory / f"new{self.made}"
@@ -441,6 +469,13 @@ def _nothing_runs_on(bench: Bench) -> Iterator[None]:
     left = bench.system.database.execute(
         "SELECT job_id::text FROM jobs WHERE job_id > %s AND stopped_at IS NULL", (before,)
     )
+    database = bench.system.database
+    # What no command could end any more.
+    database.execute("DELETE FROM frag_jobs f USING jobs j WHERE f.job_id = j.job_id AND f.asked_by = 'test'")
+    finishing = database.execute("SELECT job_id FROM jobs WHERE state = 'Finishing' AND head = 'spare'")
+    for (job_id,) in finishing:
+        database.execute("UPDATE job_state_logs SET date_start = '2020-01-01' WHERE job_id = %s", (job_id,))
+        bench.system.admin("oardel", "--force-terminate-finishing-job", str(job_id))
     if left:
         bench.system.admin("oardel", *(str(job_id) for (job_id,) in left), check=False)
         bench.system.wait_until_all_final([int(str(job_id)) for (job_id,) in left])
@@ -475,3 +510,141 @@ def test_no_option_is_forgotten(command: str) -> None:
     words = set(re.split(r"[ =]", typed))
 
     assert set(OPTIONS[command].split()) - words == set()
+
+
+#: What makes each command end with each status of the reference's table.  What begins with ``elsewhere`` is typed
+#: where the database has no schema.
+STATUSES = """
+oarsub -a x true => 4
+oarsub => 5
+oarsub --array 0 true => 6
+oarsub -r someday -l /core=1 true => 7
+oarsub -q nowhere true => 8
+oarsub --array-param-file /nowhere true => 9
+oarsub -r {reserved} -l /core=4,walltime=1:00 true => 10
+oarsub -S /nowhere => 12
+oarsub --notify nonsense true => 16
+oarsub -l /core=x true => 18
+oarsub -q admin true => 254
+oarstat --sql 'state =' => 18
+oardel 99999999 => 1
+oardel x => 4
+oardel -c {held} => 5
+oardel {dying} => 6
+oardel -b {held} => 8
+admin oardel -b {held} => 9
+admin oardel --force-terminate-finishing-job {held} => 10
+admin oardel --force-terminate-finishing-job {finishing} => 11
+oarhold x => 4
+oarresume x => 4
+oarwalltime --force {running} +0:01 => 3
+oarwalltime 99999999 +0:01 => 4
+oarnodes --sql 'state =' => 18
+admin oarnodesetting -r {spare} -p core=abc => 8
+admin oarnodesetting -r {held_forever} -s Absent => 11
+admin oarnodesetting --sql 'core > 100000' -d on => 12
+admin oarnodesetting -f /nowhere -d on => 13
+admin oarnodesetting -r {spare} -p 'a b=1' => 18
+admin oarproperty -a core => 8
+admin oarproperty -a 'a b' => 18
+admin oarqueue --add 'a b,3' => 8
+admin oarnotify --add-queue 'a b,3' => 8
+admin oarremoveresource {spare} => 2
+admin oaradmissionrules -n -r {params} => 18
+admin oar_resources_add /cpu=2 => 18
+admin oar_phoenix => 78
+elsewhere oar-database --check => 78
+""".strip().splitlines()
+REFERENCE = Path(__file__).parents[2] / "docs" / "reference.md"
+
+
+@pytest.mark.parametrize("line", STATUSES)
+def test_a_command_ends_with_the_status_that_the_reference_says(
+    bench: Bench, postgres: TestServer, tmp_path: Path, line: str
+) -> None:
+    typed, _, status = line.partition(" => ")
+    who, _, rest = typed.partition(" ")
+
+    if who == "elsewhere":
+        with postgres.database() as empty:
+            commands = Commands(empty, str(tmp_path))
+            commands.run("oar_database", "--drop", "-y")
+            done = commands.run(*(word.replace("oar-database", "oar_database") for word in shlex.split(rest)))
+    elif who == "admin":
+        done = bench.system.admin(*_words(bench, rest), check=False)
+    else:
+        done = bench.system.run(*_words(bench, typed), check=False)
+
+    assert done.returncode == int(status), (done.stdout, done.stderr)
+    assert done.stderr or who == "admin"
+
+
+def test_the_reference_has_these_statuses_and_no_others() -> None:
+    section = REFERENCE.read_text(encoding="utf-8").partition("## Statuses by command")[2].partition("\n## ")[0]
+    documented = set(re.findall(r"^\| `([\w-]+)` \| (\d+) \|", section, re.MULTILINE))
+
+    provoked = set()
+    for line in STATUSES:
+        typed, _, status = line.partition(" => ")
+        command = next(word for word in typed.split() if word not in ("admin", "elsewhere"))
+        provoked.add((command, status))
+    assert documented == provoked
+
+
+def test_a_job_that_stays_in_finishing_is_ended_by_force(bench: Bench) -> None:
+    job = int(bench.thing("finishing"))
+    bench.system.database.execute(
+        "UPDATE job_state_logs SET date_start = date_start - interval '1 h' WHERE job_id = %s", (job,)
+    )
+
+    done = bench.system.admin("oardel", "--force-terminate-finishing-job", str(job))
+
+    assert done.stdout == f"Force the termination of the job = {job} ...REGISTERED.\n"
+    ended = bench.system.wait_until_final(job)
+    assert (ended.state, ended.end_cause) == ("Error", "admin")
+    held = "SELECT count(*) FROM allocations WHERE job_id = %s AND upper_inf(held)"
+    assert bench.system.database.execute(held, (job,)) == [(0,)]
+
+
+def test_a_running_job_becomes_besteffort_and_makes_room(bench: Bench) -> None:
+    job = bench.system.oarsub("-l", "/core=4,walltime=0:10", "sleep 600")
+    bench.system.wait_until_state(job, "Running", timeout_s=60)
+
+    added = bench.system.admin("oardel", "-b", str(job))
+    other = bench.system.oarsub("-l", "/core=1,walltime=0:01", "true")
+
+    assert added.stdout == f"Add besteffort type for the job {job}.\n"
+    assert bench.system.wait_until_final(other, timeout_s=60).state == "Terminated"
+    assert bench.system.wait_until_final(job, timeout_s=60).end_cause == "besteffort"
+
+
+def test_the_type_besteffort_is_taken_away_again(bench: Bench) -> None:
+    job = bench.system.oarsub("-t", "besteffort", "-l", "/core=4,walltime=0:10", "sleep 600")
+    bench.system.wait_until_state(job, "Running", timeout_s=60)
+
+    removed = bench.system.admin("oardel", "-b", str(job))
+
+    assert removed.stdout == f"Remove besteffort type for the job {job}.\n"
+    events = "SELECT type FROM events WHERE job_id = %s AND type LIKE '%%BESTEFFORT%%'"
+    assert bench.system.database.execute(events, (job,)) == [("DELETE_BESTEFFORT_JOB_TYPE",)]
+    assert bench.system.database.execute("SELECT types FROM jobs WHERE job_id = %s", (job,)) == [([],)]
+
+
+def test_oarprint_reads_the_file_of_its_job(bench: Bench) -> None:
+    program = Path(__file__).parents[2] / "oarpy" / "node" / "oarprint.py"
+    command = f"python3 {program} host -P host,core -F '% has %' -C +"
+
+    job = bench.system.oarsub("-l", "/core=2,walltime=0:01", "-O", "printed", "-E", "printed", command)
+
+    assert bench.system.wait_until_final(job).state == "Terminated"
+    assert re.fullmatch(rf"{re.escape(os.uname().nodename)} has \d\+\d\n", bench.system.read("printed"))
+
+
+def test_what_oarstat_shows_of_resources_is_what_oarprint_reads(bench: Bench) -> None:
+    job = bench.system.oarsub("-l", "/core=2,walltime=0:01", "true")
+    bench.system.wait_until_final(job)
+    shown = bench.system.run("oarstat", "-p", "-j", str(job)).stdout
+
+    printed = bench.system.run("oarprint", "network_address", "-f", "-", stdin=shown)
+
+    assert printed.stdout == f"{os.uname().nodename}\n"
