@@ -310,7 +310,7 @@ def _scan(ctx: click.Context, words: Sequence[str], directory: str) -> tuple[str
     if unfit is not None:
         raise SyntaxRefused(
             f"an #OAR line of {excerpt(path)} has --{unfit.replace('_', '-')}, which is for the command line",
-            exit_status=ExitStatus.SCRIPT,
+            exit_status=ExitStatus.SCRIPT_OR_NOTHING_CHOSEN,
         )
     command = " ".join([shlex.quote(path) + blank + arguments, *words[1:]])
     return command, {"property": (), **named, "arguments": said}
