@@ -14,7 +14,7 @@ import re
 import shlex
 import tomllib
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -219,6 +219,12 @@ class WalltimeChange:
     timeout: timedelta | None = None
     users_to_force: str = ""
     users_to_delay: str = ""
+    #: What differs for jobs of these queues; the rest is as above.
+    queues: Mapping[str, WalltimeChange] = field(default_factory=dict)
+
+    def of(self, queue: str) -> WalltimeChange:
+        """The rules for jobs of a queue."""
+        return self.queues.get(queue, self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,7 +359,31 @@ def _section(kind: type, section: str, values: Mapping[str, Any]) -> Any:
     types = get_type_hints(kind)
     for key in values:
         _check_known(key, types, f"setting in [{section}]")
-    return kind(**{key: _value(f"{section}.{key}", types[key], value) for key, value in values.items()})
+    plain = {key: value for key, value in values.items() if not _has_parts(types[key], kind)}
+    made = kind(**{key: _value(f"{section}.{key}", types[key], value) for key, value in plain.items()})
+    return replace(made, **{key: _parts(made, f"{section}.{key}", values[key]) for key in values if key not in plain})
+
+
+def _has_parts(kind: Any, section: type) -> bool:
+    """Whether a setting of this kind is a mapping to sections like its own."""
+    return get_origin(kind) is Mapping and get_args(kind)[1] is section
+
+
+def _parts(whole: Any, section: str, parts: object) -> dict[str, Any]:
+    """For each name what differs from ``whole``."""
+    if not isinstance(parts, dict) or not all(isinstance(part, dict) for part in parts.values()):
+        raise ConfigurationError(
+            f'{section} must be names with settings, such as {{ night = {{ max_increase = "2 h" }} }}, not {parts!r}'
+        )
+    types = {key: kind for key, kind in get_type_hints(type(whole)).items() if not _has_parts(kind, type(whole))}
+    found = {}
+    for name, values in parts.items():
+        for key in values:
+            _check_known(key, types, f"setting in [{section}.{name}]")
+        found[name] = replace(
+            whole, **{key: _value(f"{section}.{name}.{key}", types[key], value) for key, value in values.items()}
+        )
+    return found
 
 
 def _check_known(name: str, known: Collection[str], what: str) -> None:

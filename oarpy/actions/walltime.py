@@ -27,7 +27,7 @@ from oarpy.settings import WalltimeChange as Rules
 _NONE = timedelta()
 
 
-def prepare_walltime(payload: object, login: str, rules: Rules, within: timedelta) -> Prepared:
+def prepare_walltime(payload: object, login: str, every_rule: Rules, within: timedelta) -> Prepared:
     """Change the walltime of a running job, or tell what of it can be changed."""
     change = WalltimeChange.from_json(payload)
 
@@ -35,6 +35,7 @@ def prepare_walltime(payload: object, login: str, rules: Rules, within: timedelt
         job = walltimes.look(conn, change.job_id)
         if job is None:
             raise _refused(f"job {change.job_id} does not exist", ExitStatus.BAD_ID)
+        rules = every_rule.of(job.queue)
         if job.state != JobState.RUNNING.value or job.walltime is None or job.age is None:
             raise _refused(f"job {change.job_id} is {job.state}, not Running", ExitStatus.REFUSED)
         if change.seconds is None:
@@ -107,7 +108,7 @@ def _wished(
         timeout=timeout,
     )
     events.append(conn, [Event("WALLTIME_REQUEST", change.job_id, description=f"{login}: {_signed(delta)}")])
-    said = "the request is accepted; the scheduler grants it as far as no other job waits for the resources"
+    said = "the request is accepted; the scheduler grants what no other job waits for and quotas allow"
     return _told(change.job_id, job._replace(pending=delta), most, said)
 
 

@@ -44,7 +44,8 @@ _EXPIRE = text(
 _PENDING = text(
     """
     SELECT c.job_id, extract(epoch FROM c.pending)::bigint, c.force, c.whole, c.delay_next_jobs,
-        extract(epoch FROM j.planned_end_at + j.suspended_for - now())::bigint
+        extract(epoch FROM j.planned_end_at + j.suspended_for - now())::bigint, j.queue_name,
+        floor(extract(epoch FROM j.deadline))::bigint
     FROM walltime_changes c JOIN jobs j USING (job_id)
     WHERE c.pending > '0' AND (c.expires_at > now()) IS NOT FALSE AND j.stopped_at IS NULL AND j.state = 'Running'
     ORDER BY c.asked_at, c.job_id
@@ -105,6 +106,8 @@ class Pending(NamedTuple):
     whole: bool
     delays_others: bool
     left_s: int
+    queue: str
+    deadline_s: int | None
 
 
 def look(conn: Connection, job_id: JobId) -> Running | None:

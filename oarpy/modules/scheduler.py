@@ -40,6 +40,7 @@ from oarpy.scheduling.plan import Begin, Doom, Energy, Grant, Plan, Postpone, Pr
 from oarpy.scheduling.snapshot import Promise, Snapshot, WaitingJob
 from oarpy.scheduling.usage import Account
 from oarpy.scheduling.walltimes import LongerWish, prolonged
+from oarpy.settings import WalltimeChange
 
 logger = getLogger(__name__)
 
@@ -136,7 +137,8 @@ class Scheduler:
         self._ctx.passes("scheduler: decided")
         changes = self._changes(plan, reading, effort)
         if wishes and effort.full and len(snapshot.waiting) <= (effort.plan_first or len(snapshot.waiting)):
-            longer = prolonged(snapshot, plan, self._due(wishes), lambda other: decide(other, reading.platform))
+            platform = reading.platform
+            longer = prolonged(snapshot, plan, self._due(wishes), lambda other: decide(other, platform), platform)
             changes.longer = longer
         if effort.plan_first is None or len(snapshot.waiting) <= effort.plan_first:
             self._tell_energy(plan.energy)
@@ -238,23 +240,31 @@ class Scheduler:
 
     def _due(self, wishes: Sequence[walltimes.Pending]) -> list[LongerWish]:
         """The wishes for more walltime that may be granted now."""
-        rules = self._ctx.settings.walltime_change
-        step_s = int(rules.increment.total_seconds()) or None
         waiting = {one.job_id for one in self._not_due(wishes)}
         return [
-            LongerWish(one.job_id, one.extra_s, None if one.force else step_s, one.whole, one.delays_others)
+            LongerWish(
+                one.job_id,
+                one.extra_s,
+                None if one.force else int(self._rules(one).increment.total_seconds()) or None,
+                one.whole,
+                one.delays_others,
+                one.deadline_s,
+            )
             for one in wishes
             if one.job_id not in waiting
         ]
 
     def _not_due(self, wishes: Sequence[walltimes.Pending]) -> list[walltimes.Pending]:
         """The others, each with the time until it may be."""
-        apply_s = int(self._ctx.settings.walltime_change.apply_time.total_seconds())
-        return [
-            one._replace(left_s=one.left_s - apply_s)
-            for one in wishes
-            if apply_s and not one.force and one.left_s > apply_s
-        ]
+        found = []
+        for one in wishes:
+            apply_s = int(self._rules(one).apply_time.total_seconds())
+            if apply_s and not one.force and one.left_s > apply_s:
+                found.append(one._replace(left_s=one.left_s - apply_s))
+        return found
+
+    def _rules(self, wish: walltimes.Pending) -> WalltimeChange:
+        return self._ctx.settings.walltime_change.of(wish.queue)
 
     def _tell_karmas(self, snapshot: Snapshot) -> None:
         told = karmas(snapshot)

@@ -131,10 +131,20 @@ class Quotas:
         self._standings: dict[tuple[object, ...], _Standing] = {}
         self._usages: dict[tuple[_Key, Measure], _Usage] = {}
 
-    def hold(self, job: HeldJob, held: Bits, end_s: int) -> None:
-        """Count a job that holds resources."""
+    def hold(self, job: HeldJob, held: Bits, end_s: int, *, times: int = 1) -> None:
+        """Count a job that holds resources until ``end_s``; as often as ``times``, and -1 takes it out again."""
+        asked = _Asked(*(times * amount for amount in self._held(job, held, job.end_s)))
+        self._count(self._standing(job), asked, self._now_s, end_s)
+
+    def allows(self, job: HeldJob, held: Bits, end_s: int) -> bool:
+        """Whether a job that is not counted may hold what it does from now until ``end_s``."""
+        asked = self._held(job, held, end_s)
+        standing = self._standing(job)
+        return not standing.bound or self._first_refusal(standing, asked, self._now_s, end_s) is None
+
+    def _held(self, job: HeldJob, held: Bits, end_s: int) -> _Asked:
         begun_s = job.started_s if job.started_s is not None else self._now_s
-        self._count(self._standing(job), self._asked(held, max(job.end_s - begun_s, 0)), self._now_s, end_s)
+        return self._asked(held, max(end_s - begun_s, 0))
 
     def add(self, job: WaitingJob | Reservation, taken: Bits, walltime_s: int, start_s: int, end_s: int) -> None:
         """Count a job that is planned to hold resources for ``[start_s, end_s)``."""

@@ -126,3 +126,11 @@ def test_only_running_jobs_have_a_walltime_to_change(
 
     assert asked(database, waiting, seconds=60, relative=True)["exit_status"] == status
     assert asked(database, waiting + 1, seconds=60, relative=True)["exit_status"] == 4
+
+
+def test_a_queue_may_have_rules_of_its_own(database: TestDatabase, job_id: int) -> None:
+    rules = WalltimeChange(queues={"default": WalltimeChange(max_increase=timedelta(minutes=10))})
+
+    assert asked(database, job_id, rules=rules)["possible_s"] == 600
+    others = WalltimeChange(queues={"night": WalltimeChange(max_increase=timedelta(minutes=10))})
+    assert asked(database, job_id, rules=others)["possible_s"] is None

@@ -38,6 +38,19 @@ def test_a_job_gets_more_as_far_as_nobody_waits_for_its_cores(system: System) ->
     wait_until(lambda: facts(system, job_id)["walltime_s"] == 1200, what="the walltime has grown again")
 
 
+def test_quotas_let_it_grow_to_their_limit(system: System) -> None:
+    system.database.execute("INSERT INTO quotas (job_user, resource_hours) VALUES ('/', '0.25')")
+    job_id = system.oarsub("-l", "resource_id=1,walltime=0:10", "sleep 60")
+    system.wait_until_state(job_id, "Running")
+
+    system.run("oarwalltime", str(job_id), "+1")
+
+    # Its start and its end are not on a whole second, so a second may be lost.
+    wait_until(lambda: 898 <= int(str(facts(system, job_id)["walltime_s"])) <= 900, what="the walltime has grown")
+    system.database.execute("DELETE FROM quotas")
+    wait_until(lambda: facts(system, job_id)["walltime_s"] == 4200, what="the walltime has grown again")
+
+
 def test_a_job_that_was_made_shorter_ends_then(system: System) -> None:
     job_id = system.oarsub("-l", "walltime=0:10", "sleep 600")
     system.wait_until_state(job_id, "Running")

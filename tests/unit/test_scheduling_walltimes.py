@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,9 +11,10 @@ from hypothesis import strategies as st
 from oarpy.model.states import JobId
 from oarpy.scheduling.decide import decide
 from oarpy.scheduling.plan import Predict
-from oarpy.scheduling.snapshot import Limits, Snapshot
+from oarpy.scheduling.snapshot import Limits, Reservation, Snapshot
 from oarpy.scheduling.walltimes import Longer, LongerWish, meet, prolonged
 from tests.unit.clusters import NOW_S, held, hosts, job, snapshot
+from tests.unit.test_scheduling_quotas import bound, calendar, rule
 
 #: Two hosts of two cores; ids 1 and 2 are the first one's.
 CLUSTER = hosts(2, 2)
@@ -78,6 +81,63 @@ def test_an_inner_job_ends_no_later_than_its_container(delays_others: bool) -> N
     case = snapshot(CLUSTER, running=[container, held(2, (1, 3), ENDS_S, space=JobId(1))])
 
     assert granted(case, LongerWish(2, 700, delays_others=delays_others)) == [Longer(2, 300)]
+
+
+def test_a_job_grows_no_further_than_its_deadline() -> None:
+    case = snapshot(CLUSTER, running=[held(1, (1, 3), ENDS_S)])
+
+    assert granted(case, LongerWish(1, 700, deadline_s=ENDS_S + 200)) == [Longer(1, 200)]
+    assert granted(case, LongerWish(1, 700, whole=True, deadline_s=ENDS_S + 200)) == []
+
+
+def test_resource_hours_are_counted_for_all_of_the_longer_walltime() -> None:
+    # Of 3600 core-seconds two cores for 1000 s, and two others for 500 s.
+    running = [
+        held(1, (1, 3), ENDS_S, started_s=NOW_S, user="a"),
+        held(2, (3, 5), NOW_S + 500, started_s=NOW_S, user="a"),
+    ]
+    case = bound(snapshot(CLUSTER, running=running), rule("*,*,*,/", hours="1"))
+
+    assert granted(case, LongerWish(1, 5000)) == [Longer(1, 300)]
+    assert granted(case, LongerWish(1, 5000, whole=True)) == []
+    assert granted(case, LongerWish(1, 200), LongerWish(2, 400)) == [Longer(1, 200), Longer(2, 100)]
+    assert granted(replace(case, quotas=None), LongerWish(1, 5000)) == [Longer(1, 5000)]
+
+
+@pytest.mark.parametrize("limit", [{"resources": "2"}, {"jobs": "1"}])
+def test_a_job_does_not_grow_into_what_is_planned_under_the_same_quota(limit: dict[str, str]) -> None:
+    # The next job of the user is to start where this one ends, on other resources.
+    running = [held(1, (1, 3), ENDS_S, user="a"), held(2, (3, 5), ENDS_S, user="b")]
+    case = bound(snapshot(CLUSTER, job(9, "host=1", user="a"), running=running), rule("*,*,*,a", **limit))
+    (planned,) = [one for one in decide(case).decisions if isinstance(one, Predict)]
+    elsewhere = replace(planned, resources=((3, 5),))
+
+    def longer(*wishes: LongerWish) -> list[Longer]:
+        return prolonged(case, replace(decide(case), decisions=(elsewhere,)), wishes, decide)
+
+    assert planned.start_s == ENDS_S
+    assert longer(LongerWish(1, 700)) == []
+    assert [one.extra_s for one in longer(LongerWish(1, 700, delays_others=True))] == [700]
+    assert prolonged(
+        replace(case, quotas=None), replace(decide(case), decisions=(elsewhere,)), [LongerWish(1, 700)], decide
+    )
+
+
+def test_a_reservation_under_the_same_quota_is_moved_by_nobody() -> None:
+    reserved = Reservation(JobId(8), "default", 0, ENDS_S + 300, ENDS_S + 900, ((3, 5),), user="a")
+    plain = snapshot(CLUSTER, running=[held(1, (1, 3), ENDS_S, user="a")])
+    case = replace(bound(plain, rule("*,*,*,a", jobs="1")), reserved=(reserved,))
+
+    for delays_others in (False, True):
+        assert [one.extra_s for one in granted(case, LongerWish(1, 700, delays_others=delays_others))] == [300]
+
+
+def test_nobody_grows_into_a_time_when_less_is_allowed() -> None:
+    running = [held(1, (1, 3), ENDS_S, user="a")]
+    sets = {"default": (rule("*,*,*,/", resources="2"),), "day": (rule("*,*,*,/", resources="1"),)}
+    case = calendar(snapshot(CLUSTER, running=running), (-10, "default"), (1250, "day"), **sets)
+
+    assert granted(case, LongerWish(1, 700)) == [Longer(1, 250)]
 
 
 spans = st.lists(st.integers(0, 40), max_size=8, unique=True).map(sorted)

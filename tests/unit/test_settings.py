@@ -90,6 +90,19 @@ def test_names_with_numbers_are_read(tmp_path):
         ("kill = 3", "kill is a section; write [kill] above its settings"),
         ("[kill]\nsoft = 20", 'kill.soft must be a duration such as "20 s", "5 min", "2 h" or "7 d", not 20'),
         ('[kill]\nsoft = "-1 s"', 'kill.soft must be a duration such as "20 s", "5 min", "2 h" or "7 d", not \'-1 s\''),
+        (
+            "[walltime_change]\nqueues = { a = 1 }",
+            'walltime_change.queues must be names with settings, such as { night = { max_increase = "2 h" } }, '
+            "not {'a': 1}",
+        ),
+        (
+            "[walltime_change]\nqueues = { a = { increment = 1 } }",
+            'walltime_change.queues.a.increment must be a duration such as "20 s", "5 min", "2 h" or "7 d", not 1',
+        ),
+        (
+            "[walltime_change]\nqueues = { a = { increments = 1 } }",
+            "increments is not a setting in [walltime_change.queues.a]; did you mean increment?",
+        ),
         ("[jobs]\nmax_array = true", "jobs.max_array must be a whole number, 0 or more, not True"),
         ("[jobs]\nmax_array = -1", "jobs.max_array must be a whole number, 0 or more, not -1"),
         ("[mail]\nhost = 1", "mail.host must be text in quotes, not 1"),
@@ -135,3 +148,15 @@ def test_what_is_wrong_is_said_with_its_place(tmp_path, text, sentence):
         settings.load(str(path))
 
     assert str(refusal.value) == f"{path}: {sentence}"
+
+
+def test_rules_of_walltime_changes_may_differ_by_queue():
+    text = (
+        '[walltime_change]\nincrement = "1 h"\nqueues = { night = { max_increase = "2 h" }, day = { enabled = false } }'
+    )
+
+    rules = settings.parse(tomllib.loads(text)).walltime_change
+
+    assert (rules.of("night").max_increase, rules.of("night").increment) == (timedelta(hours=2), timedelta(hours=1))
+    assert not rules.of("day").enabled
+    assert rules.of("default") is rules
