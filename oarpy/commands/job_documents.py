@@ -23,6 +23,17 @@ RENAMED = {
 }
 
 
+#: The keys of a document, for those who choose among them.
+FIELDS = (
+    *("Job_Id", "id", "array_id", "array_index", "name", "project", "owner", "job_user", "state", "wanted_resources"),
+    *("types", "dependencies", "assigned_resources", "assigned_network_address", "queue", "command", "exit_code"),
+    *("launchingDirectory", "launching_directory", "stdout_file", "stderr_file", "jobType", "type", "properties"),
+    *("reservation", "reserved_resources", "walltime", "submissionTime", "submission_time", "startTime", "start_time"),
+    *("stopTime", "stop_time", "cpuset_name", "initial_request", "message", "scheduledStart", "scheduled_start"),
+    *("resubmit_job_id", "events", "end_cause", "why", "last_karma", "priority"),
+)
+
+
 def documents(
     conn: Connection, found: Sequence[Detail], at_s: int | None = None, *, wanted: frozenset[str] = frozenset()
 ) -> list[dict[str, Any]]:

@@ -208,8 +208,9 @@ def _print(lines: Iterable[str]) -> None:
 def _show_documents(
     conn: Connection, selection: Selection, at_s: int | None, style: str | None, fields: Sequence[str], *, renamed: bool
 ) -> None:
-    from oarpy.commands.job_documents import documents, record
+    from oarpy.commands.job_documents import FIELDS, documents, record
 
+    formats.check_fields(fields, FIELDS)
     if style == "ndjson":
         for part in job_view.details_in_parts(conn, selection, at_s):
             jobs = {str(job["id"]): job for job in documents(conn, part, at_s, wanted=frozenset(fields))}

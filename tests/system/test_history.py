@@ -250,6 +250,34 @@ def test_records_are_the_same_at_a_terminal(commands):
     assert _on_a_terminal(commands, "-fj1") == commands.run("oarstat", "-fj1").stdout
 
 
+def test_the_efficiency_of_an_array_is_one_line(database, commands):
+    with database.engine.begin() as conn:
+        array = rows.submitted(conn, 4, owner="carol", name="many")
+        for job_id, holds in zip(array, ("{[1,2)}", "{[4,5)}", "{[4,5)}"), strict=False):
+            rows.brought(conn, [job_id], JobState.TERMINATED, holds=holds)
+    database.execute(
+        "UPDATE jobs SET started_at = stopped_at - interval '100 s', head = 'c1', walltime = '200 s'"
+        " WHERE array_id = %s AND stopped_at IS NOT NULL",
+        (array[0],),
+    )
+    used = "UPDATE jobs SET cpu_used = make_interval(secs => %s), peak_memory_mib = %s WHERE job_id = %s"
+    database.execute(used, (50, 100, array[0]))
+    database.execute("UPDATE jobs SET head = 'c2' WHERE job_id = ANY(%s)", (array[1:3],))
+    database.execute(used, (100, 300, array[1]))
+
+    done = commands.run("oarstat", "--efficiency", "-J", "--array", str(array[0]))
+    table = commands.run("oarstat", "--efficiency", "--array", str(array[0]))
+
+    (found,) = json.loads(done.stdout).values()
+    assert found["id"] == f"3@{array[0]}"
+    assert (found["jobs"], found["measured"], found["hosts"]) == (3, 2, 1)
+    assert (found["cpu_time"], found["cpu_held"], found["cpu_efficiency"]) == (150, 200, 0.75)
+    assert (found["elapsed"], found["walltime"], found["walltime_used"]) == (300, 600, 0.5)
+    assert (found["peak_memory_mib"], found["asked_memory_mib"]) == (300, None)
+    assert table.stdout.splitlines()[2].split() == [f"3@{array[0]}", "carol", "0:02:30", "75%", "50%", "300", "-", "-"]
+    assert table.stderr == "# of jobs without a CPU time the host did not tell what they used\n"
+
+
 def schema(command: str, view: str) -> Draft202012Validator:
     """What the published schema of ``command`` says of one of its views, strictly: it names all that there is."""
     document = json.loads((SCHEMAS / f"{command}.json").read_text())
