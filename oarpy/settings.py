@@ -129,6 +129,12 @@ class Nodes:
     ssh: str = "ssh -o BatchMode=yes -o ConnectTimeout=10 -o ServerAliveInterval=10 -o ServerAliveCountMax=3"
     python: str = "python3"
 
+    def __post_init__(self) -> None:
+        try:
+            shlex.split(self.ssh)
+        except ValueError as error:
+            raise ConfigurationError(f"nodes.ssh cannot be split into words: {str(error).lower()}") from error
+
 
 @dataclass(frozen=True, slots=True)
 class Health:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from importlib.util import cache_from_source, find_spec
 from uuid import UUID
 
-from oarpy.drivers.oarexec_link import MAX_LINE, OarexecSession
+from oarpy.drivers.oarexec_link import MAX_LINE, OarexecSession, opening, session_arguments
 from oarpy.errors import NodeUnreachable
 from oarpy.ports.executor import SessionNumber
 
@@ -34,13 +34,10 @@ class LocalExecutor:
         self._greeting_timeout_s = greeting_timeout_s
 
     async def open(self, host: str, instance: UUID, number: SessionNumber) -> OarexecSession:
-        arguments = ["session", "--spool", self._spool, "--instance", str(instance)]
-        if self._min_uid is not None:
-            arguments += ["--min-uid", str(self._min_uid)]
         try:
             process = await asyncio.create_subprocess_exec(
                 # -I -S: neither the environment nor site-packages have a say in what runs jobs.
-                *(*self._carrier, sys.executable, "-I", "-S", oarexec(), *arguments),
+                *(*self._carrier, sys.executable, "-I", "-S", oarexec(), *session_arguments(self._spool, instance, self._min_uid)),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 limit=2 * MAX_LINE,
@@ -49,14 +46,8 @@ class LocalExecutor:
         except OSError as error:
             raise NodeUnreachable(f"host {host}: oarexec cannot be started: {error}") from error
         session = OarexecSession(host, process)
-        try:
-            await asyncio.wait_for(session.greet(instance, number), self._greeting_timeout_s)
-        except TimeoutError as error:
-            await session.close()
-            raise NodeUnreachable(f"host {host}: oarexec does not answer") from error
-        except BaseException:
-            await session.close()
-            raise
+        async with opening(host, session, self._greeting_timeout_s):
+            await session.greet(instance, number)
         return session
 
 

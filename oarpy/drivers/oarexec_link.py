@@ -11,6 +11,7 @@ import base64
 import json
 import zlib
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -157,6 +158,32 @@ class OarexecSession:
         if not isinstance(message, dict):
             raise NodeMisbehaves(f"host {self._host} said {line[:80]!r}")
         return message
+
+
+def session_arguments(spool: str, instance: UUID, min_uid: int | None) -> list[str]:
+    """What follows the program's name where oarexec is to carry lines."""
+    arguments = ["session", "--spool", spool, "--instance", str(instance)]
+    return arguments if min_uid is None else [*arguments, "--min-uid", str(min_uid)]
+
+
+@asynccontextmanager
+async def opening(host: str, session: OarexecSession, timeout_s: float) -> AsyncIterator[None]:
+    """Within it ``session`` is greeted; whatever hinders that ends it.
+
+    Raises ``NodeUnreachable`` when the link ends or the host says nothing for ``timeout_s``.
+    """
+    try:
+        async with asyncio.timeout(timeout_s):
+            yield
+    except TimeoutError as error:
+        await session.close()
+        raise NodeUnreachable(f"host {host}: oarexec does not answer") from error
+    except (ConnectionError, ValueError) as error:
+        await session.close()
+        raise NodeUnreachable(f"host {host}: the link ended") from error
+    except BaseException:
+        await session.close()
+        raise
 
 
 def write_launch(launch: Launch) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from uuid import UUID
 
-from oarpy.drivers.oarexec_link import MAX_LINE, OarexecSession
+from oarpy.drivers.oarexec_link import MAX_LINE, OarexecSession, opening, session_arguments
 from oarpy.errors import NodeUnreachable
 from oarpy.ports.executor import SessionNumber
 
@@ -96,30 +96,18 @@ class SshExecutor:
         errors = _Errors(process)
         session = OarexecSession(host, process)
         try:
-            async with asyncio.timeout(self._greeting_timeout_s):
+            async with opening(host, session, self._greeting_timeout_s):
                 await _send_program(process)
                 await session.greet(instance, number)
-        except TimeoutError as error:
-            await session.close()
-            raise NodeUnreachable(f"host {host}: does not answer") from error
         except NodeUnreachable as error:
-            await session.close()
             raise NodeUnreachable(f"{error}{await errors.said()}") from error
-        except (ConnectionError, ValueError) as error:
-            await session.close()
-            raise NodeUnreachable(f"host {host}: the link ended{await errors.said()}") from error
-        except BaseException:
-            await session.close()
-            raise
         return session
 
     def _remote(self, instance: UUID) -> str:
         """The command line that the shell of the other host reads."""
         program = _program()
         words = [self._python, "-I", "-S", "-c", _BOOTSTRAP, self._spool, _digest(), str(len(program))]
-        words += ["session", "--spool", self._spool, "--instance", str(instance)]
-        if self._min_uid is not None:
-            words += ["--min-uid", str(self._min_uid)]
+        words += session_arguments(self._spool, instance, self._min_uid)
         return "exec " + shlex.join(words)
 
 

@@ -126,6 +126,7 @@ def test_names_with_numbers_are_read(tmp_path):
             "[scheduler]\njobs_per_user = 0",
             "scheduler.jobs_per_user must be 1 or more; without it, all are looked at",
         ),
+        ("[nodes]\nssh = 'ssh -o \"unbalanced'", "nodes.ssh cannot be split into words: no closing quotation"),
         ('[accounting]\nwindow = "1 s"', "accounting.window must be a minute or more"),
         ('[quotas]\nhorizon = "1 h"', "quotas.horizon must be a day or more, and ten years at most"),
         ('[quotas]\nhorizon = "99999 d"', "quotas.horizon must be a day or more, and ten years at most"),
