@@ -206,6 +206,10 @@ def write_launch(launch: Launch) -> dict[str, Any]:
         "kill_after_s": launch.kill_after.total_seconds(),
         "cpus": launch.cpus,
         "memory_mib": launch.memory_mib,
+        "part": launch.part,
+        "prologue": launch.prologue,
+        "epilogue": launch.epilogue,
+        "program_timeout_s": launch.program_timeout.total_seconds(),
     }
 
 

@@ -44,7 +44,9 @@ LAUNCH: ``job``, ``attempt``; ``user`` (name, null for oarexec's own account); `
 the user's login shell), ``directory``, ``stdout``, ``stderr`` (relative to it), ``append``,
 ``umask``; ``environment`` (object), ``nodes`` and ``resources`` (contents of two files;
 ``{"deflated": BASE64}`` when long); ``walltime_s``, ``grace_s``, ``kill_after_s``;
-``cpus`` ("0-3,8" or null), ``memory_mib`` (or null).
+``cpus`` ("0-3,8" or null), ``memory_mib`` (or null); ``part``: no command runs, the containment
+is made and kept for what comes from the job's head, until the part is killed; ``prologue`` and
+``epilogue``: programs of the administrator's on this node, or null, and ``program_timeout_s``.
 
 ORDER: ``order`` (its number), ``kind``, ``job``, ``attempt`` and
 
@@ -93,6 +95,11 @@ the progress of a job needs at its end fits into the block that its first line t
 Making a file costs thirty times as much as linking one, and emptying one makes ext4 write it out
 at once; a launch therefore makes no file where it can reuse those of a forgotten entry.
 
+A **prologue** runs when the containment is made, before the wrapper, an **epilogue** when the
+containment is empty and gone, before the end is reported; both as oarexec's own account, outside of
+the containment.  A guard that died lets the next one begin the epilogue anew; a prologue that had
+not ended belongs to a launch that never began.
+
 A **wrapper** is a small shell: it waits at its gate (a pipe; end of file means that it must
 not run), writes ``begun``, runs the command as its user, and writes ``exit``.  It outlives the guard.
 A job is over when its containment is empty; what is left in it is killed first.
@@ -118,7 +125,7 @@ import zlib
 from collections import deque
 from contextlib import suppress
 from functools import lru_cache
-from typing import Any, Deque, Dict, Iterable, List, Optional, Set, Tuple
+from typing import Any, Callable, Deque, Dict, Iterable, List, Optional, Set, Tuple
 
 PROTOCOL = 1
 MAX_LINE = 1 << 20
@@ -164,6 +171,8 @@ CAUSES = (
 WRAPPER_EVENTS = ("CPUSET_ERROR", "WORKING_DIRECTORY", "OUTPUT_FILES", "USER_SHELL")
 # No host is up, and no job runs, for three centuries.
 LONGEST_S = 1e10
+# For programs of the administrator's.
+ADMIN_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 IDLE_S = 5.0
 WATCH_S = 1.0
 FREEZE_S = 10.0
@@ -260,6 +269,8 @@ OPENING_AS_USER = _OPENING + _BECOME
 WRAPPER_AS_USER = _HEAD + _APART + _AS_USER + _APART_END + _TAIL  # takes the path of setpriv
 WRAPPER_IN_GROUP = _HEAD + _APART + "shift 5" + OPENING_AS_USER + _APART_END + _TAIL
 WRAPPER_ALONE = _HEAD + "shift 5" + _OPENING + _BESIDE + _TAIL
+# A part runs nothing: this outlives the guard, and is nothing that its user could kill.
+WRAPPER_OF_PART = _HEAD + "sleep 2147483647 5>&-" + _TAIL
 # Appends one line to a file that only the user may be able to reach.
 NOTE = 'cd -- "$1" && echo "$3" >>"$2"'
 
@@ -459,6 +470,12 @@ def send_signal(pid: int, number: int) -> None:
         os.kill(pid, number)
 
 
+def kill_group(pid: int) -> None:
+    """Kill the process group of a program that was started in a session of its own."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+
+
 def signal_all(pids: Iterable[int], number: int) -> None:
     """Signal parents before their children: a shell that sees its command die first goes on to the next one."""
     found = ((process(pid), pid) for pid in pids)
@@ -487,6 +504,7 @@ class Entry:
         "deadline",
         "directory",
         "end",
+        "epilogue",
         "grace_s",
         "groups",
         "inherited",
@@ -500,6 +518,8 @@ class Entry:
         "outcome",
         "pid",
         "pidfd",
+        "program_pid",
+        "program_s",
         "start",
         "state",
         "stderr",
@@ -543,6 +563,10 @@ class Entry:
         self.cause: Optional[str] = None
         self.note_pid: Optional[int] = None
         self.note_until = 0.0
+        # What is to run when the containment is gone, and how long it or the prologue may take.
+        self.epilogue: Optional[str] = None
+        self.program_s = 60.0
+        self.program_pid: Optional[int] = None
         self.outcome: Json = {}
         self.end: Json = {}
         # Why the spool could not take it.
@@ -578,6 +602,8 @@ class Entry:
             "walltime_s": self.walltime_s,
             "grace_s": self.grace_s,
             "kill_after_s": self.kill_after_s,
+            "epilogue": self.epilogue,
+            "program_s": self.program_s,
         }
 
     def recall(self, record: Json) -> None:
@@ -1083,6 +1109,10 @@ class Launch:
         self.kill_after_s = expect(message, "kill_after_s", float, 20.0)
         self.cpus = expect(message, "cpus", str, None)
         self.memory_mib = expect(message, "memory_mib", int, None)
+        self.part = expect(message, "part", bool, False)
+        self.prologue = expect(message, "prologue", str, None)
+        self.epilogue = expect(message, "epilogue", str, None)
+        self.program_timeout_s = expect(message, "program_timeout_s", float, 60.0)
         if self.cpus is not None and not CPU_LIST.match(self.cpus):
             raise Garbled("cpus is %r" % self.cpus)
         for name, value in self.environment.items():
@@ -1266,6 +1296,8 @@ class Guard:
         self.entries: Dict[Key, Entry] = {}
         self.wrappers: Dict[int, Entry] = {}
         self.notes: Dict[int, Entry] = {}
+        # What waits for each running prologue or epilogue, given its status.
+        self.programs: Dict[int, Callable[[int], None]] = {}
         self.watched: Dict[int, Entry] = {}
         self.strays: Dict[int, Optional[Key]] = {}
         self.free = os.listdir(os.path.join(self.directory, "free"))
@@ -1510,20 +1542,23 @@ class Guard:
     def _start_waiting(self) -> None:
         for _ in range(min(SPAWNED_AT_ONCE, len(self.waiting))):
             entry, launch = self.waiting.popleft()
-            if entry.state != Entry.STARTING:
-                continue
-            try:
-                self._start(entry, launch)
-            except Refusal as refusal:
-                self._fail(entry, refusal)
-            except SpoolFailed as error:
-                entry.trouble = str(error)
-                if entry.pid is None:
-                    self._give_up(entry)
-                # Else its wrapper stands before a closed gate and will be reaped.
-            except Exception as error:  # one launch is no other's business
-                complain(traceback.format_exc())
-                self._fail(entry, Refusal("EXIT_VALUE_OAREXEC", "the job cannot be started: %r" % error))
+            if entry.state == Entry.STARTING:
+                self._try(entry, self._start, launch)
+
+    def _try(self, entry: Entry, step: Callable[..., None], *arguments: Any) -> None:
+        """One step of a launch; where it fails, so does the launch."""
+        try:
+            step(entry, *arguments)
+        except Refusal as refusal:
+            self._fail(entry, refusal)
+        except SpoolFailed as error:
+            entry.trouble = str(error)
+            if entry.pid is None:
+                self._give_up(entry)
+            # Else its wrapper stands before a closed gate and will be reaped.
+        except Exception as error:  # one launch is no other's business
+            complain(traceback.format_exc())
+            self._fail(entry, Refusal("EXIT_VALUE_OAREXEC", "the job cannot be started: %r" % error))
 
     def _start(self, entry: Entry, launch: Launch) -> None:
         account = self.accounts.find(launch.user)
@@ -1547,12 +1582,85 @@ class Guard:
             joins = self.containment.prepare(entry, launch.cpus, launch.memory_mib)
         except OSError as error:
             raise Refusal("CPUSET_ERROR", "the job's control group cannot be made: %s" % error) from error
+        entry.program_s = launch.program_timeout_s
+        if launch.prologue is None:
+            self._go_on(entry, launch, account, joins)
+            return
+        walltime = [] if launch.walltime_s is None else ["%d" % launch.walltime_s]
+        words = [launch.prologue, str(entry.job), entry.user, self._node_file(entry), *walltime]
+        try:
+            self._run_program(entry, words, lambda said: self._prologue_ended(entry, launch, account, joins, said))
+        except OSError as error:
+            raise Refusal("PROLOGUE_ERROR", "the prologue cannot be run: %s" % error) from error
+
+    def _prologue_ended(
+        self, entry: Entry, launch: Launch, account: "Account", joins: List[str], said: Optional[str]
+    ) -> None:
+        if entry.state != Entry.STARTING:
+            return
+        if entry.cause is not None:
+            self._give_up(entry)
+        elif said is not None:
+            self._fail(entry, Refusal("PROLOGUE_ERROR", "the prologue " + said))
+        else:
+            self._try(entry, self._go_on, launch, account, joins)
+
+    def _go_on(self, entry: Entry, launch: Launch, account: "Account", joins: List[str]) -> None:
+        """What was to come before is done: start the wrapper."""
+        entry.epilogue = launch.epilogue
         try:
             self._spawn(entry, launch, account, joins)
         except (OSError, ValueError) as error:
             if isinstance(error, OSError) and error.errno == errno.E2BIG:
                 raise Refusal("USER_SHELL", "command and environment are too long for this host") from error
             raise Refusal("EXIT_VALUE_OAREXEC", "the job cannot be started: %s" % error) from error
+
+    def _run_program(self, entry: Entry, words: List[str], ended: Callable[[Optional[str]], None]) -> None:
+        """Start a program of the administrator's; ``ended`` is told what it did wrong, None when nothing."""
+        environment = {"PATH": ADMIN_PATH, "OAR_JOB_ID": str(entry.job), "OAR_NODEFILE": self._node_file(entry)}
+        late: List[str] = []
+
+        def reaped(status: int) -> None:
+            entry.program_pid = None
+            if late:
+                ended("took more than %g s" % entry.program_s)
+            elif status == 0:
+                ended(None)
+            elif os.WIFSIGNALED(status):
+                ended("was killed by signal %d" % os.WTERMSIG(status))
+            else:
+                ended("ended with %d" % os.WEXITSTATUS(status))
+
+        def stop() -> None:
+            if self.programs.get(pid) is reaped:
+                late.append("late")
+                kill_group(pid)
+
+        pid = spawn(words, environment, {})
+        entry.program_pid = pid
+        self.programs[pid] = reaped
+        self._after(entry.program_s, stop)
+
+    def _node_file(self, entry: Entry) -> str:
+        return os.path.join(self.directory, entry.path("nodes"))
+
+    def _begin_epilogue(self, entry: Entry) -> None:
+        """Run what follows the job; it is concluded afterwards."""
+
+        def ended(said: Optional[str]) -> None:
+            entry.epilogue = None
+            if said is not None:
+                complain("job %s: the epilogue %s" % (entry.name, said))
+                # Of what failed before, or never began, there is something else to tell.
+                if entry.outcome.get("ran") is not False and "event" not in entry.outcome:
+                    entry.outcome["event"], entry.outcome["text"] = "EPILOGUE_ERROR", "the epilogue " + said
+            self.gone.append(entry)
+
+        try:
+            words = [entry.epilogue or "", str(entry.job), entry.user, self._node_file(entry)]
+            self._run_program(entry, words, ended)
+        except OSError as error:
+            ended("cannot be run: %s" % error)
 
     def _spawn(self, entry: Entry, launch: Launch, account: Account, joins: List[str]) -> None:
         """Start the wrapper and let it through; nothing of the job runs unless its record is written."""
@@ -1587,6 +1695,8 @@ class Guard:
             "%04o" % launch.umask,
         ]
         arguments += [account.shell, *what]
+        if launch.part:
+            arguments = ["/bin/sh", "-c", WRAPPER_OF_PART, "oarexec", entry.name]
         closed_at_end = []
         try:
             progress = self._open_progress(entry)
@@ -1638,7 +1748,7 @@ class Guard:
 
     def _environment(self, entry: Entry, launch: Launch) -> Dict[str, str]:
         found = dict(launch.environment)
-        nodes = os.path.join(self.directory, entry.path("nodes"))
+        nodes = self._node_file(entry)
         for name in ("OAR_NODEFILE", "OAR_NODE_FILE", "OAR_FILE_NODES", "OAR_RESOURCE_FILE"):
             found[name] = nodes
         found["OAR_RESOURCE_PROPERTIES_FILE"] = os.path.join(self.directory, entry.path("resources"))
@@ -1650,7 +1760,7 @@ class Guard:
         entry.outcome = {
             "ran": False,
             "status": None,
-            "cause": "launch_error",
+            "cause": "prologue" if refusal.event == "PROLOGUE_ERROR" else "launch_error",
             "event": refusal.event,
             "text": refusal.text[:MAX_TEXT],
         }
@@ -1709,6 +1819,9 @@ class Guard:
             entry = self.notes.pop(pid, None)
             if entry is not None:
                 entry.note_pid = None
+            program = self.programs.pop(pid, None)
+            if program is not None:
+                program(status)
 
     def _wrapper_gone(self, entry: Entry, cpu_s: Optional[float], status: Optional[int] = None) -> None:
         if not entry.outcome:
@@ -1779,6 +1892,8 @@ class Guard:
             self._take_facts(entry)
             if not self.containment.release(entry):
                 self._after(0.005, self.gone.append, entry)
+            elif entry.epilogue is not None:
+                self._begin_epilogue(entry)
             elif entry.outcome.get("ran") is False and "event" not in entry.outcome:
                 self._give_up(entry)
             else:
@@ -1801,7 +1916,7 @@ class Guard:
             return None
         owners = set()
         for pid in mine:
-            if pid in self.wrappers or pid in self.notes:
+            if pid in self.wrappers or pid in self.notes or pid in self.programs:
                 continue
             if pid not in self.strays:
                 self.strays[pid] = self._owner(pid)
@@ -1862,7 +1977,10 @@ class Guard:
     def _kill(self, entry: Entry, kill_after_s: float, cause: str) -> None:
         if entry.state == Entry.STARTING:
             # Before its gate, or just behind it: whether it began is read once the wrapper is gone.
-            if entry.pid is None:
+            if entry.program_pid is not None:
+                entry.cause = cause
+                kill_group(entry.program_pid)
+            elif entry.pid is None:
                 self._give_up(entry)
             else:
                 entry.cause = cause

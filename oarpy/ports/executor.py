@@ -54,6 +54,12 @@ class Launch:
     memory_mib: int | None = None
     umask: int = 0o022
     append: bool = True
+    #: No command runs: the containment is made for what comes from the job's head, and kept until it is killed.
+    part: bool = False
+    #: The administrator's programs on the host.
+    prologue: str | None = None
+    epilogue: str | None = None
+    program_timeout: timedelta = timedelta(seconds=60)
 
 
 @dataclass(frozen=True, slots=True)
