@@ -128,8 +128,12 @@ class Nodes:
     order_timeout: timedelta = timedelta(seconds=60)
     ssh: str = "ssh -o BatchMode=yes -o ConnectTimeout=10 -o ServerAliveInterval=10 -o ServerAliveCountMax=3"
     python: str = "python3"
+    prepare_timeout: timedelta = timedelta(seconds=60)
+    window: int = 64
 
     def __post_init__(self) -> None:
+        if self.window == 0:
+            raise ConfigurationError("nodes.window must be 1 or more")
         try:
             shlex.split(self.ssh)
         except ValueError as error:
@@ -210,6 +214,8 @@ class Notify:
 class Prologue:
     server_prologue: str | None = None
     server_epilogue: str | None = None
+    node_prologue: str | None = None
+    node_epilogue: str | None = None
     timeout: timedelta = timedelta(seconds=60)
 
 

@@ -275,6 +275,8 @@ CREATE TABLE jobs (
     walltime interval CHECK (walltime > interval '0'),
     planned_end_at timestamptz,
     head text,
+    -- The others of its hosts, while it is on them; none has none.
+    other_hosts text[],
     attempt integer NOT NULL DEFAULT 1 CHECK (attempt > 0),
     -- The raw wait status, as OAR has it: 768 is exit 3, 9 is death by SIGKILL.
     exit_code integer,

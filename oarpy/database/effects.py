@@ -14,7 +14,11 @@ from oarpy.model.states import JobId, JobState
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """The job that an event speaks of.  ``hosts`` are those it holds resources of; ``has_inner``: jobs live in it."""
+    """The job that an event speaks of.
+
+    ``hosts`` are those it holds resources of; ``has_inner``: jobs live in it;
+    ``has_parts``: the runner has hosts cleaned before it closes the job.
+    """
 
     job_id: JobId
     state: JobState
@@ -25,6 +29,7 @@ class Subject:
     head: str | None
     hosts: tuple[str, ...]
     has_inner: bool
+    has_parts: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +60,8 @@ _TAKE = text(
         j.job_id, j.state, j.array_id, j.array_index, j.attempt, j.types, j.head,
         ARRAY(SELECT DISTINCT r.network_address FROM allocations a JOIN resources r ON a.resources @> r.resource_id
               WHERE a.job_id = j.job_id AND a.attempt = j.attempt AND r.network_address <> '' ORDER BY 1) AS job_hosts,
-        EXISTS (SELECT FROM allocations i WHERE i.space = j.job_id AND i.space <> 0 AND upper_inf(i.held)) AS has_inner
+        EXISTS (SELECT FROM allocations i WHERE i.space = j.job_id AND i.space <> 0 AND upper_inf(i.held)) AS has_inner,
+        j.other_hosts IS NOT NULL AS has_parts
     FROM pending_events p LEFT JOIN jobs j USING (job_id)
     WHERE p.event_id > :after
       AND NOT (p.nodes_done AND j.job_id IS NOT NULL AND j.state IN ('Launching', 'Running', 'Suspended', 'Resuming'))
@@ -124,6 +130,7 @@ def take(conn: Connection, *, after: int, count: int) -> list[Pending]:
                 row.head,
                 tuple(row.job_hosts),
                 row.has_inner,
+                row.has_parts,
             ),
         )
         for row in conn.execute(_TAKE, {"after": after, "count": count})

@@ -10,9 +10,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import chain
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from sqlalchemy import Integer, Interval, cast, func, text
+from sqlalchemy import ARRAY, Integer, Interval, Text, cast, func, text
 from sqlalchemy.engine import Connection
 
 from oarpy.automata.job import JobEvent
@@ -44,14 +45,17 @@ class ToRun:
     umask: int
     resources: tuple[int, ...]
     head: str | None
+    others: tuple[str, ...]
 
 
 class Known(NamedTuple):
-    """What the tables say of a job that a host speaks of."""
+    """What the tables say of a job that a host speaks of.  ``others`` are its hosts besides the head."""
 
     attempt: int
     state: JobState
     head: str | None
+    others: tuple[str, ...]
+    walltime: timedelta | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,35 +89,39 @@ class OpenOrder:
     state: JobState | None
     current_attempt: int | None
     head: str | None
+    others: tuple[str, ...]
     types: tuple[str, ...]
     cause: EndCause
 
 
 _COLUMNS = """
     SELECT j.job_id, j.attempt, j.array_id, j.array_index, j.job_name, j.job_user, j.project, j.types, j.command,
-        j.launching_directory, j.stdout_file, j.stderr_file, j.walltime, r.umask, a.resources::text AS resources, j.head
+        j.launching_directory, j.stdout_file, j.stderr_file, j.walltime, r.umask, a.resources::text AS resources,
+        j.head, j.other_hosts
     FROM jobs j JOIN job_requests r USING (job_request_id) JOIN allocations a ON a.job_id = j.job_id
 """
 _TO_LAUNCH = text(
     _COLUMNS + "WHERE j.stopped_at IS NULL AND j.state = 'toLaunch' AND upper_inf(a.held) ORDER BY j.job_id LIMIT :most"
 )
 _LAUNCHING = text(
-    _COLUMNS + "WHERE j.stopped_at IS NULL AND j.state = 'Launching' AND j.head = :host AND upper_inf(a.held) "
-    "ORDER BY j.job_id"
+    _COLUMNS + "WHERE j.stopped_at IS NULL AND j.state = 'Launching' AND j.job_id = ANY(CAST(:jobs AS bigint[])) "
+    "AND upper_inf(a.held) ORDER BY j.job_id"
 )
 _LIVE = text(
-    "SELECT job_id, attempt, state, head FROM jobs WHERE stopped_at IS NULL "
+    "SELECT job_id, attempt, state, head, other_hosts, walltime FROM jobs WHERE stopped_at IS NULL "
     "AND state IN ('Launching', 'Running', 'Suspended', 'Resuming') "
     "AND NOT EXISTS (SELECT FROM unnest(types) AS t WHERE split_part(t, '=', 1) = 'noop') ORDER BY job_id"
 )
-_KNOWN = text("SELECT job_id, attempt, state, head FROM jobs WHERE job_id = ANY(CAST(:jobs AS bigint[]))")
+_KNOWN = text(
+    "SELECT job_id, attempt, state, head, other_hosts, walltime FROM jobs WHERE job_id = ANY(CAST(:jobs AS bigint[]))"
+)
 _WISHED_DEAD = text(
     "SELECT job_id, cause FROM frag_jobs WHERE state <> 'FRAGGED' AND job_id = ANY(CAST(:jobs AS bigint[]))"
 )
 # What inner jobs still lie in stays Finishing until they are over.
 _FINISHING = text(
     """
-    SELECT j.job_id, j.end_cause, j.job_user, j.head FROM jobs j
+    SELECT j.job_id, j.attempt, j.end_cause, j.job_user, j.head, j.other_hosts FROM jobs j
     WHERE j.stopped_at IS NULL AND j.state = 'Finishing' AND NOT EXISTS (
         SELECT FROM allocations i WHERE i.space = j.job_id AND i.space <> 0 AND upper_inf(i.held))
     ORDER BY j.job_id
@@ -132,7 +140,7 @@ _OPEN_ORDERS = text(
     """
     SELECT o.order_id, o.kind, o.job_id, o.attempt, o.host, o.signal, o.walltime, o.exterminate,
         o.begun_at IS NOT NULL AS begun, o.deadline <= now() AS late, j.state, j.attempt AS current_attempt, j.head,
-        j.types, COALESCE(f.cause, 'killed') AS cause
+        j.other_hosts, j.types, COALESCE(f.cause, 'killed') AS cause
     FROM orders o LEFT JOIN jobs j USING (job_id) LEFT JOIN frag_jobs f USING (job_id)
     WHERE o.done_at IS NULL ORDER BY o.order_id
     """
@@ -155,7 +163,7 @@ _FINISH_ORDERS = text(
 
 
 _SINCE = func.now() - cast(of_each("ages"), Interval)
-_HEADS = {"head": of_each("heads")}
+_HEADS = {"head": of_each("heads"), "other_hosts": cast(of_each("others"), ARRAY(Text))}
 _STARTS = {"started_at": _SINCE, "planned_end_at": _SINCE + jobs_table.c.walltime}
 _CAUSES = {"end_cause": cast(of_each("causes"), END_CAUSE)}
 _ENDS = {
@@ -170,9 +178,11 @@ def to_launch(conn: Connection, most: int) -> list[ToRun]:
     return [_to_run(row) for row in conn.execute(_TO_LAUNCH, {"most": most})]
 
 
-def launching(conn: Connection, host: str) -> list[ToRun]:
-    """Jobs whose launch on ``host`` was begun and of which nothing has been heard."""
-    return [_to_run(row) for row in conn.execute(_LAUNCHING, {"host": host})]
+def launching(conn: Connection, job_ids: Collection[JobId]) -> list[ToRun]:
+    """Those of ``job_ids`` whose launch was begun and of which no start has been heard."""
+    if not job_ids:
+        return []
+    return [_to_run(row) for row in conn.execute(_LAUNCHING, {"jobs": list(job_ids)})]
 
 
 def live(conn: Connection) -> dict[JobId, Known]:
@@ -185,9 +195,16 @@ def known(conn: Connection, job_ids: Collection[JobId]) -> dict[JobId, Known]:
     return {row.job_id: _known(row) for row in conn.execute(_KNOWN, {"jobs": list(job_ids)})}
 
 
-def begin(conn: Connection, heads: Mapping[JobId, str]) -> list[JobId]:
-    """Write that the launch of jobs on their heads begins; those that were still to be launched."""
-    return jobs.transition(conn, list(heads), JobEvent.LAUNCH_BEGUN, values=_HEADS, parameters={"heads": by_job(heads)})
+def begin(
+    conn: Connection, heads: Mapping[JobId, str], others: Mapping[JobId, Sequence[str]] = MappingProxyType({})
+) -> list[JobId]:
+    """Write that the launch of jobs on their heads begins; those that were still to be launched.
+
+    ``others`` are the other hosts of those that have any.
+    """
+    lists = {job_id: _array(hosts) for job_id, hosts in others.items() if hosts}
+    parameters = {"heads": by_job(heads), "others": by_job(lists)}
+    return jobs.transition(conn, list(heads), JobEvent.LAUNCH_BEGUN, values=_HEADS, parameters=parameters)
 
 
 def start(conn: Connection, ages: Mapping[JobId, timedelta]) -> list[JobId]:
@@ -226,19 +243,21 @@ def _mebibytes(peak: object) -> int | None:
 
 
 class Finishing(NamedTuple):
-    """A job of which nothing is left on any host."""
+    """A job of which nothing is left on its head."""
 
     job_id: JobId
+    attempt: int
     cause: EndCause | None
     user: str
     head: str | None
+    others: tuple[str, ...]
 
 
 def finishing(conn: Connection) -> list[Finishing]:
     """The jobs that have only to be closed."""
     return [
-        Finishing(JobId(job_id), None if cause is None else EndCause(cause), user, head)
-        for job_id, cause, user, head in conn.execute(_FINISHING)
+        Finishing(job_id, attempt, None if cause is None else EndCause(cause), user, head, tuple(others or ()))
+        for job_id, attempt, cause, user, head, others in conn.execute(_FINISHING)
     ]
 
 
@@ -269,7 +288,7 @@ def return_unbegun(conn: Connection, job_ids: Sequence[JobId]) -> tuple[list[Job
 
     Those that somebody wants dead end here and now: they are on no host.
     """
-    forgotten = dict.fromkeys(("walltime", "alternative", "planned_end_at", "head"))
+    forgotten = dict.fromkeys(("walltime", "alternative", "planned_end_at", "head", "other_hosts"))
     waiting = jobs.transition(conn, job_ids, JobEvent.NEVER_BEGAN, values=forgotten)
     allocations.close(conn, waiting)
     wished = {JobId(job_id): cause for job_id, cause in conn.execute(_WISHED_DEAD, {"jobs": waiting})}
@@ -344,6 +363,7 @@ def _to_run(row: Any) -> ToRun:
         umask=row.umask,
         resources=tuple(chain.from_iterable(range(*ids) for ids in parsed_ranges(row.resources))),
         head=row.head,
+        others=tuple(row.other_hosts or ()),
     )
 
 
@@ -362,10 +382,17 @@ def _open_order(row: Any) -> OpenOrder:
         state=None if row.state is None else JobState(row.state),
         current_attempt=row.current_attempt,
         head=row.head,
+        others=tuple(row.other_hosts or ()),
         types=tuple(row.types or ()),
         cause=EndCause(row.cause),
     )
 
 
 def _known(row: Any) -> Known:
-    return Known(row.attempt, JobState(row.state), row.head)
+    return Known(row.attempt, JobState(row.state), row.head, tuple(row.other_hosts or ()), row.walltime)
+
+
+def _array(words: Sequence[str]) -> str:
+    """How PostgreSQL writes an array of texts."""
+    quoted = (word.replace("\\", "\\\\").replace('"', '\\"') for word in words)
+    return "{" + ",".join(f'"{word}"' for word in quoted) + "}"

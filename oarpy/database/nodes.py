@@ -99,6 +99,15 @@ _JOBS_OF = text(
     """
 )
 
+_LEAVE_PARTS = text(
+    """
+    UPDATE jobs SET other_hosts = NULLIF(
+        ARRAY(SELECT host FROM unnest(other_hosts) AS host WHERE host <> ALL(CAST(:hosts AS text[]))), '{}')
+    WHERE state = 'Finishing' AND stopped_at IS NULL AND other_hosts && CAST(:hosts AS text[])
+    RETURNING job_id
+    """
+)
+
 
 def suspect(conn: Connection, hosts: Collection[str], *, by_check: bool) -> list[str]:
     """Make the Alive resources of ``hosts`` Suspected; the hosts that had any.
@@ -188,14 +197,16 @@ def declare_jobs_gone(conn: Connection, hosts: Collection[str]) -> Gone:
     """End the launched jobs of ``hosts``, on the word of a person that nothing of them runs there.
 
     A job that also holds resources of other hosts is not proved to be over; to
-    kill it is another request.  The caller commits durably.
+    kill it is another request.  Once it is over on its head, nothing more of it is
+    waited for on ``hosts``.  The caller commits durably.
     """
     found = conn.execute(_JOBS_OF, {"hosts": sorted(hosts)}).all()
     wholly = [row.job_id for row in found if row.wholly]
+    left = set(conn.execute(_LEAVE_PARTS, {"hosts": sorted(hosts)}).scalars())
     jobs.transition(conn, wholly, JobEvent.LAUNCH_FAILED)
     jobs.transition(conn, wholly, JobEvent.ENDED)
     allocations.close(conn, wholly)
     ended = jobs.transition(conn, wholly, JobEvent.FAILED, values={"end_cause": EndCause.ADMIN.value})
-    if ended:
+    if ended or left:
         wake(conn, Reader.ALMIGHTY, Reader.RUNNER)
-    return Gone(tuple(ended), tuple(row.job_id for row in found if not row.wholly))
+    return Gone(tuple(ended), tuple(row.job_id for row in found if not (row.wholly or row.job_id in left)))

@@ -108,11 +108,13 @@ def lending(conn: Connection, job_ids: Collection[JobId]) -> list[JobId]:
     return list(conn.execute(_LENDING, {"jobs": list(job_ids)}).scalars())
 
 
-def wish_dead(conn: Connection, job_ids: Collection[JobId], asked_by: str) -> frozenset[JobId]:
+def wish_dead(
+    conn: Connection, job_ids: Collection[JobId], asked_by: str, cause: EndCause = EndCause.KILLED
+) -> frozenset[JobId]:
     """Ask leon to kill jobs; those of which nobody had asked it before."""
     if not job_ids:
         return frozenset()
-    wish = {"jobs": list(job_ids), "cause": EndCause.KILLED.value, "asked_by": asked_by}
+    wish = {"jobs": list(job_ids), "cause": cause.value, "asked_by": asked_by}
     return frozenset(conn.execute(_WISH_DEAD, wish).scalars())
 
 

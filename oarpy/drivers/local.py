@@ -37,7 +37,14 @@ class LocalExecutor:
         try:
             process = await asyncio.create_subprocess_exec(
                 # -I -S: neither the environment nor site-packages have a say in what runs jobs.
-                *(*self._carrier, sys.executable, "-I", "-S", oarexec(), *session_arguments(self._spool, instance, self._min_uid)),
+                *(
+                    *self._carrier,
+                    sys.executable,
+                    "-I",
+                    "-S",
+                    oarexec(),
+                    *session_arguments(self._spool, instance, self._min_uid),
+                ),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 limit=2 * MAX_LINE,

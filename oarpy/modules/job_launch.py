@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 
 from sqlalchemy.engine import Connection
 
@@ -13,7 +14,7 @@ from oarpy.model.durations import render_duration
 from oarpy.model.job_types import has_type
 from oarpy.ports.executor import Attempt, Launch
 from oarpy.scheduling.snapshot import Topology
-from oarpy.settings import Kill
+from oarpy.settings import Settings
 
 #: Resources of this type stand for so many MiB of their host's memory as their quantity says.
 MEMORY = "mem_mib"
@@ -92,19 +93,13 @@ class Machines:
         return line
 
 
-def launch_of(job: ToRun, head: str, machines: Machines, limits: Kill, memory_mib: int | None = None) -> Launch:
+def launch_of(job: ToRun, head: str, machines: Machines, settings: Settings, memory_mib: int | None = None) -> Launch:
     """The launch of ``job`` on ``head``.
 
     It may use the memory that it asked for; else of ``memory_mib``, if given, its share.
     """
     elsewhere = runs_on_server(job.types)
-    asked_mib = machines.memory_mib(job.resources, head)
-    if elsewhere:
-        memory_mib = None
-    elif asked_mib:
-        memory_mib = asked_mib
-    elif memory_mib is not None:
-        memory_mib = max(1, int(memory_mib * machines.share(job.resources, head)))
+    limits, programs = settings.kill, settings.prologue
     return Launch(
         attempt=Attempt(job.job_id, job.attempt),
         user=job.user,
@@ -119,9 +114,25 @@ def launch_of(job: ToRun, head: str, machines: Machines, limits: Kill, memory_mi
         grace=limits.grace,
         kill_after=limits.soft,
         cpus=None if elsewhere else machines.cpus(job.resources, head),
-        memory_mib=memory_mib,
+        memory_mib=None if elsewhere else _memory_mib(job, head, machines, memory_mib),
         umask=job.umask,
+        prologue=programs.node_prologue,
+        epilogue=programs.node_epilogue,
+        program_timeout=programs.timeout,
     )
+
+
+def part_of(job: ToRun, host: str, machines: Machines, settings: Settings, memory_mib: int | None = None) -> Launch:
+    """What ``host``, which is not the head of ``job``, has to do for it."""
+    launch = launch_of(job, host, machines, settings, memory_mib)
+    return replace(launch, part=True, command="", directory="/", stdout="/dev/null", stderr="/dev/null")
+
+
+def _memory_mib(job: ToRun, host: str, machines: Machines, memory_mib: int | None) -> int | None:
+    asked_mib = machines.memory_mib(job.resources, host)
+    if asked_mib or memory_mib is None:
+        return asked_mib or None
+    return max(1, int(memory_mib * machines.share(job.resources, host)))
 
 
 def environment(job: ToRun) -> dict[str, str]:

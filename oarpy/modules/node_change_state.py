@@ -156,7 +156,8 @@ def _accused(event: Pending, effect: Effect) -> tuple[str, ...]:
     # What these begin with runs on a front end, not on the host that they hold.
     if has_type(job.types, "deploy") or has_type(job.types, "cosystem"):
         return ()
-    return (job.head,) if job.head is not None else event.hosts[:1]
+    # Of a job on several hosts it may be another one where its launch failed.
+    return event.hosts[:1] or ((job.head,) if job.head is not None else ())
 
 
 def _settled(job: Subject, effect: Effect, max_attempts: int, consequences: Consequences) -> bool:
@@ -175,7 +176,8 @@ def _settled(job: Subject, effect: Effect, max_attempts: int, consequences: Cons
     if job.state is JobState.FINISHING:
         if effect.fails is None:
             return resubmits is Resubmits.NONE
-        if job.has_inner:
+        # A person's word is as good as what the hosts would say.
+        if job.has_inner or (job.has_parts and effect.fails is not EndCause.ADMIN):
             return False
         consequences.failed[effect.fails].append(job.job_id)
         if resubmits is not Resubmits.NONE:

@@ -24,11 +24,12 @@ import shlex
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from itertools import chain
 from logging import getLogger
 from typing import TypeVar
 from uuid import UUID
@@ -36,7 +37,7 @@ from uuid import UUID
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from oarpy.database import events, health, launches, node_sessions, nodes
+from oarpy.database import events, health, launches, node_sessions, nodes, selections
 from oarpy.database.connection import is_absence, retrying
 from oarpy.database.events import Event
 from oarpy.database.launches import Done, End, Finishing, Known, OpenOrder, ToRun
@@ -50,7 +51,8 @@ from oarpy.instance import find_instance
 from oarpy.model.job_types import NOOP, has_type
 from oarpy.model.states import FINAL, ON_NODES, EndCause, JobId, JobState, OrderKind
 from oarpy.modules.context import Context
-from oarpy.modules.job_launch import Machines, launch_of, runs_on_server
+from oarpy.modules.job_launch import Machines, launch_of, part_of, runs_on_server
+from oarpy.modules.parts import Parallel, Parts, late_events, lost_part
 from oarpy.modules.server_programs import ServerPrograms
 from oarpy.ports.executor import (
     Answer,
@@ -202,6 +204,17 @@ class Runner:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="database")
         self._instance: UUID | None = None
         self._programs = ServerPrograms(ctx.settings.prologue, self._awake.set)
+        nodes = ctx.settings.nodes
+        self._clean_s = nodes.order_timeout.total_seconds()
+        if ctx.settings.prologue.node_epilogue is not None:
+            self._clean_s += ctx.settings.prologue.timeout.total_seconds()
+        prepare_s = nodes.prepare_timeout.total_seconds()
+        if ctx.settings.prologue.node_prologue is not None:
+            prepare_s += ctx.settings.prologue.timeout.total_seconds()
+        self._parts = Parts(prepare_s)
+        # Hosts that failed wait for one another, never those that are met first.
+        self._window = asyncio.Semaphore(nodes.window)
+        self._window_of_failed = asyncio.Semaphore(nodes.window)
         self._own_orders = 0
         #: Turns in a row to which the database did not answer.
         self._absences = 0
@@ -323,6 +336,14 @@ class Runner:
         return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: retrying(action))
 
     def _write(self, heard: Sequence[Heard]) -> Work:
+        try:
+            return self._written(heard)
+        except BaseException:
+            # What was to be told was not.
+            self._parts.untell()
+            raise
+
+    def _written(self, heard: Sequence[Heard]) -> Work:
         work = Work()
         with self._ctx.transaction(durable=True) as conn:
             self._machines.refresh(conn)
@@ -332,12 +353,15 @@ class Runner:
             self._begin_launches(conn, work)
             self._take_orders(conn, work)
             self._close_finishing(conn, work)
-            for known in launches.live(conn).values() if not self._hosts else ():
+            for job_id, known in launches.live(conn).items() if not self._hosts else ():
                 if known.head is not None:
-                    work.needed.add(known.head)
+                    work.needed |= {known.head, *known.others}
+                if known.others:
+                    self._parallel(job_id, known)
             if not self._hosts:
                 # Whether they can be reached again is for nobody else to find out.
                 work.needed.update(node_sessions.all_unreachable(conn))
+            self._advance(conn, work)
             events.append(conn, work.events)
             if work.changed or work.events:
                 wake(conn, Reader.ALMIGHTY)
@@ -352,13 +376,22 @@ class Runner:
         ends: dict[JobId, End] = {}
         unbegun: dict[JobId, tuple[str, int]] = {}
         troubled: dict[str, str] = {}
+        lost: dict[EndCause, list[JobId]] = defaultdict(list)
         for host, report in reports:
             job = known.get(report.attempt.job_id)
             job_id = report.attempt.job_id
             if job is None or job.attempt < report.attempt.number:
                 work.distrusted[host] = f"it speaks of job {job_id}, which it was never given"
             elif job.attempt > report.attempt.number or job.state in FINAL or job.state is JobState.FINISHING:
+                if host in job.others and job.state is JobState.FINISHING and isinstance(report, Ended | Refused):
+                    self._parallel(job_id, job).gone.add(host)
                 self._dispose(host, report, work)
+            elif host in job.others:
+                cause = self._hear_of_part(host, report, job, work)
+                if cause is not None:
+                    lost[cause].append(job_id)
+                if isinstance(report, Refused) and report.trouble:
+                    troubled[host] = report.trouble
             elif job.head != host:
                 work.distrusted[host] = f"it speaks of job {job_id}, which was given to {job.head}"
             elif isinstance(report, Began):
@@ -377,11 +410,22 @@ class Runner:
                 if spoilt is not None:
                     work.events.append(spoilt)
                     ends[job_id] = End(job_id, EndCause.PROLOGUE, None, None, ran=False)
+                elif job.others:
+                    parallel = self._parallel(job_id, job)
+                    parallel.give_up(None, time.monotonic() + self._clean_s)
+                    parallel.head_gave_up = True
                 else:
                     unbegun[job_id] = (host, report.attempt.number)
                 if report.trouble:
                     troubled[host] = report.trouble
         started = launches.start(conn, {job_id: age for job_id, age in ages.items() if job_id not in ends})
+        for begun in filter(None, map(self._parts.get, started)):
+            begun.begun = True
+            if begun.given_up:
+                # It lost a host while its head began.
+                lost[begun.cause or EndCause.VANISHED].append(begun.job_id)
+        for cause, job_ids in lost.items():
+            work.changed += len(selections.wish_dead(conn, job_ids, "oar", cause))
         finished = launches.finish(conn, list(ends.values()))
         waiting, killed = launches.return_unbegun(conn, list(unbegun))
         work.changed += len(started) + len(finished) + len(waiting) + len(killed)
@@ -396,6 +440,88 @@ class Runner:
                 work.events.append(Event("LAUNCHING_OAREXEC_TIMEOUT", job_id, (host,), reason))
         for host, reason in {**troubled, **work.distrusted}.items():
             work.events.append(Event("LOG_SUSPECTED", hosts=(host,), description=reason))
+
+    def _parallel(self, job_id: JobId, job: Known | Finishing) -> Parallel:
+        """What is known of a job on several hosts."""
+        parallel = self._parts.of(Attempt(job_id, job.attempt), job.head or "", job.others, time.monotonic())
+        # A person may have said that nothing of it is on one of them.
+        parallel.others = job.others
+        if isinstance(job, Known) and job.state is not JobState.LAUNCHING:
+            parallel.begun = True
+        return parallel
+
+    def _hear_of_part(self, host: str, report: Report, job: Known, work: Work) -> EndCause | None:
+        """Take in what a host says of its part of a job; why the job is to die for it, if it is."""
+        parallel = self._parallel(report.attempt.job_id, job)
+        if isinstance(report, Began):
+            parallel.made.add(host)
+        elif isinstance(report, Ended | Refused):
+            parallel.gone.add(host)
+            work.over[host].append(report.attempt)
+            if isinstance(report, Ended) and report.event is not None:
+                work.events.append(Event(report.event, parallel.job_id, (host,), report.text))
+            cause = report.cause if isinstance(report, Ended) else EndCause.VANISHED
+            if job.state is not JobState.LAUNCHING:
+                work.events.append(lost_part(parallel.job_id, host, cause))
+                return cause
+            ends = isinstance(report, Ended) and report.event is not None and not report.ran
+            parallel.give_up(cause if ends else None, time.monotonic() + self._clean_s)
+        return None
+
+    def _advance(self, conn: Connection, work: Work) -> None:
+        """Do what is next for jobs on several hosts: tell the head, give up, wait no longer."""
+        now = time.monotonic()
+        to_tell: list[Parallel] = []
+        back: list[JobId] = []
+        ends: list[End] = []
+        for parallel in self._parts:
+            if parallel.begun or parallel.cleaning:
+                continue
+            head = self._hosts.get(parallel.head)
+            if not parallel.given_up:
+                late = parallel.newly_late(now)
+                if late:
+                    work.events += late_events(parallel, late)
+                    parallel.give_up(None, now + self._clean_s)
+                elif parallel.is_made and not parallel.head_told and head is not None and head.session is not None:
+                    parallel.head_told = True
+                    to_tell.append(parallel)
+            if not parallel.given_up:
+                continue
+            self._clean(parallel, work)
+            if not parallel.head_gave_up:
+                if head is not None and head.session is not None and parallel.head not in parallel.told:
+                    parallel.told.add(parallel.head)
+                    refusal = Order(self._own_number(), OrderWord.REFUSE, parallel.attempt)
+                    work.orders[parallel.head].append(refusal)
+            elif parallel.cause is not None:
+                ends.append(End(parallel.job_id, parallel.cause, None, None, ran=False))
+            elif parallel.is_left or now >= parallel.deadline:
+                # Nothing that a user started has been on hosts that do not answer.
+                back.append(parallel.job_id)
+        for job in launches.launching(conn, [parallel.job_id for parallel in to_tell]):
+            name = job.head or ""
+            session = self._hosts[name].session
+            work.launches[name].append(self._launch_of(job, name, None if session is None else session.greeting))
+        finished = launches.finish(conn, ends)
+        waiting, killed = launches.return_unbegun(conn, back)
+        self._parts.forget(back)
+        work.changed += len(finished) + len(waiting) + len(killed)
+        work.more = work.more or bool(finished)
+        work.log += [(job_id, "ended before it began") for job_id in finished]
+        work.log += [(job_id, "its hosts were not ready; Waiting again") for job_id in waiting]
+        work.log += [(job_id, "killed before it began") for job_id in killed]
+
+    def _clean(self, parallel: Parallel, work: Work) -> None:
+        """Tell the others to clean up; one that knows nothing of the job promises to keep it so."""
+        for name in parallel.to_clean():
+            host = self._hosts.get(name)
+            if host is None:
+                work.needed.add(name)
+            elif host.session is not None:
+                parallel.told.add(name)
+                kill = Order(self._own_number(), OrderWord.KILL, parallel.attempt, timedelta(), EndCause.ADMIN)
+                work.orders[name].append(kill)
 
     def _dispose(self, host: str, report: Report, work: Work) -> None:
         """The tables have done with this attempt; let the host have done with it, too."""
@@ -418,6 +544,24 @@ class Runner:
                 work.changed += len(launches.resume(conn, [job_id]))
             if not (answer.over and kind in (OrderKind.SUSPEND, OrderKind.RESUME)):
                 self._tell_order(kind, job_id, host, answer.done, answer.text, work)
+        self._tell_others(conn, [job_id for order, _, job_id in done if job_id and given[order][1].done], work)
+
+    def _tell_others(self, conn: Connection, job_ids: Collection[JobId], work: Work) -> None:
+        """What the heads of these jobs have done now holds for their parts."""
+        parallel = [job_id for job_id in job_ids if self._parts.get(job_id) is not None]
+        for job_id, job in launches.known(conn, parallel).items() if parallel else ():
+            for name in job.others:
+                if name in self._hosts:
+                    work.orders[name] += self._likeness(job_id, job)
+
+    def _likeness(self, job_id: JobId, job: Known) -> list[Order]:
+        """What makes a part of a job like what the tables say of it; nothing that matters was done already."""
+        attempt = Attempt(job_id, job.attempt)
+        rests = job.state in (JobState.SUSPENDED, JobState.RESUMING)
+        orders = [Order(self._own_number(), OrderWord.SUSPEND if rests else OrderWord.RESUME, attempt)]
+        if job.walltime is not None:
+            orders.append(Order(self._own_number(), OrderWord.WALLTIME, attempt, walltime=job.walltime))
+        return orders
 
     def _tell_order(
         self, kind: OrderKind, job_id: JobId | None, host: str | None, done: bool, text: str, work: Work
@@ -430,16 +574,26 @@ class Runner:
         """Write that the launches begin which a host can be told of."""
         waiting = launches.to_launch(conn, MOST_LAUNCHES)
         heads = {job.job_id: self._head(job) for job in waiting}
+        others = {job.job_id: self._others(job, heads[job.job_id]) for job in waiting}
         ready = {name for name, host in self._hosts.items() if host.session is not None}
         idle = {job.job_id for job in waiting if has_type(job.types, NOOP)}
-        work.needed |= set(heads.values()) - self._hosts.keys()
-        begun = set(launches.begin(conn, {job: head for job, head in heads.items() if head in ready or job in idle}))
+        work.needed |= {*heads.values(), *chain.from_iterable(others.values())} - self._hosts.keys()
+        can_begin = {
+            job: head for job, head in heads.items() if job in idle or (head in ready and ready.issuperset(others[job]))
+        }
+        begun = set(launches.begin(conn, can_begin, others))
         work.changed += len(launches.start(conn, dict.fromkeys(sorted(begun & idle), timedelta())))
         for job in waiting:
-            if job.job_id in begun and job.job_id not in idle:
-                session = self._hosts[heads[job.job_id]].session
-                work.launches[heads[job.job_id]].append(
-                    self._launch_of(job, heads[job.job_id], None if session is None else session.greeting)
+            if job.job_id not in begun or job.job_id in idle:
+                continue
+            head, *parts = heads[job.job_id], *others[job.job_id]
+            if parts:
+                # The head is told when all of them are made.
+                self._parts.of(Attempt(job.job_id, job.attempt), head, parts, time.monotonic())
+            for name in parts or [head]:
+                session = self._hosts[name].session
+                work.launches[name].append(
+                    self._launch_of(job, name, None if session is None else session.greeting, part=bool(parts))
                 )
         work.log += [(job_id, f"Launching on {heads[job_id]}") for job_id in sorted(begun)]
         work.more = len(begun) == MOST_LAUNCHES
@@ -448,6 +602,12 @@ class Runner:
         if runs_on_server(job.types) or has_type(job.types, NOOP):
             return self._server
         return next(iter(self._machines.hosts(job.resources)), self._server)
+
+    def _others(self, job: ToRun, head: str) -> tuple[str, ...]:
+        """The hosts of ``job`` besides ``head``, which are to make parts of it."""
+        if runs_on_server(job.types) or has_type(job.types, NOOP):
+            return ()
+        return tuple(sorted({*self._machines.hosts(job.resources)} - {head}))
 
     def _take_orders(self, conn: Connection, work: Work) -> None:
         """Write that the orders begin which a host can be told of, and what became of those that none need be told."""
@@ -508,7 +668,17 @@ class Runner:
         badly: list[JobId] = []
         spoilt: list[JobId] = []
         finishing = launches.finishing(conn)
+        now = time.monotonic()
         for job in finishing:
+            if job.others:
+                parallel = self._parallel(job.job_id, job)
+                parallel.clean(now + self._clean_s)
+                self._clean(parallel, work)
+                for host in parallel.newly_late(now):
+                    said = "its part of the job has not been cleaned up in time"
+                    work.events.append(Event("CPUSET_CLEAN_ERROR", job.job_id, (host,), said))
+                if not parallel.is_left:
+                    continue
             failure = self._programs.epilogue_failure(job.job_id)
             if self._programs.epilogue_due(job.job_id):
                 work.epilogues.append(job)
@@ -518,12 +688,13 @@ class Runner:
             else:
                 (well if job.cause in WELL else badly).append(job.job_id)
         closed = launches.close(conn, well, badly, spoilt)
+        self._parts.forget([*well, *badly, *spoilt])
         work.changed += closed.jobs
         work.more = work.more or closed.more
         self._programs.forget_epilogues_but({job.job_id for job in finishing})
 
-    def _reconcile(self, name: str, greeting: Greeting, before: Identity) -> list[Launch]:
-        """Compare what a host says of itself with the tables; the launches that it has to be told of again.
+    def _reconcile(self, name: str, greeting: Greeting, before: Identity) -> tuple[list[Launch], list[Order]]:
+        """Compare what a host says of itself with the tables; the launches and orders that it has to be told of again.
 
         Raises ``NodeMisbehaves`` when they contradict each other.
         """
@@ -532,11 +703,8 @@ class Runner:
         there = {report.attempt for report in greeting.inventory}
         with self._ctx.transaction(durable=True) as conn:
             self._machines.refresh(conn)
-            missing = {
-                job_id: job
-                for job_id, job in launches.live(conn).items()
-                if job.head == name and Attempt(job_id, job.attempt) not in there
-            }
+            live = {job_id: job for job_id, job in launches.live(conn).items() if name in (job.head, *job.others)}
+            missing = {job_id: job for job_id, job in live.items() if Attempt(job_id, job.attempt) not in there}
             running = [job_id for job_id, job in missing.items() if job.state is not JobState.LAUNCHING]
             if not rebooted and missing and (wiped or running):
                 what = "its spool is not the one it was" if wiped else f"it knows nothing of job {running[0]}"
@@ -547,22 +715,35 @@ class Runner:
                 contradiction = None
                 # A launch of which the spool of before knows nothing has not begun; in another spool it may have.
                 gone = missing if wiped else {job_id: missing[job_id] for job_id in running}
-                ends = [_rebooted(job_id, job) for job_id, job in gone.items()]
-                if launches.finish(conn, ends):
+                ends = [_rebooted(job_id, job) for job_id, job in gone.items() if job.head == name]
+                ended = launches.finish(conn, ends)
+                lost = [job_id for job_id in running if missing[job_id].head != name]
+                events.append(conn, [lost_part(job_id, name, EndCause.NODE_REBOOTED) for job_id in lost])
+                if selections.wish_dead(conn, lost, "oar", EndCause.NODE_REBOOTED) or ended:
                     wake(conn, Reader.ALMIGHTY)
                 facts = {"containment": greeting.containment, "enforces": greeting.enforces}
                 node_sessions.met(conn, name, Identity(greeting.boot_id, greeting.spool_id), facts)
                 health.recover(conn, name)
-                unknown = [job for job in launches.launching(conn, name) if job.job_id in missing]
+                unknown = launches.launching(
+                    conn, [job_id for job_id, job in missing.items() if self._is_told(name, job_id, job)]
+                )
         if contradiction is not None:
             raise NodeMisbehaves(f"host {name}: {contradiction}")
-        return [self._launch_of(job, name, greeting) for job in unknown]
+        parts = {job_id: job for job_id, job in live.items() if job.head != name and job_id not in missing}
+        orders = [order for job_id, job in parts.items() for order in self._likeness(job_id, job)]
+        return [self._launch_of(job, name, greeting, part=job.head != name) for job in unknown], orders
 
-    def _launch_of(self, job: ToRun, head: str, greeting: Greeting | None) -> Launch:
+    def _is_told(self, name: str, job_id: JobId, job: Known) -> bool:
+        """Whether a host that knows nothing of a launch is told of it at once: all but heads that wait for others."""
+        parallel = self._parts.get(job_id)
+        given_up = parallel is not None and parallel.given_up
+        return not (job.others and job.head == name) and not given_up
+
+    def _launch_of(self, job: ToRun, head: str, greeting: Greeting | None, *, part: bool = False) -> Launch:
         memory_mib = None
         if greeting is not None and self._ctx.settings.nodes.memory_share:
             memory_mib = greeting.memory_mib
-        return launch_of(job, head, self._machines, self._ctx.settings.kill, memory_mib)
+        return (part_of if part else launch_of)(job, head, self._machines, self._ctx.settings, memory_mib)
 
     async def _tell(self, host: Host, work: Work) -> None:
         """Tell a host what was written; what does not reach it is told to its next session."""
@@ -585,8 +766,11 @@ class Runner:
             if host.session is not None:
                 await host.session.launch(fresh)
             return
+        if host.session is not None:
+            await host.session.launch([launch for launch in fresh if launch.part])
         for launch in fresh:
-            self._programs.begin(self._launch_after_prologue(host, launch))
+            if not launch.part:
+                self._programs.begin(self._launch_after_prologue(host, launch))
 
     async def _launch_after_prologue(self, host: Host, launch: Launch) -> None:
         job_id = launch.attempt.job_id
@@ -649,9 +833,10 @@ class Runner:
         epoch = 0 if self._ctx.epoch is None else self._ctx.epoch.number
         instance, sequence, before = await self._in_database(lambda: self._next_number(host.name, epoch))
         host.number = SessionNumber(epoch, sequence)
-        session = await executor.open(host.name, instance, host.number)
+        async with self._window_of_failed if host.failures else self._window:
+            session = await executor.open(host.name, instance, host.number)
         try:
-            unknown = await self._in_database(lambda: self._reconcile(host.name, session.greeting, before))
+            unknown, orders = await self._in_database(lambda: self._reconcile(host.name, session.greeting, before))
         except BaseException:
             await session.close()
             raise
@@ -662,6 +847,8 @@ class Runner:
         self._heard += [(host.name, report) for report in session.greeting.inventory]
         self._awake.set()
         await self._send(host, unknown)
+        if host.session is not None:
+            await host.session.order(orders)
 
     def _next_number(self, name: str, epoch: int) -> tuple[UUID, int, Identity]:
         with self._ctx.transaction(durable=True) as conn:
@@ -689,6 +876,7 @@ class Runner:
         session, host.session = host.session, None
         host.given.clear()
         host.over.clear()
+        self._parts.session_ended(host.name)
         if session is not None:
             await session.close()
         # The database may be what was lost.

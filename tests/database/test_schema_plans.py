@@ -94,7 +94,7 @@ WORK: dict[str, Callable[[Connection, list[int]], object]] = {
     "what a pass looks at": lambda conn, _: SnapshotReader().read(conn, Limits()),
     "what was said of those that wait": lambda conn, _: plans.said(conn),
     "who is to be launched": lambda conn, _: launches.to_launch(conn, 500),
-    "who is being launched": lambda conn, _: launches.launching(conn, "c1"),
+    "who is being launched": lambda conn, running: launches.launching(conn, running),
     "who may be on hosts": lambda conn, _: launches.live(conn),
     "what hosts speak of": lambda conn, running: launches.known(conn, running),
     "starting": lambda conn, running: launches.start(conn, dict.fromkeys(running, timedelta())),

@@ -112,7 +112,9 @@ def test_a_slow_prologue_delays_no_other_job(node):
 
 
 def test_an_epilogue_whose_guard_died_is_run_by_the_next(node):
-    after = program(node, "after", f"echo after >> {node.work}/after; until test -e {node.work}/go; do sleep 0.05; done")
+    after = program(
+        node, "after", f"echo after >> {node.work}/after; until test -e {node.work}/go; do sleep 0.05; done"
+    )
     attempt = node.launch("true", epilogue=after)
     wait_until(lambda: node.read("after") != "", what="the epilogue runs")
     node.disconnect()

@@ -1,0 +1,143 @@
+"""Jobs on several hosts, as far as a runner has heard of them.
+
+The head runs the command.  The other hosts make a part of the job each, before the
+head is told of the launch; they keep it until the head says that the job is over,
+and then clean up, before the job is closed.  Nothing of this stands in the tables
+but which hosts they are (``jobs.other_hosts``): hosts do everything once however
+often they are told, so a runner that knows nothing asks all of them again.
+
+All times are of this process's monotonic clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from oarpy.database.events import Event
+from oarpy.model.states import EndCause, JobId
+from oarpy.ports.executor import Attempt
+
+
+@dataclass(eq=False, slots=True)
+class Parallel:
+    """One attempt of a job on several hosts."""
+
+    attempt: Attempt
+    head: str
+    others: tuple[str, ...]
+    #: When what is waited for now must have come: parts made, or cleaned up.
+    deadline: float
+    made: set[str] = field(default_factory=set)
+    gone: set[str] = field(default_factory=set)
+    #: Hosts whose present session has been told to clean up, or to give the attempt up.
+    told: set[str] = field(default_factory=set)
+    head_told: bool = False
+    #: Its command must not begin; ``cause`` is how the job ends, None when it goes back to its place in the queue.
+    given_up: bool = False
+    cause: EndCause | None = None
+    #: The head has promised that the command will not begin.
+    head_gave_up: bool = False
+    begun: bool = False
+    #: It is over on its head, and the others clean up.
+    cleaning: bool = False
+    #: Hosts that were waited for long enough.
+    late: set[str] = field(default_factory=set)
+
+    @property
+    def job_id(self) -> JobId:
+        return self.attempt.job_id
+
+    @property
+    def is_made(self) -> bool:
+        """Whether the command may begin."""
+        return not self.given_up and not self.cleaning and self.made.issuperset(self.others)
+
+    @property
+    def is_left(self) -> bool:
+        """Whether nothing of it is on any host but the head."""
+        return self.gone.issuperset(self.others)
+
+    def give_up(self, cause: EndCause | None, deadline: float) -> None:
+        """Let the command not begin, unless that was decided before."""
+        if not self.given_up:
+            self.given_up, self.cause = True, cause
+            self.deadline = deadline
+            self.late.clear()
+
+    def clean(self, deadline: float) -> None:
+        """Let the others clean up, unless they do already."""
+        if not self.cleaning:
+            self.cleaning = True
+            self.deadline = deadline
+            self.late.clear()
+
+    def to_clean(self) -> list[str]:
+        """The hosts that have to be told to clean up, or asked whether there is anything."""
+        return [host for host in self.others if host not in self.gone and host not in self.told]
+
+    def newly_late(self, now: float) -> list[str]:
+        """The hosts that were to have made their part, or cleaned up, by ``now``; each is named once."""
+        if now < self.deadline:
+            return []
+        done = self.gone if self.given_up or self.cleaning else self.made
+        late = [host for host in self.others if host not in done and host not in self.late]
+        self.late.update(late)
+        return late
+
+
+class Parts:
+    """The jobs on several hosts of one runner."""
+
+    def __init__(self, prepare_s: float) -> None:
+        self._prepare_s = prepare_s
+        self._jobs: dict[JobId, Parallel] = {}
+
+    def __iter__(self) -> Iterator[Parallel]:
+        return iter(list(self._jobs.values()))
+
+    def of(self, attempt: Attempt, head: str, others: Collection[str], now: float) -> Parallel:
+        """What is known of this attempt; nothing, when it is the first that is heard of it."""
+        known = self._jobs.get(attempt.job_id)
+        if known is None or known.attempt != attempt:
+            known = self._jobs[attempt.job_id] = Parallel(attempt, head, tuple(others), now + self._prepare_s)
+        return known
+
+    def get(self, job_id: JobId) -> Parallel | None:
+        return self._jobs.get(job_id)
+
+    def forget(self, job_ids: Iterable[JobId]) -> None:
+        """These are over, or wait again."""
+        for job_id in job_ids:
+            self._jobs.pop(job_id, None)
+
+    def untell(self) -> None:
+        """Nobody was told anything."""
+        for job in self._jobs.values():
+            job.told.clear()
+            job.head_told = False
+
+    def session_ended(self, host: str) -> None:
+        """What ``host`` was told is told to its next session."""
+        for job in self._jobs.values():
+            job.told.discard(host)
+            if job.head == host:
+                job.head_told = False
+
+
+def late_events(job: Parallel, hosts: Collection[str]) -> list[Event]:
+    """What is written of hosts that did not make their parts in time."""
+    said = "it has not made room for the job in time"
+    return [
+        *(Event("CPUSET_ERROR", job.job_id, (host,), said) for host in hosts),
+        *(Event("LOG_SUSPECTED", hosts=(host,), description=f"job {job.job_id}: {said}") for host in hosts),
+    ]
+
+
+def lost_part(job_id: JobId, host: str, cause: EndCause) -> Event:
+    """What is written when a running job has lost one of its hosts."""
+    why = _WHY_LOST.get(cause, "what kept its part of the job there has ended")
+    return Event("FRAG_JOB_REQUEST", job_id, (host,), f"{host} is not in the job any more: {why}")
+
+
+_WHY_LOST: Mapping[EndCause, str] = {EndCause.NODE_REBOOTED: "it was rebooted"}

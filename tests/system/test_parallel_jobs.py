@@ -1,0 +1,247 @@
+"""Jobs on several hosts, in a cluster in a box."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import uuid
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests.support import box, invariants
+from tests.support.instance import SETTINGS, System, running_system
+from tests.support.postgres import TestDatabase
+from tests.support.waiting import wait_until
+
+#: Two cores on each of three hosts.
+PLATFORM = """
+INSERT INTO resources (network_address, host, cpu, core, cpuset)
+SELECT 'c' || h, 'c' || h, h, 2 * h + n, n::text FROM generate_series(1, 3) AS h, generate_series(0, 1) AS n
+"""
+
+
+class Cluster(System):
+    """An instance on the hosts c1, c2 and c3."""
+
+    spool: str
+
+    def on(self, host: str, *command: str) -> str:
+        """What a command says that root runs on ``host``."""
+        return box.a_box().do("exec", host, *command)
+
+    def entries(self, host: str) -> list[str]:
+        """The launches that ``host`` keeps."""
+        directory = box.a_box().directory / host / "spool" / self.spool.removeprefix("/var/spool/")
+        return sorted(path.name for path in directory.glob("*/jobs/*"))
+
+    def on_server_kill(self, name: str) -> None:
+        """Kill one of the processes of the server, and wait for another."""
+        before = self.processes().get(name)
+        if before is not None:
+            with suppress(ProcessLookupError):
+                os.kill(before, signal.SIGKILL)
+        wait_until(lambda: self.processes().get(name) not in (None, before), timeout_s=20, what=f"another {name}")
+
+    def events(self, job_id: int) -> list[tuple[object, ...]]:
+        return self.database.execute("SELECT type, hosts FROM events WHERE job_id = %s ORDER BY event_id", (job_id,))
+
+
+def a_cluster(database: TestDatabase, settings: str = "") -> Iterator[Cluster]:
+    # Test databases are copies of one another, the instance's uuid included.
+    database.execute("UPDATE instance SET uuid = gen_random_uuid()")
+    spool = f"/var/spool/oarpy-{uuid.uuid4().hex}"
+    nodes = f'[nodes]\nssh = "{shlex.join(box.a_box().ssh)}"\nspool_dir = "{spool}"\n'
+    with running_system(database, slots=0, settings=SETTINGS + nodes + settings) as system:
+        system.__class__ = Cluster
+        assert isinstance(system, Cluster)
+        system.spool = spool
+        database.execute(PLATFORM)
+        try:
+            yield system
+        finally:
+            # pytest shows it where a test failed.
+            print(*database.execute("SELECT type, job_id, hosts, description FROM events ORDER BY event_id"), sep="\n")
+        assert invariants.broken(database.engine) == []
+
+
+@pytest.fixture
+def cluster(database: TestDatabase) -> Iterator[Cluster]:
+    yield from a_cluster(database)
+
+
+def test_the_head_runs_the_command_and_all_hosts_are_prepared_and_cleaned(cluster: Cluster) -> None:
+    job_id = cluster.oarsub("-l", "/host=3/core=2", 'hostname; cat "$OAR_NODEFILE"; touch began; sleep 1000')
+    wait_until(lambda: (cluster.work / "began").exists(), timeout_s=30, what="the command runs")
+
+    assert cluster.read(f"OAR.{job_id}.stdout").split() == ["c1", *("c1", "c1", "c2", "c2", "c3", "c3")]
+    assert [cluster.entries(f"c{n}") for n in (1, 2, 3)] == [[f"{job_id}.1"]] * 3
+    cluster.run("oardel", str(job_id))
+    cluster.wait_until_final(job_id)
+
+    assert cluster.job(job_id).end_cause == "killed"
+    for n in (1, 2, 3):
+        wait_until(lambda n=n: cluster.entries(f"c{n}") == [], what=f"c{n} has forgotten the job")
+        assert "sleep" not in cluster.on(f"c{n}", "ps", "-eo", "comm")
+
+
+def test_many_parallel_jobs_one_after_the_other(cluster: Cluster) -> None:
+    job_ids = [cluster.oarsub("-l", "/host=2/core=1", "echo $OAR_JOB_ID >> ran; exit 3") for _ in range(12)]
+
+    cluster.wait_until_all_final(job_ids)
+
+    assert sorted(map(int, cluster.read("ran").split())) == job_ids
+    assert {cluster.job(job_id).exit_code for job_id in job_ids} == {3 << 8}
+
+
+QUICK = 'prepare_timeout = "2 s"\norder_timeout = "2 s"\n'
+
+
+@pytest.fixture
+def hasty_cluster(database: TestDatabase) -> Iterator[Cluster]:
+    yield from a_cluster(database, QUICK)
+
+
+def stopped_guard(cluster: Cluster, host: str) -> str:
+    """The pid of the guard of ``host``, as the host counts, which does nothing until it is sent CONT."""
+    found = cluster.on(host, "pgrep", "-f", f"guard --spool {cluster.spool}").split()
+    cluster.on(host, "kill", "-STOP", *found)
+    return found[0]
+
+
+def test_a_host_that_does_not_prepare_in_time_is_suspected_and_the_job_starts_elsewhere(hasty_cluster: Cluster) -> None:
+    cluster = hasty_cluster
+    cluster.wait_until_final(cluster.oarsub("-l", "/host=3", "true"))
+    pid = stopped_guard(cluster, "c2")
+
+    slow = cluster.oarsub("-p", "host <> 'c3' OR host = 'c3'", "-l", "/host=2/core=2", "hostname; touch slow")
+    other = cluster.oarsub("-p", "host = 'c3'", "hostname")
+
+    cluster.wait_until_final(other, timeout_s=5)
+    wait_until(lambda: (cluster.work / "slow").exists(), timeout_s=30, what="the job runs")
+    cluster.on("c2", "kill", "-CONT", pid)
+    cluster.wait_until_final(slow)
+    assert cluster.read(f"OAR.{slow}.stdout") == "c1\n"
+    assert ("CPUSET_ERROR", ["c2"]) in cluster.events(slow)
+    assert cluster.job(slow).attempt == 2
+    assert cluster.database.execute("SELECT DISTINCT state FROM resources WHERE host = 'c2'") == [("Suspected",)]
+    wait_until(lambda: cluster.entries("c2") == [], what="c2 has nothing of the first attempt")
+
+
+def test_a_job_that_lost_one_of_its_hosts_is_killed_for_that(cluster: Cluster) -> None:
+    hosts = box.a_box()
+    job_id = cluster.oarsub("-l", "/host=2/core=2", "touch began; sleep 1000")
+    wait_until(lambda: (cluster.work / "began").exists(), timeout_s=30, what="the command runs")
+
+    hosts.do("kill", "c2")
+    hosts.do("boot", "c2")
+
+    assert cluster.wait_until_final(job_id, timeout_s=60).end_cause == "node_rebooted"
+    wait_until(lambda: cluster.entries("c1") == [], what="c1 has forgotten the job")
+
+
+def test_a_part_that_is_cut_off_keeps_its_resources_until_it_is_cleaned(hasty_cluster: Cluster) -> None:
+    cluster, hosts = hasty_cluster, box.a_box()
+    job_id = cluster.oarsub("-l", "/host=2/core=2", "touch began; sleep 1000")
+    wait_until(lambda: (cluster.work / "began").exists(), timeout_s=30, what="the command runs")
+
+    hosts.do("cut", "c2")
+    try:
+        cluster.run("oardel", str(job_id))
+        late = "SELECT 1 FROM events WHERE type = 'CPUSET_CLEAN_ERROR' AND hosts = '{c2}'"
+        wait_until(lambda: cluster.database.execute(late), timeout_s=30, what="it is told that c2 was not cleaned")
+        assert cluster.job(job_id).state == "Finishing"
+    finally:
+        hosts.do("mend", "c2")
+
+    assert cluster.wait_until_final(job_id, timeout_s=60).end_cause == "killed"
+
+
+def test_a_person_may_say_that_nothing_is_left_on_a_host_that_does_not_come_back(hasty_cluster: Cluster) -> None:
+    cluster, hosts = hasty_cluster, box.a_box()
+    job_id = cluster.oarsub("-l", "/host=2/core=2", "touch began; sleep 1000")
+    wait_until(lambda: (cluster.work / "began").exists(), timeout_s=30, what="the command runs")
+
+    hosts.do("kill", "c2")
+    try:
+        cluster.run("oardel", str(job_id))
+        cluster.wait_until_state(job_id, "Finishing")
+        cluster.admin("oarnodesetting", "-h", "c2", "-s", "Dead", "--jobs-are-gone")
+
+        assert cluster.wait_until_final(job_id).end_cause == "killed"
+    finally:
+        hosts.do("boot", "c2")
+
+
+def over(cluster: Cluster) -> int:
+    """How many jobs are over."""
+    return int(str(cluster.database.execute("SELECT count(*) FROM jobs WHERE stopped_at IS NOT NULL")[0][0]))
+
+
+def test_jobs_on_several_hosts_survive_deaths_of_the_runner_at_any_instant(cluster: Cluster) -> None:
+    job_ids = [cluster.oarsub("-l", "/host=3/core=1", "echo $OAR_JOB_ID >> ran; sleep 0.2") for _ in range(8)]
+
+    for n in range(8):
+        wait_until(lambda n=n: over(cluster) >= n, timeout_s=60, what=f"{n} jobs are over")
+        cluster.on_server_kill("runner")
+
+    cluster.wait_until_all_final(job_ids)
+    assert sorted(map(int, cluster.read("ran").split())) == job_ids
+    assert {cluster.job(job_id).state for job_id in job_ids} == {"Terminated"}
+
+
+def test_a_suspended_job_rests_on_all_its_hosts_and_a_longer_walltime_holds_on_all(cluster: Cluster) -> None:
+    job_id = cluster.oarsub("-l", "/host=2/core=2,walltime=0:10", "touch began; sleep 1000")
+    wait_until(lambda: (cluster.work / "began").exists(), timeout_s=30, what="the command runs")
+
+    cluster.admin("oarhold", "-r", str(job_id))
+    cluster.wait_until_state(job_id, "Suspended")
+    wait_until(lambda: "suspended" in progress(cluster, "c2", job_id), what="the part is suspended")
+    cluster.admin("oarresume", str(job_id))
+    cluster.wait_until_state(job_id, "Running")
+    wait_until(lambda: "resumed" in progress(cluster, "c2", job_id), what="the part goes on")
+    cluster.run("oarwalltime", str(job_id), "+0:10")
+
+    wait_until(lambda: "walltime 1200.0" in progress(cluster, "c2", job_id), what="the part knows")
+
+
+def progress(cluster: Cluster, host: str, job_id: int) -> str:
+    """What ``host`` has written of its part of a job."""
+    directory: Path = box.a_box().directory / host / "spool" / cluster.spool.removeprefix("/var/spool/")
+    return next(directory.glob(f"*/jobs/{job_id}.1/progress")).read_text()
+
+
+@pytest.fixture
+def cluster_with_prologue(database: TestDatabase) -> Iterator[Cluster]:
+    program = box.a_box().directory / "prologue"
+    program.write_text('#!/bin/sh\n[ "$(hostname) $2" = "c2 " ] || [ "$(hostname)" != c2 ] || [ ! -e /tmp/bad ]\n')
+    program.chmod(0o755)
+    after = box.a_box().directory / "epilogue"
+    after.write_text("#!/bin/sh\necho $1 >> /tmp/epilogues\n")
+    after.chmod(0o755)
+    programs = f'[prologue]\nnode_prologue = "{program}"\nnode_epilogue = "{after}"\ntimeout = "5 s"\n'
+    yield from a_cluster(database, programs)
+
+
+def test_a_prologue_that_fails_on_one_host_ends_the_job_and_the_others_have_their_epilogues(
+    cluster_with_prologue: Cluster,
+) -> None:
+    cluster = cluster_with_prologue
+    for n in (1, 2, 3):
+        cluster.on(f"c{n}", "rm", "-f", "/tmp/epilogues")
+    cluster.on("c2", "touch", "/tmp/bad")
+    try:
+        job_id = cluster.oarsub("-l", "/host=3/core=2", "touch ran")
+        job = cluster.wait_until_final(job_id)
+    finally:
+        cluster.on("c2", "rm", "/tmp/bad")
+
+    assert (job.state, job.end_cause) == ("Error", "prologue")
+    assert ("PROLOGUE_ERROR", ["c2"]) in cluster.events(job_id)
+    assert not (cluster.work / "ran").exists()
+    assert cluster.on("c3", "cat", "/tmp/epilogues").split() == [str(job_id)]
+    suspected = cluster.database.execute("SELECT DISTINCT host FROM resources WHERE state = 'Suspected'")
+    assert suspected == [("c2",)]
