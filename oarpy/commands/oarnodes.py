@@ -61,9 +61,9 @@ def oarnodes(hosts: tuple[str, ...], ids: tuple[int, ...], sql: str | None, **op
         raise _refused("-e is of hosts; it goes neither with -r nor with --sql")
     style, fields, at_s = options["style"], formats.chosen(options["fields"]), None
     if options["at"] is not None:
-        from oarpy.commands.dates import instant_s
+        from oarpy.commands.dates import past_s
 
-        at_s = instant_s(options["at"])
+        at_s = past_s(options["at"])
     conn: Connection = connect()
     names = unfolded(hosts)
     if view == "events":

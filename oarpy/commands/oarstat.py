@@ -94,9 +94,9 @@ def oarstat(words: tuple[str, ...], **options: Any) -> int | None:
     selection = selection_of(ids_or_own(options["jobs"], words), options["arrays"], options["user"], options["sql"])
     at_s = None
     if options["at"] is not None:
-        from oarpy.commands.dates import instant_s
+        from oarpy.commands.dates import past_s
 
-        at_s = instant_s(options["at"])
+        at_s = past_s(options["at"])
     if options["follow"]:
         return _follow(selection)
     if options["after"] is not None:
