@@ -40,7 +40,7 @@ _AFTER = """
     FROM oar.visible_feed WHERE (xid, event_id) > (%s::text::xid8, %s) AND xid < %s::text::xid8{condition}
     ORDER BY xid, event_id LIMIT %s
 """
-_PLACE = "SELECT xid::text::bigint, event_id FROM oar.visible_feed WHERE event_id = %s"
+PLACE = "SELECT xid::text::bigint, event_id FROM oar.visible_feed WHERE event_id = %s"
 
 
 class Feed:
@@ -235,7 +235,7 @@ def place_of(conn: Connection, event_id: int) -> Position:
     """Where in the feed an event is; raises ``RequestRefused`` when it is not there (any more)."""
     if event_id == 0:
         return Position(0, 0)
-    rows = conn.rows(_PLACE, (event_id,))
+    rows = conn.rows(PLACE, (event_id,))
     if not rows:
         raise RequestRefused(f"there is no event {event_id} (any more); --after 0 begins with the oldest that is kept")
     return Position(*rows[0])

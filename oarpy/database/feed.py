@@ -10,7 +10,7 @@ _HORIZON = """
     SELECT pg_snapshot_xmin(s)::text::bigint, pg_snapshot_xmax(s)::text::bigint FROM pg_current_snapshot() AS s
 """
 #: Both ends are values, so that the planner walks along the indexes.
-_AFTER = """
+AFTER = """
     SELECT xid::text::bigint, event_id, type, job_id, extract(epoch FROM date)::float8, state, hosts, description,
         array_id, array_index, job_user, job_name, exit_code, end_cause
     FROM oar.visible_feed WHERE (xid, event_id) > (%s::text::xid8, %s) AND xid < %s::text::xid8
@@ -40,7 +40,7 @@ def after(cursor: Any, position: Position, complete: int, most: int) -> list[Fee
 
     A complete answer of fewer lines has been read up to ``Position(complete, 0)``.
     """
-    cursor.execute(_AFTER, (str(position.xid), position.event_id, str(complete), most))
+    cursor.execute(AFTER, (str(position.xid), position.event_id, str(complete), most))
     return [FeedEvent(*row) for row in cursor.fetchall()]
 
 

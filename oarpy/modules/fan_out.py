@@ -167,6 +167,8 @@ class FanOut:
         self._early: list[tuple[_Watcher, Position | None]] = []
         self._backlog = Backlog()
         self._connection: Any = None
+        #: Its descriptor, while hints on it are heeded; libpq may have closed it.
+        self._heeded: int | None = None
         #: All before it is in the backlog, and has been told to those who do not lag.
         self._position: Position | None = None
         #: Whether the backlog has reached the present.
@@ -205,7 +207,7 @@ class FanOut:
                 return False
             if key.fileobj is self._listening:
                 self._accept()
-            elif self._connection is not None and key.fileobj is self._connection:
+            elif key.fd == self._heeded:
                 self._hear()
             elif (watcher := self._watchers.get(key.fd)) is not None:
                 if mask & selectors.EVENT_READ:
@@ -341,7 +343,7 @@ class FanOut:
                 self._connection.notifies.clear()
                 more = True
             self._hinted = more
-            self._hark()
+            self._heed()
         except (psycopg2.Error, DBAPIError) as error:
             logger.warning("fan-out: %s", str(getattr(error, "orig", error)).strip().split("\n")[0])
             self._disconnect()
@@ -474,14 +476,20 @@ class FanOut:
             cursor.execute("; ".join(f'LISTEN "{channel}"' for channel in _CHANNELS))
         self._connection = connection
 
-    def _hark(self) -> None:
+    def _heed(self) -> None:
         """Heed hints again, unless one is to be followed anyway."""
-        if not self._hinted and self._connection.fileno() not in self._selector.get_map():
-            self._selector.register(self._connection, selectors.EVENT_READ)
+        if not self._hinted and self._heeded is None:
+            self._heeded = self._connection.fileno()
+            self._selector.register(self._heeded, selectors.EVENT_READ)
+
+    def _ignore(self) -> None:
+        if self._heeded is not None:
+            self._selector.unregister(self._heeded)
+            self._heeded = None
 
     def _hear(self) -> None:
         # Until the look that the hint leads to, a flood of them is left where it is.
-        self._selector.unregister(self._connection)
+        self._ignore()
         self._hinted = True
         try:
             self._connection.poll()
@@ -492,9 +500,8 @@ class FanOut:
 
     def _disconnect(self) -> None:
         """Give the session back; the position and the backlog stay valid."""
+        self._ignore()
         if self._connection is not None:
-            with suppress(KeyError, ValueError):
-                self._selector.unregister(self._connection)
             self._connection.close()
             self._connection = None
 

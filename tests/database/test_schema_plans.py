@@ -11,11 +11,25 @@ import pytest
 from sqlalchemy import Connection, event, text
 
 from oarpy.automata.job import JobEvent
-from oarpy.database import allocations, effects, events, jobs, kills, launches, nodes, notifications, outbox, plans
+from oarpy.client.feed import PLACE
+from oarpy.database import (
+    allocations,
+    effects,
+    events,
+    feed,
+    jobs,
+    kills,
+    launches,
+    nodes,
+    notifications,
+    outbox,
+    plans,
+)
 from oarpy.database.events import Event
 from oarpy.database.launches import End
 from oarpy.database.snapshot import SnapshotReader
 from oarpy.model.states import EndCause, JobState
+from oarpy.modules import fan_out
 from oarpy.scheduling.snapshot import Limits
 from tests.support import rows
 from tests.support.postgres import TestDatabase, TestServer
@@ -155,3 +169,21 @@ def test_no_statement_of_the_ordinary_turns_reads_the_history(old, what):
 
     assert plans
     assert {table for plan in plans for table in scanned(plan)} & GROWING == set()
+
+
+@pytest.mark.parametrize("most", [fan_out.PAGE, 1])
+def test_what_watchers_hear_is_read_along_its_index(old, most):
+    with old.engine.connect() as conn:
+        newest = conn.execute(text("SELECT max(xid)::text::bigint FROM job_state_logs")).scalar_one()
+        statement = f"EXPLAIN (FORMAT JSON) {feed.AFTER}"
+        ((plan,),) = conn.exec_driver_sql(statement, (str(newest), 0, str(newest + 1), most)).all()
+
+    assert set(scanned(plan[0]["Plan"])) & {"jobs", "job_state_logs"} == set()
+
+
+def test_an_event_is_found_by_its_number(old):
+    with old.engine.connect() as conn:
+        statement = f"EXPLAIN (FORMAT JSON) {PLACE}"
+        ((plan,),) = conn.exec_driver_sql(statement, (HISTORY // 2,)).all()
+
+    assert set(scanned(plan[0]["Plan"])) & {"jobs", "job_state_logs"} == set()
