@@ -223,6 +223,23 @@ def test_who_is_far_behind_reads_the_tables_and_comes_back(database, path, monke
         assert types(read(late, 1)) == types(read(present, 1)) == ["NEW"]
 
 
+def test_who_is_ahead_of_the_fan_out_hears_nothing_twice(database, serving, path, monkeypatch):
+    with closing(feed(database, path, after=None)) as present, closing(feed(database, path)) as ahead:
+        present.begin()
+        monkeypatch.setattr(fan_out, "LOOK_S", 60.0)
+        present.read(1.5)  # the look that was due is over
+        happen(database, "READ_IN_THE_TABLES")
+        assert types(read(ahead, 1)) == ["READ_IN_THE_TABLES"]
+        ahead.read(0.5)
+
+        with database.engine.begin() as conn:
+            append(conn, [Event("HEARD")])
+            conn.exec_driver_sql("NOTIFY oar_almighty")
+
+        assert types(read(present, 2)) == ["READ_IN_THE_TABLES", "HEARD"]
+        assert types(read(ahead, 1)) == ["HEARD"]
+
+
 def test_who_does_not_read_holds_nobody_up_and_misses_nothing(database, serving, path, monkeypatch):
     monkeypatch.setattr(fan_out, "MOST_UNREAD", 2000)
     count = 3000
