@@ -44,7 +44,7 @@ UNSUPPORTED = {
 #: Options that a script may name and that add to those of the command line; the rest gives way to them.
 _ADDED = ("resource", "type", "anterior")
 #: What a script cannot say of itself.
-_ABOUT_OTHERS = ("edit", "edit_array", "resubmit", "only", "key")
+_ABOUT_OTHERS = ("edit", "edit_array", "resubmit", "only", "key", "wait", "follow")
 _DATE = frozenset("0123456789-: ")
 
 
@@ -172,7 +172,12 @@ def _waited(answer: Submitted, options: Mapping[str, Any]) -> int:
 
     # Whoever reads the ids does not have to wait as well.
     sys.stdout.flush()
-    return wait_for(answer.job_ids, array_id=answer.array_id, follow=options["follow"])
+    # Jobs that are submitted again belong to an array in which others have ended long ago.
+    array_id = answer.array_id if answer.array_id == answer.job_ids[0] else None
+    follow = options["follow"] and len(answer.job_ids) == 1
+    if options["follow"] and not follow:
+        tell("--follow shows one job; these are only waited for")
+    return wait_for(answer.job_ids, array_id=array_id, follow=follow)
 
 
 def _is_not_oars(options: Mapping[str, Any]) -> bool:

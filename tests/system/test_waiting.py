@@ -140,3 +140,26 @@ def test_an_array_is_not_followed(system):
 
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("oarsub: --follow shows one job, not an array")
+
+
+def test_elements_that_are_submitted_again_are_waited_for_alone(system):
+    assert (
+        system.run("oarsub", "--wait", "--array", "3", "test -e go || exit $OAR_ARRAY_INDEX", check=False).returncode
+        == 3
+    )
+    (system.work / "go").touch()
+
+    done = system.run("oarsub", "--wait", "--resubmit", "1", "--only", "failed", check=False)
+
+    assert (done.returncode, done.stdout.count("OAR_JOB_ID=")) == (0, 3)
+
+
+def test_a_script_does_not_say_who_waits(system):
+    script = system.work / "script.sh"
+    script.write_text("#!/bin/sh\n#OAR --wait\ntrue\n")
+    script.chmod(0o755)
+
+    done = system.run("oarsub", "-S", "./script.sh", check=False)
+
+    assert (done.returncode, done.stdout) == (12, "")
+    assert "--wait, which is for the command line" in done.stderr
