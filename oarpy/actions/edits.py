@@ -18,7 +18,8 @@ from typing import NamedTuple, TypeAlias
 
 from sqlalchemy.engine import Connection
 
-from oarpy.actions.jobs import ADMINISTRATORS, REFUSED, REGISTERED
+from oarpy.actions.administrators import administrators
+from oarpy.actions.jobs import REFUSED, REGISTERED
 from oarpy.actions.prepared import Prepared
 from oarpy.actions.submit import Site, judge, new_jobs
 from oarpy.database import edits, events, plans, selections
@@ -210,7 +211,7 @@ def _judged(edit: Edit, jobs: Sequence[Stored], asked: Asked, site: Site, reques
 
 
 def _refusal(job: Stored, login: str, why_not: str | None) -> JobOutcome | None:
-    if job.owner != login and login not in ADMINISTRATORS:
+    if job.owner != login and login not in administrators():
         return _refused(job.job_id, f"belongs to {job.owner}")
     return None if why_not is None else _refused(job.job_id, why_not)
 
@@ -291,7 +292,7 @@ def _undelete(conn: Connection, *, selection: JobSelection, login: str, grace: t
 
 
 def _why_not_given_back(job: Deleted, login: str, grace: timedelta) -> str | None:
-    if job.owner != login and login not in ADMINISTRATORS:
+    if job.owner != login and login not in administrators():
         return f"belongs to {job.owner}"
     if job.copy is not None:
         return f"has been given back, or submitted again, as job {job.copy}"
@@ -302,7 +303,7 @@ def _why_not_given_back(job: Deleted, login: str, grace: timedelta) -> str | Non
         return f"was not deleted while it waited; {again}"
     if job.is_reservation or job.is_interactive:
         return f"was {'an advance reservation' if job.is_reservation else 'interactive'}; ask for another one"
-    if job.deleted_by not in (None, login) and login not in ADMINISTRATORS:
+    if job.deleted_by not in (None, login) and login not in administrators():
         return f"was deleted by {job.deleted_by}"
     if not job.in_time:
         return f"was deleted more than {grace} ago; {again}"

@@ -13,6 +13,7 @@ from typing import NamedTuple, TypeAlias
 
 from sqlalchemy.engine import Connection
 
+from oarpy.actions.administrators import administrators
 from oarpy.actions.prepared import Prepared
 from oarpy.automata.job import JobEvent
 from oarpy.database import allocations, events, jobs, plans, selections
@@ -24,8 +25,6 @@ from oarpy.model.job_types import has_type
 from oarpy.model.payloads import JobOutcome, JobsAnswer, JobSelection
 from oarpy.model.states import FINAL, ON_NODES, EndCause, JobId, JobState, OrderKind
 
-#: They may act on everybody's jobs.
-ADMINISTRATORS = frozenset({"root", "oar"})
 #: Jobs of these types have no processes on their nodes, or others live in them.
 UNSUSPENDABLE = ("container", "noop", "cosystem", "deploy")
 REGISTERED = "REGISTERED"
@@ -67,14 +66,14 @@ def prepare_suspend(payload: object, login: str, within: timedelta, *, everybody
 
     Running ones only for administrators, unless ``everybody`` may.
     """
-    may = everybody or login in ADMINISTRATORS
+    may = everybody or login in administrators()
     act = partial(_suspend, asked_by=login, within=within, may=may)
     return _prepared(JobSelection.from_json(payload), login, act, wakes=(Reader.RUNNER, Reader.ALMIGHTY))
 
 
 def prepare_resume(payload: object, login: str, *, everybody: bool) -> Prepared:
     """Let jobs that were held wait for their start again, and suspended ones go on when they can."""
-    may = everybody or login in ADMINISTRATORS
+    may = everybody or login in administrators()
     return _prepared(JobSelection.from_json(payload), login, partial(_resume, asked_by=login, may=may))
 
 
@@ -116,7 +115,7 @@ def prepare_terminate(payload: object, login: str, at_least: timedelta) -> Prepa
 
 
 def _check_administrator(login: str, what: str) -> None:
-    if login not in ADMINISTRATORS:
+    if login not in administrators():
         raise NotAllowed(f"only root and oar may {what}", exit_status=ExitStatus.DENIED)
 
 
@@ -138,7 +137,7 @@ def _act_on(conn: Connection, selection: JobSelection, login: str, act: _Act, ov
     found = {job.job_id: job for job in selections.named(conn, selection.job_ids, selection.array_ids)}
     verdicts: dict[JobId, _Verdict] = {}
     for job in found.values():
-        if job.owner != login and login not in ADMINISTRATORS:
+        if job.owner != login and login not in administrators():
             verdicts[job.job_id] = _Verdict(REFUSED, ExitStatus.REFUSED, f"belongs to {job.owner}")
         elif job.state in FINAL:
             verdicts[job.job_id] = over
@@ -175,7 +174,7 @@ def _delete(conn: Connection, states: Mapping[JobId, JobState], *, asked_by: str
     killed = jobs.transition(conn, idle, JobEvent.KILLED, values=values)
     allocations.drop(conn, [job_id for job_id in killed if states[job_id] is JobState.TO_LAUNCH])
     plans.forget(conn, killed)
-    if asked_by in ADMINISTRATORS:
+    if asked_by in administrators():
         # Its owner may not take back what somebody else decided.
         selections.note_deletion(conn, killed, asked_by)
     on_nodes = [job_id for job_id, state in states.items() if state in ON_NODES]

@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from sqlalchemy.engine import Connection
 
-from oarpy.actions.jobs import ADMINISTRATORS
+from oarpy.actions.administrators import administrators
 from oarpy.actions.prepared import Prepared
 from oarpy.database import events, walltimes
 from oarpy.database.events import Event
@@ -40,9 +40,9 @@ def prepare_walltime(payload: object, login: str, every_rule: Rules, within: tim
             raise _refused(f"job {change.job_id} is {job.state}, not Running", ExitStatus.REFUSED)
         if change.seconds is None:
             return _told(change.job_id, job, _most(job, login, rules))
-        if login not in (job.user, *ADMINISTRATORS):
+        if login not in (job.user, *administrators()):
             raise _refused(f"job {change.job_id} belongs to {job.user}", ExitStatus.FORBIDDEN)
-        if not rules.enabled and login not in ADMINISTRATORS:
+        if not rules.enabled and login not in administrators():
             raise _refused("walltimes of running jobs cannot be changed here", ExitStatus.NOTHING_TO_DO)
         delta = timedelta(seconds=change.seconds)
         if not change.relative:
@@ -70,7 +70,7 @@ def _reduced(
 ) -> WalltimeAnswer:
     assert job.walltime is not None
     assert job.age is not None
-    if not rules.reduction and login not in ADMINISTRATORS:
+    if not rules.reduction and login not in administrators():
         raise _refused("walltimes can only be prolonged here", ExitStatus.FORBIDDEN)
     if has_type(job.types, "container"):
         raise _refused("a container cannot be made shorter", ExitStatus.FORBIDDEN)
@@ -115,7 +115,7 @@ def _wished(
 def _most(job: Running, login: str, rules: Rules) -> timedelta | None:
     """How much more the job may be given in all; None without a limit."""
     assert job.walltime is not None
-    if login in ADMINISTRATORS:
+    if login in administrators():
         return None
     original = job.walltime - job.granted
     if not rules.enabled or original < rules.min_walltime:
@@ -130,7 +130,7 @@ def _percent(original: timedelta, percent: int | None) -> timedelta | None:
 
 
 def _may(login: str, allowed: str) -> bool:
-    return login in ADMINISTRATORS or "*" in allowed.split() or login in allowed.split()
+    return login in administrators() or "*" in allowed.split() or login in allowed.split()
 
 
 def _told(job_id: JobId, job: Running, most: timedelta | None, said: str = "") -> WalltimeAnswer:

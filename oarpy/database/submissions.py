@@ -115,6 +115,12 @@ _UNKNOWN = text(
     WHERE NOT EXISTS (SELECT FROM jobs WHERE job_id = wanted)
     """
 )
+_IS_CONTAINER = text(
+    """
+    SELECT EXISTS (SELECT FROM unnest(types) AS t WHERE split_part(t, '=', 1) = 'container')
+    FROM jobs WHERE job_id = :job
+    """
+)
 
 _DEPEND = text(
     """
@@ -138,7 +144,7 @@ def insert(conn: Connection, new: NewJobs) -> tuple[JobId, ...]:
     The caller wakes almighty.
 
     Raises:
-        RequestRefused: a job that it depends on does not exist, nor its container, or its queue is gone by now.
+        RequestRefused: a job that it depends on does not exist, its container is none, or its queue is gone by now.
     """
     check_named(conn, new)
     first = _inserted(conn, values(new))
@@ -152,11 +158,15 @@ def insert(conn: Connection, new: NewJobs) -> tuple[JobId, ...]:
 
 
 def check_named(conn: Connection, new: NewJobs) -> None:
-    """Raises ``RequestRefused`` where a job that ``new`` names does not exist."""
+    """Raises ``RequestRefused`` where a job that ``new`` names does not exist, or is not what it is to be."""
     _check_exist(conn, [dependency.job_id for dependency in new.dependencies], "which this one is to wait for")
     container = container_of(new.types)
     if container is not None and is_container_id(container):
         _check_exist(conn, [int(container)], "which is to be its container")
+        if not conn.execute(_IS_CONTAINER, {"job": int(container)}).scalar_one():
+            raise RequestRefused(
+                f"job {int(container)}, which is to be its container, is no container", exit_status=ExitStatus.DENIED
+            )
 
 
 def _check_exist(conn: Connection, job_ids: Collection[int], role: str) -> None:

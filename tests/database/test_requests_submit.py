@@ -341,3 +341,16 @@ def test_a_dry_run_with_tokens_knows_how_many_were_counted(database: TestDatabas
         ["the token fluent is counted when a job waits for it; the estimate takes enough for free"],
     )
     assert counted == ("it needs 2 of the token fluent, and 1 are free", [])
+
+
+@pytest.mark.parametrize(("types", "accepted"), [(["container"], True), (["container=lab"], True), (["noop"], False)])
+def test_what_is_no_container_takes_no_inner_jobs(database: TestDatabase, types: list[str], accepted: bool) -> None:
+    with_hosts(database)
+    outer = submitted(database, types=types)
+
+    answer = answered(database, "submit", submission(types=[f"inner={outer}"]))
+
+    assert answer["ok"] is accepted
+    if not accepted:
+        assert answer["exit_status"] == 8
+        assert answer["message"] == f"job {outer}, which is to be its container, is no container"

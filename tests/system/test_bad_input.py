@@ -243,6 +243,7 @@ SUBMISSIONS: list[tuple[int, tuple[str, ...]]] = [
     *((18, ("-t", one, "-t", other, "true")) for one, other in CONTRADICTIONS),
     (8, ("-t", "inner=99999", "true")),
     (8, ("-t", "inner=0", "true")),
+    (8, ("-t", "inner=1", "true")),
     (8, ("-t", "deadline=2001-01-01", "true")),
     (8, ("-t", "expire=2001-01-01", "true")),
     (8, ("-t", "postpone=4:00", "-t", "deadline=3:00", "true")),

@@ -24,6 +24,7 @@ from oarpy.instance import Instance
 from oarpy.settings import Settings
 from tests.support import accounts
 from tests.support.place import a_place
+from tests.support.waiting import wait_until
 
 OARPY = Path(sys.executable).parent / "oarpy"
 
@@ -353,3 +354,28 @@ def test_a_site_s_own_server_is_made_ready_by_what_bootstrap_prints(home, postgr
 
     assert prepared == bringing_up.Prepared(server_started=False, schema_changed=True, cores_added=0)
     assert {"jit=off", "search_path=oar, public"} <= defaults
+
+
+def test_the_owner_of_an_instance_of_their_own_administers_it():
+    owner = accounts.account(accounts.ALICE)
+    with a_place() as root:
+        os.chown(root, owner.pw_uid, owner.pw_gid)
+        environment = {**accounts.environment_of(owner, os.environ), "OARPY_HOME": str(root / "home")}
+
+        def run(*words: str) -> subprocess.CompletedProcess[str]:
+            command = accounts.switched(owner, [str(OARPY.parent / words[0]), *words[1:]])
+            return subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, check=True)
+
+        def state() -> object:
+            return sql(root / "home", "SELECT state::text FROM oar.jobs")[0][0]
+
+        run("oarpy", "up")
+        try:
+            job = run("oarsub", "-l", "resource_id=1,walltime=1", "sleep 600").stdout.split("=")[-1].strip()
+            wait_until(lambda: state() == "Running", timeout_s=30, what="the job runs")
+
+            assert "is accepted" in run("oarwalltime", job, "+1", "--delay-next-jobs").stdout
+            run("oarhold", "-r", job)
+            wait_until(lambda: state() == "Suspended", timeout_s=30, what="the job is suspended")
+        finally:
+            run("oarpy", "down")
