@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 from oarpy.errors import RequestRefused
 from oarpy.model.exit_statuses import ExitStatus
 from oarpy.model.filters import And, Between, Comparison, Constant, Filter, IsNull, Like, Membership, Not, Or, Value
 from oarpy.model.request import ResourceRequest
-from oarpy.model.wording import excerpt
+from oarpy.model.wording import did_you_mean, excerpt
 
 _TRUTH = frozenset({"yes", "no", "true", "false", "t", "f", "1", "0"})
 
@@ -30,12 +29,6 @@ def check_properties(request: ResourceRequest, kinds: Mapping[str, str]) -> None
                 _check_known(name, kinds)
                 for value in values:
                     _check_comparable(name, kinds[name], value)
-
-
-def did_you_mean(name: str, known: Collection[str]) -> str:
-    """The end of a sentence about a ``name`` that is not ``known``: the one that was probably meant, if any."""
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]}?" if close else ""
 
 
 def _check_known(name: str, kinds: Mapping[str, str]) -> None:

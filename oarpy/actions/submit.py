@@ -19,7 +19,7 @@ from oarpy.actions import rules, what_if
 from oarpy.actions.admission import KnownJobs, Submission, WantedAlternative, WantedGroup
 from oarpy.actions.dates import dates_allowed, seconds_of
 from oarpy.actions.prepared import Prepared
-from oarpy.actions.properties import check_properties, did_you_mean
+from oarpy.actions.properties import check_properties
 from oarpy.actions.rules import Rule
 from oarpy.database import submissions
 from oarpy.database.snapshot import Reading
@@ -33,7 +33,7 @@ from oarpy.model.exit_statuses import ExitStatus
 from oarpy.model.filter_grammar import render_filter
 from oarpy.model.job_dates import NO_DATES, Dates
 from oarpy.model.job_message import job_message
-from oarpy.model.job_types import NOOP
+from oarpy.model.job_types import KNOWN_TYPES, NOOP, split_job_type
 from oarpy.model.output_names import default_output
 from oarpy.model.payloads import Estimate, Submitted, notification_to_json
 from oarpy.model.reach_types import check_reach
@@ -41,7 +41,7 @@ from oarpy.model.request import Alternative, Group, ResourceRequest
 from oarpy.model.reservation_dates import ReservationDates
 from oarpy.model.resource_grammar import complete, parse_wish, render_request, request_to_json
 from oarpy.model.sharing_types import check_sharing
-from oarpy.model.wording import excerpt
+from oarpy.model.wording import did_you_mean, excerpt
 from oarpy.scheduling.feasible import feasible
 from oarpy.scheduling.platform import Platform
 from oarpy.scheduling.snapshot import WaitingJob
@@ -148,6 +148,7 @@ def judge(asked: payloads.Submission, login: str, site: Site) -> Judged:
     if not submission.command.strip() and not submission.has_type(NOOP):
         submission.types.append(NOOP)
     check_reach(submission.types)
+    _warn_of_types(submission)
     token_types.check_known(submission.types, site.tokens)
     dates = dates_allowed(submission)
     if submission.reservation is not None:
@@ -300,6 +301,16 @@ def _check_size(asked: payloads.Submission, submission: Submission, site: Jobs) 
             f"{submission.elements} jobs that wait for {len(asked.dependencies)} others each are over the limit of "
             f"{MAX_EDGES} dependencies in all"
         )
+
+
+def _warn_of_types(submission: Submission) -> None:
+    """Any word is a type, since programs and sites have their own; one that is almost a known one is a mistake."""
+    for each in submission.types:
+        name = split_job_type(each)[0]
+        if name not in KNOWN_TYPES:
+            meant = did_you_mean(name, KNOWN_TYPES)
+            if meant:
+                submission.warn(f"the type {excerpt(name)} has no meaning of its own{meant}")
 
 
 def _warn_of_shared_files(asked: payloads.Submission, submission: Submission) -> None:

@@ -18,7 +18,7 @@ from oarpy.errors import RequestRefused
 from oarpy.model.exit_statuses import ExitStatus
 from oarpy.model.identifiers import is_property_name
 from oarpy.model.states import ResourceState
-from oarpy.model.wording import excerpt
+from oarpy.model.wording import did_you_mean, excerpt
 
 if TYPE_CHECKING:
     from oarpy.model.filters import Filter
@@ -415,7 +415,7 @@ def change_queue(conn: Connection, name: str, changes: Mapping[str, object]) -> 
         sql.SQL(", ").join(assignments), sql.Placeholder()
     )
     if not conn.change(statement, [*changes.values(), name]):
-        raise RequestRefused(f"there is no queue {excerpt(name)}")
+        raise _no_queue(conn, name)
 
 
 def set_every_queue(conn: Connection, state: str) -> None:
@@ -426,7 +426,12 @@ def set_every_queue(conn: Connection, state: str) -> None:
 def remove_queue(conn: Connection, name: str) -> None:
     """Delete a queue; the database refuses one that has jobs."""
     if not conn.change("DELETE FROM oar.queues WHERE queue_name = %s", (name,)):
-        raise RequestRefused(f"there is no queue {excerpt(name)}")
+        raise _no_queue(conn, name)
+
+
+def _no_queue(conn: Connection, name: str) -> RequestRefused:
+    known = [queue for (queue,) in conn.rows("SELECT queue_name FROM oar.queues ORDER BY queue_name")]
+    return RequestRefused(f"there is no queue {excerpt(name)}{did_you_mean(name, known)}")
 
 
 def _wake(conn: Connection) -> None:
@@ -440,7 +445,7 @@ def _check_settable(conn: Connection, names: Iterable[str]) -> frozenset[str]:
         if name in SYSTEM_COLUMNS:
             raise RequestRefused(f"{name} is no property to be set")
         if name not in known:
-            raise RequestRefused(f"there is no property {excerpt(name)}")
+            raise RequestRefused(f"there is no property {excerpt(name)}{did_you_mean(name, known)}")
     return known
 
 
@@ -481,5 +486,7 @@ def _check_name(conn: Connection, name: str) -> None:
 
 
 def _check_defined(conn: Connection, name: str) -> None:
-    if name not in dict(properties(conn)):
-        raise RequestRefused(f"there is no property {excerpt(name)} that could be changed")
+    known = dict(properties(conn))
+    if name not in known:
+        meant = did_you_mean(name, known)
+        raise RequestRefused(f"there is no property {excerpt(name)} that could be changed{meant}")

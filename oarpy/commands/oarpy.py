@@ -9,7 +9,9 @@ from typing import NoReturn
 
 import click
 
+from oarpy.commands.completion import completion
 from oarpy.commands.listing import shown_hosts
+from oarpy.commands.manual import man
 from oarpy.commands.nodes import nodes
 from oarpy.commands.quotas import quotas
 from oarpy.commands.session import OarGroup, administered_instance, own_instance, run, tell, with_version
@@ -247,6 +249,12 @@ oarpy.add_command(nodes)
 
 
 oarpy.add_command(simulate)
+
+
+oarpy.add_command(man)
+
+
+oarpy.add_command(completion)
 
 
 def _did(started: bool) -> str:

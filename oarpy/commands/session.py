@@ -50,7 +50,9 @@ class OarCommand(click.Command):
         except click.NoSuchOption as error:
             what = self._unsupported.get(error.option_name)
             if what is None:
-                raise
+                if error.possibilities:
+                    raise
+                raise click.UsageError(f"{error.message.rstrip('.')}; {ctx.command_path} --help lists them") from error
             raise RequestRefused(
                 f"{error.option_name} ({what}) is not supported", exit_status=ExitStatus.UNSUPPORTED
             ) from error

@@ -8,11 +8,15 @@ else that most of them do, and nothing has been asked of the server by then, so 
 from __future__ import annotations
 
 import signal
+import sys
 from functools import partial
 from importlib import import_module
 
 
 def _start(name: str) -> None:
+    if name == "oarpy" and sys.argv[1:2] == ["complete"]:
+        # Asked at every press of a key: the rest of oarpy is not needed for it.
+        raise SystemExit(import_module("oarpy.commands.completion").main(sys.argv[2:]))
     # What a script leaves in the background ignores the signal, and goes on doing so.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from oarpy.errors import SyntaxRefused
 
 
 def excerpt(text: str, longest: int = 40) -> str:
     """``text`` in quotes, printable and cut, to be named in a sentence."""
     return repr(text if len(text) <= longest else text[: longest - 3] + "...")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of a sentence about a ``name`` that is not ``known``: the one that was probably meant, if any."""
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, list(known), n=1)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def check_printable(text: str, what: str, *, longest: int, exit_status: int | None = None) -> str:

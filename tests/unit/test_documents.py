@@ -137,10 +137,10 @@ def _lines(source: str, block: str) -> Iterator[Any]:
 
 @pytest.mark.parametrize("line", list(_examples()))
 def test_an_example_uses_options_that_exist(line: str):
-    lexer = shlex.shlex(line, posix=True, punctuation_chars="|&;")
+    lexer = shlex.shlex(line, posix=True, punctuation_chars="|&;>")
     lexer.whitespace_split = True
     words = list(lexer)
-    words = words[: next((at for at, word in enumerate(words) if word and set(word) <= set("|&;")), None)]
+    words = words[: next((at for at, word in enumerate(words) if word and set(word) <= set("|&;>")), None)]
 
     name = words.pop(0)
     command = COMMANDS[name]
