@@ -403,6 +403,11 @@ def add_queue(conn: Connection, name: str, priority: int) -> None:
     conn.change("INSERT INTO oar.queues (queue_name, priority) VALUES (%s, %s)", (name, priority))
 
 
+def check_hosts(conn: Connection) -> None:
+    """Let every host be checked at finaud's next turn."""
+    conn.change("UPDATE oar.node_checks SET ended_at = ended_at - interval '10 years' WHERE ended_at IS NOT NULL")
+
+
 def wake_server(conn: Connection) -> None:
     """Let almighty look at the tables now."""
     _wake(conn)

@@ -18,6 +18,8 @@ from oarpy.model.wording import excerpt
 
 #: After each of these OAR's server looks for what has changed; oarpy's does so after any hint.
 TAGS = ("Term", "Qsub", "Qdel", "Qresume", "Walltime", "Scheduling", "ChState", "BipBip", "Villains")
+#: Makes the server check its hosts besides.
+CHECK = "Finaud"
 
 
 @click.command("oarnotify", cls=OarCommand)
@@ -71,14 +73,14 @@ def oarnotify(
         oarnotify --add-queue night,5 -e night
 
     What the commands change, and what is changed with psql, the server sees by
-    itself.  TAG is one of OAR's, by default Term.  Only root and the owner of the
-    instance may.
+    itself.  TAG is one of OAR's, by default Term; Finaud lets every host be checked
+    now.  Only root and the owner of the instance may.
     """
     changes: list[tuple[Callable[[Connection], object], str]] = []
     active, stopped = {"state": QueueState.ACTIVE.value}, {"state": QueueState.NOT_ACTIVE.value}
-    if tag is not None and tag not in TAGS:
+    if tag is not None and tag not in (*TAGS, CHECK):
         raise RequestRefused(
-            f"{excerpt(tag)} means nothing to this server; it knows {', '.join(TAGS)}",
+            f"{excerpt(tag)} means nothing to this server; it knows {', '.join((*TAGS, CHECK))}",
             exit_status=ExitStatus.UNSUPPORTED,
         )
     for text in added:
@@ -100,6 +102,8 @@ def oarnotify(
         click.echo(said)
     if listed:
         show_queues(as_json=False)
+    if tag == CHECK:
+        connection.transaction(administration.check_hosts)
     connection.transaction(administration.wake_server)
 
 

@@ -162,6 +162,15 @@ def test_oarnotify_changes_queues_and_wakes_the_server(database, commands):
     assert database.execute("SELECT count(*) FROM queues WHERE state = 'Active' OR queue_name = 'night'") == [(3,)]
 
 
+def test_oarnotify_lets_hosts_be_checked(database, commands):
+    database.execute("INSERT INTO node_checks (host, begun_at, ended_at, passed) VALUES ('c1', now(), now(), true)")
+
+    done = commands.run("oarnotify", "Finaud")
+
+    assert done.returncode == 0
+    assert database.execute("SELECT ended_at < now() - interval '1 year' FROM node_checks") == [(True,)]
+
+
 def test_only_a_dead_resource_is_removed_and_its_past_stays(database, commands, cluster):
     ended = lived(database, holds=f"{{[{cluster[0]},{cluster[1]})}}")
     alive = commands.run("oarremoveresource", str(cluster[0]))
@@ -427,7 +436,7 @@ def test_a_trace_is_what_the_simulator_reads(database, commands, cluster, tmp_pa
         ("oarprint", ["host"], 1),
         ("oarprint", ["-l", "-f", "/nowhere"], 1),
         ("oarprint", ["-f", "/dev/null"], 1),
-        ("oarnotify", ["Finaud"], 69),
+        ("oarnotify", ["Nonsense"], 69),
         ("oarnotify", ["-e", "nonsense"], 1),
         ("oarnotify", ["--add-queue", "a b,3"], 8),
         ("oarremoveresource", [], 1),

@@ -260,7 +260,8 @@ admin oarnotify --Disable-all-queues --Disable_all_queues
 admin oarnotify -E
 admin oarnotify --Enable-all-queues --Enable_all_queues
 admin oarnotify Term
-admin oarnotify Finaud => 69
+admin oarnotify Finaud
+admin oarnotify Nonsense => 69
 oarnotify -h
 oarnotify --help
 oarnotify -V
