@@ -180,13 +180,16 @@ def end_maintenance(conn: Connection, ids: Sequence[int]) -> list[int]:
 
 
 def jobs_on(conn: Connection, ids: Sequence[int]) -> list[int]:
-    """Jobs that were launched, are not over, and hold one of these resources."""
+    """Jobs that were launched, hold one of these resources, and are killed when it goes away, or over soon."""
     rows = conn.rows(
         """
         SELECT j.job_id FROM oar.jobs j JOIN oar.allocations a USING (job_id)
         WHERE j.stopped_at IS NULL AND upper_inf(a.held)
           AND a.resources && (SELECT range_agg(int4range(n, n + 1)) FROM unnest(%s::integer[]) AS n)
           AND j.state IN ('Launching', 'Running', 'Suspended', 'Resuming', 'Finishing')
+          -- As node_change_state has it.
+          AND NOT EXISTS (SELECT FROM unnest(j.types) AS t
+            WHERE split_part(t, '=', 1) IN ('noop', 'cosystem') OR t IN ('state=permissive', 'deploy=standby'))
         ORDER BY j.job_id
         """,
         (list(ids),),

@@ -635,6 +635,17 @@ def test_the_type_besteffort_is_taken_away_again(bench: Bench) -> None:
     assert bench.system.database.execute("SELECT types FROM jobs WHERE job_id = %s", (job,)) == [([],)]
 
 
+def test_jobs_of_resources_that_go_away_are_killed_and_waited_for(bench: Bench) -> None:
+    job = int(bench.thing("running"))
+    held = "SELECT lower(resources) FROM allocations WHERE job_id = %s"
+    resource = bench.system.database.execute(held, (job,))[0][0]
+
+    done = bench.system.admin("oarnodesetting", "-r", str(resource), "-s", "Absent")
+
+    assert done.stdout == f"Resources {resource}: Absent\nCheck jobs to delete:\n\t{job} Deleted\nCheck done\n"
+    assert bench.system.job(job).end_cause == "admin"
+
+
 def test_oarprint_reads_the_file_of_its_job(bench: Bench) -> None:
     program = Path(__file__).parents[2] / "oarpy" / "node" / "oarprint.py"
     command = f"python3 {program} host -P host,core -F '% has %' -C +"
