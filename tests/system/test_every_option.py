@@ -608,7 +608,7 @@ def test_a_job_that_stays_in_finishing_is_ended_by_force(bench: Bench) -> None:
     held = "SELECT count(*) FROM allocations WHERE job_id = %s AND upper_inf(held)"
     assert bench.system.database.execute(held, (job,)) == [(0,)]
     suspected = "SELECT DISTINCT host FROM resources WHERE state = 'Suspected'"
-    assert bench.system.database.execute(suspected) == [(os.uname().nodename,)]
+    assert (os.uname().nodename,) in bench.system.database.execute(suspected)
 
 
 def test_a_running_job_becomes_besteffort_and_makes_room(bench: Bench) -> None:
