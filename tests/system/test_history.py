@@ -11,10 +11,8 @@ from xml.etree import ElementTree
 
 import pytest
 import yaml
-from jsonschema import Draft202012Validator
 from sqlalchemy import text
 
-from oarpy.commands import formats
 from oarpy.database import events
 from oarpy.database.events import Event
 from oarpy.model.payloads import Submitted, WalltimeAnswer
@@ -22,9 +20,9 @@ from oarpy.model.states import JobState
 from tests.support import rows
 from tests.support.commands import Commands, answering
 from tests.support.postgres import TestDatabase
+from tests.support.schemas import SCHEMAS, schema
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-SCHEMAS = Path(formats.__file__).parent / "json_schemas"
 STYLES = {"json": "-J", "yaml": "-Y", "xml": "-X", "dumper": "-D", "ndjson": "--ndjson"}
 # All that happened has its date: job 1 ran from 10:00 to 12:00, job 2 has run since 11:00, 3 to 5 wait.
 PAST = """
@@ -278,16 +276,6 @@ def test_the_efficiency_of_an_array_is_one_line(database, commands):
     assert table.stderr == "# of jobs without a CPU time the host did not tell what they used\n"
 
 
-def schema(command: str, view: str) -> Draft202012Validator:
-    """What the published schema of ``command`` says of one of its views, strictly: it names all that there is."""
-    document = json.loads((SCHEMAS / f"{command}.json").read_text())
-    Draft202012Validator.check_schema(document)
-    for name, definition in document["$defs"].items():
-        if "properties" in definition and name not in ("resource", "reasons"):
-            definition["additionalProperties"] = False
-    return Draft202012Validator(document | {"$ref": f"#/$defs/{view}"})
-
-
 @pytest.mark.parametrize(
     ("command", "view", "arguments"),
     [
@@ -311,6 +299,7 @@ def schema(command: str, view: str) -> Draft202012Validator:
         ("oarnodes", "events", ["-e"]),
         ("oarqueue", "queues", []),
         ("oarproperty", "properties", []),
+        ("oaradmissionrules", "rules", ["-S"]),
     ],
 )
 def test_what_is_printed_is_what_the_schema_says(database, commands, command, view, arguments):

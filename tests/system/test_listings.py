@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from tests.support.instance import System
+from tests.support.schemas import schema
 from tests.support.waiting import wait_until
 
 DATE = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
@@ -59,7 +60,10 @@ def test_every_view_of_oarstat_tells_of_real_jobs(system: System, jobs: dict[str
         str(ended): "Terminated",
         str(running): "Running",
     }
-    bars = json.loads(said("-J", "--gantt", period))["jobs"]
+    schema("oarstat", "jobs").validate(json.loads(said("-J", "-j", f"{ended}-{array + 1}")))
+    gantt = json.loads(said("-J", "--gantt", period))
+    schema("oarstat", "gantt").validate(gantt)
+    bars = gantt["jobs"]
     assert list(bars) == [str(ended), str(running), str(array), str(array + 1)]
     assert bars[str(array)]["start_time"] >= bars[str(running)]["stop_time"]
     assert len(bars[str(array)]["resources"]) == 4
@@ -93,9 +97,10 @@ def test_accounting_tells_what_a_user_used(system: System, jobs: dict[str, int])
 
 
 def test_the_past_of_jobs_and_hosts_can_be_seen(system: System, jobs: dict[str, int]) -> None:
-    then = date(0)
-    begun = time.time()
-    wait_until(lambda: time.time() > begun + 1.1, what="another second")
+    # A whole second, after all that has happened and before all that will.
+    then_s = int(time.time()) + 1
+    wait_until(lambda: time.time() > then_s + 1, what="the next second is over")
+    then = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(then_s))
     system.run("oardel", str(jobs["running"]))
     system.wait_until_final(jobs["running"])
     system.run("oarnodesetting", "-s", "Absent", "-r", "1", user=pwd.getpwuid(os.geteuid()))
@@ -126,6 +131,7 @@ def test_every_view_of_oarnodes_tells_of_real_hosts(system: System, jobs: dict[s
     assert said("-e", "2100-01-01") == ""
     assert said("--sql", "resource_id > 3 AND core = 4").startswith(f"network_address: {host}\nresource_id: 4\n")
     assert [json.loads(line)["resource_id"] for line in said("--ndjson").splitlines()] == [1, 2, 3, 4]
+    schema("oarnodes", "resources").validate(json.loads(said("-J")))
     assert said("-X", "-r", "2").count('key="resource_id">2<') == 1
 
 
@@ -142,3 +148,9 @@ def test_a_selection_of_many_is_rehearsed_and_then_done(system: System, jobs: di
     assert held == f"{array}: Hold\n{array + 1}: Hold\n"
     assert done.splitlines()[-1] == f"To be deleted now: {array} {array + 1}"
     assert system.run("oarstat", "-sj", str(array)).stdout == f"{array}: Error\n"
+
+
+def test_what_the_doctor_finds_follows_its_schema(system: System) -> None:
+    done = system.run("oarpy", "doctor", "-J", user=pwd.getpwuid(os.geteuid()), check=False)
+
+    schema("oarpy-doctor", "findings").validate(json.loads(done.stdout))

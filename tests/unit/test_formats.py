@@ -5,13 +5,14 @@ import json
 import os
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 import yaml
 
-from oarpy.commands import formats, terminal
+from oarpy.commands import formats, start, terminal
 from oarpy.errors import RequestRefused
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -125,3 +126,15 @@ def test_a_line_is_cut_where_the_terminal_ends() -> None:
     assert terminal.fitted("abcdef", 4) == "abc…"
     assert terminal.fitted("abcd", 4) == "abcd"
     assert terminal.fitted("abcdef", None) == "abcdef"
+
+
+NAMES = [name for name in vars(start) if name.startswith("oar") and name != "oarpy"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_command_that_prints_json_has_a_schema(name: str) -> None:
+    command = getattr(import_module(f"oarpy.commands.{name}"), name)
+
+    prints = any("--json" in option.opts for option in command.params)
+
+    assert prints == (Path(formats.__file__).parent / f"json_schemas/{name}.json").exists()
