@@ -201,7 +201,8 @@ class Scheduler:
         return Outcome.NOTHING
 
     def _decided(self, snapshot: Snapshot, reading: Reading, effort: _Effort, mark: Mark | None) -> Plan:
-        limited = replace(snapshot, limits=self._ctx.limits(plan_first=effort.plan_first))
+        limits = replace(self._ctx.limits(plan_first=effort.plan_first), starts_only=not effort.full)
+        limited = replace(snapshot, limits=limits)
         if mark is None or self._aside_until or reading.unreadable:
             self._last.forget()
             return decide(limited, reading.platform)

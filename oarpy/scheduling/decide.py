@@ -61,6 +61,7 @@ from oarpy.scheduling.explain import (
     sentence,
 )
 from oarpy.scheduling.gantt import NEVER_S, Gantt, Place
+from oarpy.scheduling.grain import Grain
 from oarpy.scheduling.order import in_order
 from oarpy.scheduling.plan import Decision, Doom, Kill, Plan, Postpone, Predict, SetAside, Start, Why
 from oarpy.scheduling.platform import Platform
@@ -118,6 +119,7 @@ class Pass:
         self._wakeable = platform.wakeable(self._now_s)
         self._asleep = reduce(or_, self._wakeable.values(), 0)
         gantt = Gantt(self._now_s, usable, self._limits.grid_s)
+        gantt.in_haste = self._limits.starts_only
         #: When a host is on that is woken now.
         self._awake_s = gantt.on_grid(self._now_s + max(self._limits.wake_s, 1))
         self._machine = Space(MACHINE, gantt, platform.demands(usable), usable & ~self._asleep)
@@ -142,11 +144,15 @@ class Pass:
         #: How many jobs of each user were looked at and wait on, by the priority of their queue.
         self._of_user: Counter[tuple[int, str]] = Counter()
         self._passed_over = 0
+        #: How many jobs stand where they were told, without a decision.
+        self._undecided = 0
         #: Requests that were tried for an immediate start in vain, as they will be by other jobs.
         self._not_now: set[int] = set()
         #: Inner jobs that come before their container in the order, put behind it.
         self._behind: defaultdict[JobId, list[tuple[WaitingJob, Placing]]] = defaultdict(list)
         self._decisions: list[Decision] = []
+        #: What is free now, and whole of each grain.
+        self._known_now: tuple[Bits, dict[Grain, Bits]] = 0, {}
         #: The places that jobs were told, and those that stand until the turn of their job.
         self._promises = Promises(snapshot, platform, usable)
         self._kept: dict[JobId, Kept] = {}
@@ -178,7 +184,8 @@ class Pass:
         if self._limits.energy:
             told = energy(self._snapshot, self._platform, self._machine.strict.gantt, decisions, self._awake_s)
         broken = self._promises.broken(decisions) if self._snapshot.promises else ()
-        return Plan(decisions, kills, len(self._decisions), slots, self._look_again_s, resumes, told, broken)
+        examined = len(self._decisions) + self._undecided
+        return Plan(decisions, kills, examined, slots, self._look_again_s, resumes, told, broken)
 
     def append(self, now_s: int, normal: Sequence[WaitingJob], besteffort: Sequence[WaitingJob]) -> Plan:
         """What is decided on jobs that come behind all others some time after `plan`; see `Standing`."""
@@ -204,6 +211,8 @@ class Pass:
         standing = frozenset(kept)
         for job in jobs:
             if job.job_id in standing:
+                if self._only_stands(job, kept[job.job_id]):
+                    continue
                 self._add(job, self._place_kept)
                 unused = kept.get(job.job_id)
                 if unused is not None:
@@ -211,6 +220,28 @@ class Pass:
         for job in jobs:
             if job.job_id not in standing:
                 self._add(job, self._place_normal)
+
+    def _only_stands(self, job: WaitingJob, kept: Kept) -> bool:
+        """Let the place that a job was told be its own without a decision, where that is all that can come of one."""
+        limits, first = self._limits, self._limits.plan_first
+        if not limits.starts_only or first is None or len(self._decisions) - self._passed_over < first:
+            return False
+        usual = not job.types and not job.dependencies and job.expires_s is None and job.deadline_s is None
+        if not usual or kept.start_s <= self._now_s or (job.not_before_s or 0) > self._now_s:
+            return False
+        judged_singly = self._quotas is not None or limits.jobs_per_user is not None or self._machine.victims
+        if judged_singly or self._queues[job.queue].depth is not None or job.job_id in self._supposed:
+            return False
+        if self._failed and job.job_id in self._failed:
+            return False
+        demands = self._machine.demands.shared(job.request_id, job.request).demands
+        if not any(demand.index == kept.alternative for demand in demands) or any(map(self._fits_now, demands)):
+            return False
+        del self._kept[job.job_id]
+        self._planned[job.job_id] = Period(kept.start_s, kept.end_s)
+        self._look_again(kept.start_s)
+        self._undecided += 1
+        return True
 
     def _release(self, kept: Kept) -> None:
         self._give_back(kept)
@@ -508,7 +539,18 @@ class Pass:
     def _fits_now(self, demand: Demand) -> bool:
         """Whether what is free now would do; a quick look before a search."""
         wanted = demand.coarse or demand
-        return wanted.fits(self._machine.gantt.before(self._now_s, wanted.grain) & wanted.mask)
+        return wanted.fits(self._whole_now(wanted.grain) & wanted.mask)
+
+    def _whole_now(self, grain: Grain | None) -> Bits:
+        free, known = self._known_now
+        if free is not self._machine.gantt.free_now:
+            free, known = self._known_now = self._machine.gantt.free_now, {}
+        if grain is None:
+            return free
+        found = known.get(grain)
+        if found is None:
+            found = known[grain] = grain.whole(free)
+        return found
 
     def _earlier(
         self, demands: Demands, passed: Gate, told: _Choice, latest_s: int, *, released: bool

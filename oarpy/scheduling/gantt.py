@@ -44,6 +44,8 @@ class Gantt:
 
     def __init__(self, now_s: int, free: Bits, grid_s: int) -> None:
         self._grid_s = grid_s
+        #: Whether few searches are to come: then rows of blocks are not worth their making.
+        self.in_haste = False
         self._starts = [now_s]
         self._free = [free]
         self._whole: dict[Grain, list[Bits]] = {}
@@ -82,6 +84,7 @@ class Gantt:
     def copy(self) -> Gantt:
         """A gantt of the same content that changes on its own."""
         twin = Gantt(self._starts[0], 0, self._grid_s)
+        twin.in_haste = self.in_haste
         twin._starts = self._starts[:]
         twin._free = self._free[:]
         twin._whole = {grain: rows[:] for grain, rows in self._whole.items()}
@@ -229,7 +232,10 @@ class Gantt:
 
     def before(self, instant_s: int, grain: Grain | None) -> Bits:
         """What is free just before an instant, or now if that is now, in blocks of ``grain``."""
-        return self._rows(grain)[max(bisect_left(self._starts, instant_s) - 1, 0)]
+        slot = max(bisect_left(self._starts, instant_s) - 1, 0)
+        if grain is not None and self.in_haste and grain not in self._whole:
+            return grain.whole(self._free[slot])
+        return self._rows(grain)[slot]
 
     def earliest(
         self, demand: Demand, length_s: int, after_s: int, latest_s: int = NEVER_S, pools: Iterable[str] = ()
@@ -240,7 +246,8 @@ class Gantt:
         its right.  It may take what is free, and what is in the ``pools``.
         """
         sharing = any(pool in self._pools for pool in pools)
-        wanted = demand if sharing or demand.coarse is None else demand.coarse
+        fine = sharing or demand.coarse is None or (self.in_haste and demand.coarse.grain not in self._whole)
+        wanted = demand if fine or demand.coarse is None else demand.coarse
         rows = self._joined(pools) if sharing else self._rows(wanted.grain)
         first = bisect_left(self._starts, after_s)
         while True:

@@ -38,6 +38,9 @@ _KEPT_FILTERS = 2000
 _KEPT_PARTITIONS = 200
 _KEPT_CONTAINERS = 50
 _KEPT_REQUESTS = 50_000
+#: Most places are the same from pass to pass; not so many that they take more than 32 MiB.
+_KEPT_PLACES = 12_000
+_KEPT_PLACES_BITS = 1 << 28
 #: Each place that is given in a gantt is noted in the rows of every grain.
 _MOST_GRAINS = 4
 
@@ -65,6 +68,10 @@ class Platform:
         self.lasting = packed(state is not ResourceState.DEAD for state in topology.states)
         #: What may be in service one day: also what is Absent or Suspected today.
         self.reservable = self.lasting & ~drained
+        #: The bits of resource ids, where ids that no longer exist have none, and the ids of bits.
+        kept_places = min(_KEPT_PLACES, _KEPT_PLACES_BITS // max(self.size, 1))
+        self.bits = lru_cache(kept_places)(self._bits)
+        self.ranges = lru_cache(kept_places)(self._ranges)
         self.matching = lru_cache(_KEPT_FILTERS)(self._matching)
         self.partition = lru_cache(_KEPT_PARTITIONS)(self._partition)
         self.demands = lru_cache(4)(self._demands)
@@ -106,8 +113,7 @@ class Platform:
         addresses = self._topology.properties.get("network_address")
         return "" if addresses is None else str(addresses[position] or "")
 
-    def bits(self, ranges: Ranges) -> Bits:
-        """The bits of these resource ids; ids that no longer exist have none."""
+    def _bits(self, ranges: Ranges) -> Bits:
         bits = 0
         for begin, end in ranges:
             at = max(bisect_right(self._by_id, begin, key=itemgetter(0)) - 1, 0)
@@ -119,8 +125,7 @@ class Platform:
                 at += 1
         return bits
 
-    def ranges(self, bits: Bits) -> Ranges:
-        """The ids of these resources."""
+    def _ranges(self, bits: Bits) -> Ranges:
         found: list[tuple[int, int]] = []
         for begin, end in runs(bits):
             at = bisect_right(self._stretches, begin, key=itemgetter(0)) - 1

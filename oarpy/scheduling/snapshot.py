@@ -176,7 +176,9 @@ class Limits:
 
     ``grid_s``: planned lengths are rounded up to it.  ``plan_first``: how many
     jobs are fully planned; those behind are only tested for now (None: all are
-    planned).  ``security_s`` is what a job may need beyond its walltime to be gone,
+    planned).  ``starts_only``: nobody is told of later starts, so a job behind those
+    that stands where it was told, and cannot start now, need not be decided on.
+    ``security_s`` is what a job may need beyond its walltime to be gone,
     ``kill_grace_s`` what one that is being killed may need.  A besteffort job starts
     where its resources are free for ``besteffort_s``, even if that is less than its
     walltime: it may be killed at any time.  Suspended jobs lend their resources of the
@@ -198,6 +200,7 @@ class Limits:
     kill_grace_s: int = 20
     besteffort_s: int = 300
     plan_first: int | None = None
+    starts_only: bool = False
     lent_types: tuple[str, ...] = ("default",)
     quota_types: tuple[str, ...] = ("default",)
     quota_horizon_s: int = 60 * 86_400
