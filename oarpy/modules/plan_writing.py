@@ -14,7 +14,7 @@ from typing import NamedTuple
 from sqlalchemy.engine import Connection
 
 from oarpy.automata.job import JobEvent
-from oarpy.database import accounting, events, jobs, plans, reservations, walltimes
+from oarpy.database import accounting, energy, events, jobs, plans, reservations, walltimes
 from oarpy.database.events import Event
 from oarpy.database.plans import Prediction, Said, Wished
 from oarpy.database.wake import Reader, wake
@@ -23,14 +23,22 @@ from oarpy.model.durations import render_duration
 from oarpy.model.states import EndCause, JobId
 from oarpy.modules.context import Context
 from oarpy.scheduling.explain import RESERVATION_NO_NODE, sentence
-from oarpy.scheduling.plan import Begin, Doom, Grant, Kill, Refuse, SetAside, Start
+from oarpy.scheduling.plan import Begin, Doom, Energy, Grant, Kill, Refuse, SetAside, Start
 from oarpy.scheduling.snapshot import Topology
+from oarpy.scheduling.usage import Account
 from oarpy.scheduling.walltimes import Longer
+from oarpy.settings import Energy as EnergySettings
 
 #: Of how many planned starts that a plan puts off there is an event.
 MOST_TOLD = 1000
 #: A reservation that starts so late is not said to be late: a pass comes within seconds.
 PUNCTUAL_S = 5
+
+
+class EnergyTold(NamedTuple):
+    """What is to be told of hosts' sleep: nothing where ``plan`` is None."""
+
+    plan: Energy | None
 
 
 @dataclass(slots=True)
@@ -53,8 +61,14 @@ class Changes:
     put_off: Sequence[tuple[JobId, Said]] = ()
     #: The requests that were decided on, lest a job be judged by what it no longer asks for.
     asked: Mapping[JobId, int] = field(default_factory=dict)
+    #: What people are told besides; None where that has not changed.
+    karmas: Mapping[Account, float] | None = None
+    priorities: Mapping[JobId, float] | None = None
+    energy: EnergyTold | None = None
 
     def __bool__(self) -> bool:
+        if self.karmas is not None or self.priorities is not None or self.energy is not None:
+            return True
         written = (self.starts, self.kills, self.dooms, self.set_aside, self.predictions, self.longer, self.resumes)
         return any(written) or self.answered
 
@@ -85,6 +99,8 @@ def write(ctx: Context, changes: Changes, topology: Topology, *, karmas_told: bo
     with ctx.transaction(durable=changes.answered) as conn:
         if (changes.starts or changes.grants) and plans.lock_topology(conn) != topology.version:
             raise Stale("the resources have changed since they were read")
+        if changes.karmas is not None:
+            accounting.tell_karmas(conn, changes.karmas)
         # They come before all that waits, in the tables as well.
         resumed = plans.resume(conn, changes.resumes, within)
         started = plans.allocate(conn, changes.starts, changes.asked)
@@ -102,9 +118,20 @@ def write(ctx: Context, changes: Changes, topology: Topology, *, karmas_told: bo
         begun = [one for one in changes.begins if one.job_id in running]
         reservations.begin(conn, begun)
         plans.predict(conn, changes.predictions)
+        if changes.priorities is not None:
+            plans.tell_priorities(conn, changes.priorities)
+        if changes.energy is not None:
+            _tell_energy(conn, changes.energy.plan, ctx.settings.energy)
         told = [*longer, *_events_of(changes, kills, doomed)]
         events.append(conn, [*told, *(event for one in begun for event in _events_at_start(one, changes, topology))])
     return Written(started, doomed, kills, resumed, granted, refused)
+
+
+def _tell_energy(conn: Connection, plan: Energy | None, settings: EnergySettings) -> None:
+    if plan is None:
+        energy.forget(conn)
+    else:
+        energy.write(conn, plan, idle=settings.idle_time, least=settings.sleep_time)
 
 
 def _doom(conn: Connection, dooms: Sequence[Doom], asked: Mapping[JobId, int]) -> list[JobId]:

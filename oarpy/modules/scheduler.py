@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from oarpy.automata.almighty import Event as Outcome
 from oarpy.automata.job import JobEvent
-from oarpy.database import accounting, energy, events, kills, plans, walltimes
+from oarpy.database import events, kills, plans, walltimes
 from oarpy.database.connection import retrying
 from oarpy.database.events import Event
 from oarpy.database.plans import Prediction, Said
@@ -30,7 +30,7 @@ from oarpy.model.ranges import parsed_ranges, written_ranges
 from oarpy.model.states import JobId, Replan
 from oarpy.modules.context import Context
 from oarpy.modules.last_plan import LastPlan, More
-from oarpy.modules.plan_writing import Changes, Written, write
+from oarpy.modules.plan_writing import Changes, EnergyTold, Written, write
 from oarpy.modules.tokens import TokenCounters
 from oarpy.scheduling.decide import decide
 from oarpy.scheduling.explain import BEYOND_DEPTH, RESERVATION_INCOMPLETE, SET_ASIDE, sentence
@@ -131,7 +131,6 @@ class Scheduler:
             # What is told of a job goes with its prediction, and that may have been made anew.
             if self._priorities:
                 self._priorities = None
-        self._tell_karmas(snapshot)
         snapshot = replace(snapshot, promises=self._promises(snapshot))
         plan = self._decided(snapshot, reading, effort, mark)
         self._ctx.passes("scheduler: decided")
@@ -140,16 +139,11 @@ class Scheduler:
             platform = reading.platform
             longer = prolonged(snapshot, plan, self._due(wishes), lambda other: decide(other, platform), platform)
             changes.longer = longer
-        if effort.plan_first is None or len(snapshot.waiting) <= effort.plan_first:
-            self._tell_energy(plan.energy)
-        written = Written()
-        if changes:
-            written = retrying(lambda: write(self._ctx, changes, snapshot.topology, karmas_told=bool(self._karmas)))
-            self._ctx.passes("scheduler: written")
+        self._to_tell(changes, plan, snapshot, reading, effort)
+        written = self._written(changes, snapshot)
         self._remember(changes, written, begun)
         if effort.full:
             self._remember_places(plan)
-            self._tell_priorities(priorities(snapshot, reading.platform))
         self._put_off(effort, begun)
         self._wait_at_most(_until_next_start(plan, snapshot.now_s))
         self._wait_at_most(counted_in_s)
@@ -185,10 +179,7 @@ class Scheduler:
         plan, snapshot = more.plan, more.reading.snapshot
         self._ctx.passes("scheduler: decided")
         changes = self._changes(plan, more.reading, _Effort(full=True, complete=True, plan_first=None))
-        written = Written()
-        if changes:
-            written = retrying(lambda: write(self._ctx, changes, snapshot.topology, karmas_told=bool(self._karmas)))
-            self._ctx.passes("scheduler: written")
+        written = self._written(changes, snapshot)
         self._last.keep(more)
         self._remember(changes, written, begun)
         self._told |= plan.promises()
@@ -199,6 +190,16 @@ class Scheduler:
         if time.monotonic() >= self._report_due and changes:
             self._report(plan, written, begun)
         return Outcome.NOTHING
+
+    def _written(self, changes: Changes, snapshot: Snapshot) -> Written:
+        if not changes:
+            return Written()
+        karmas_told = bool(self._karmas if changes.karmas is None else changes.karmas)
+        # Other processes forget predictions, several at once.
+        written = retrying(lambda: write(self._ctx, changes, snapshot.topology, karmas_told=karmas_told))
+        self._ctx.passes("scheduler: written")
+        self._remember_told(changes)
+        return written
 
     def _decided(self, snapshot: Snapshot, reading: Reading, effort: _Effort, mark: Mark | None) -> Plan:
         limits = replace(self._ctx.limits(plan_first=effort.plan_first), starts_only=not effort.full)
@@ -267,34 +268,26 @@ class Scheduler:
     def _rules(self, wish: walltimes.Pending) -> WalltimeChange:
         return self._ctx.settings.walltime_change.of(wish.queue)
 
-    def _tell_karmas(self, snapshot: Snapshot) -> None:
-        told = karmas(snapshot)
-        if told != self._karmas:
-            with self._ctx.transaction() as conn:
-                accounting.tell_karmas(conn, told)
-            self._karmas = told
+    def _to_tell(self, changes: Changes, plan: Plan, snapshot: Snapshot, reading: Reading, effort: _Effort) -> None:
+        """Add what people are told of karmas, priorities and hosts' sleep, where that has changed."""
+        known = karmas(snapshot)
+        if known != self._karmas:
+            changes.karmas = known
+        if effort.full:
+            ranked = priorities(snapshot, reading.platform)
+            if ranked != self._priorities:
+                changes.priorities = ranked
+        planned_for_all = effort.plan_first is None or len(snapshot.waiting) <= effort.plan_first
+        if planned_for_all and not (self._energy_told and plan.energy == self._energy):
+            changes.energy = EnergyTold(plan.energy)
 
-    def _tell_priorities(self, told: Mapping[JobId, float]) -> None:
-        def tell() -> None:
-            with self._ctx.transaction() as conn:
-                plans.tell_priorities(conn, told)
-
-        if told != self._priorities:
-            # Other processes forget predictions, several at once.
-            retrying(tell)
-            self._priorities = told
-
-    def _tell_energy(self, plan: Energy | None) -> None:
-        """Write which hosts may sleep and which must wake, where that has changed."""
-        if self._energy_told and plan == self._energy:
-            return
-        settings = self._ctx.settings.energy
-        with self._ctx.transaction() as conn:
-            if plan is None:
-                energy.forget(conn)
-            else:
-                energy.write(conn, plan, idle=settings.idle_time, least=settings.sleep_time)
-        self._energy, self._energy_told = plan, True
+    def _remember_told(self, changes: Changes) -> None:
+        if changes.karmas is not None:
+            self._karmas = changes.karmas
+        if changes.priorities is not None:
+            self._priorities = changes.priorities
+        if changes.energy is not None:
+            self._energy, self._energy_told = changes.energy.plan, True
 
     def _without_those_set_aside(self, snapshot: Snapshot, begun: float) -> Snapshot:
         self._aside_until = {job_id: until for job_id, until in self._aside_until.items() if until > begun}
