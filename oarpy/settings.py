@@ -180,6 +180,7 @@ class Jobs:
     max_reruns: int = 1000
     undelete_within: timedelta = timedelta(hours=1)
     users_may_suspend: bool = False
+    client_timeout: timedelta = timedelta(seconds=60)
     max_waiting_reservations: int = 2
 
 

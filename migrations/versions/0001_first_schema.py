@@ -26,18 +26,18 @@ def downgrade() -> None:
     op.get_bind().exec_driver_sql(
         """
         DROP VIEW IF EXISTS visible_quotas, visible_quota_periods, visible_energy_plan;
-        DROP VIEW IF EXISTS visible_feed;
+        DROP VIEW IF EXISTS visible_feed, visible_terminals;
         DROP VIEW IF EXISTS visible_jobs, visible_resources, visible_queues, visible_events, visible_processes,
             visible_properties, visible_dependencies, assigned_resources, gantt_jobs_predictions_visu,
             gantt_jobs_resources_visu, event_logs, event_log_hostnames, job_state_periods CASCADE;
         DROP TABLE IF EXISTS node_checks, quarantines;
         DROP TABLE IF EXISTS processes, node_sessions, leadership, notifications, suspicions, pending_events, events,
-            accounting, karmas, walltime_changes, orders, token_counts, energy_plan, frag_jobs, prediction_log,
-            predictions, reservations, allocations, job_dependencies, job_state_logs, jobs, job_requests, requests,
-            request_limits, identities, admission_rules, queues, resource_logs, maintenance, resources, properties,
-            topology, job_edges, resource_edges, quotas, quota_periods, instance CASCADE;
+            terminals, accounting, karmas, walltime_changes, orders, token_counts, energy_plan, frag_jobs,
+            prediction_log, predictions, reservations, allocations, job_dependencies, job_state_logs, jobs,
+            job_requests, requests, request_limits, identities, admission_rules, queues, resource_logs, maintenance,
+            resources, properties, topology, job_edges, resource_edges, quotas, quota_periods, instance CASCADE;
         DROP SEQUENCE IF EXISTS job_ids, event_ids;
-        DROP FUNCTION IF EXISTS refresh_visible_resources, ask, withdraw, answer, me, refuse_queue_removal,
+        DROP FUNCTION IF EXISTS refresh_visible_resources, ask, withdraw, answer, attend, me, refuse_queue_removal,
             refuse_new_id, refuse_truncation, wake_almighty, check_jobs_inserted, check_jobs_updated,
             keep_resource_history, guard_resources, repeated_numbers, suspended_since, output_file,
             check_inner_allocations, check_closed_containers CASCADE;

@@ -387,6 +387,14 @@ CREATE TABLE reservations (
         EXCLUDE USING gist (space WITH =, resources WITH &&, period WITH &&) WHERE (NOT begun)
 );
 
+-- Of interactive jobs: the name by which their owner's command finds the terminal, and when that command was last
+-- known to live.  It shows that by an advisory lock of its session.
+CREATE TABLE terminals (
+    job_id bigint PRIMARY KEY REFERENCES jobs ON DELETE CASCADE,
+    token uuid NOT NULL DEFAULT gen_random_uuid(),
+    client_seen_at timestamptz NOT NULL DEFAULT now()
+);
+
 -- The current plan; written by each pass where it changed, so it has no foreign key to pay for.
 CREATE TABLE predictions (
     job_id bigint PRIMARY KEY,
@@ -914,6 +922,16 @@ BEGIN
     RETURN FOUND;
 END $$;
 
+-- The session is that of whoever waits for an interactive job of the caller: it holds 2^62 + job_id until it ends.
+CREATE FUNCTION attend(the_job bigint) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = oar, pg_temp AS $$
+BEGIN
+    IF EXISTS (SELECT FROM terminals JOIN jobs USING (job_id)
+               WHERE job_id = the_job AND job_user = me() AND stopped_at IS NULL) THEN
+        PERFORM pg_advisory_lock_shared((1::bigint << 62) + the_job);
+    END IF;
+END $$;
+
 
 CREATE VIEW visible_jobs AS
     SELECT j.job_id, j.array_id, j.array_index, j.job_name, j.job_user, j.project, j.queue_name, j.types, j.job_type,
@@ -936,6 +954,7 @@ CREATE VIEW visible_jobs AS
     LEFT JOIN karmas k ON j.state = 'Waiting' AND k.queue_name = j.queue_name AND k.project = j.project
         AND k.job_user = j.job_user;
 
+CREATE VIEW visible_terminals AS SELECT t.job_id, t.token FROM terminals t JOIN jobs j USING (job_id) WHERE j.job_user = me();
 CREATE VIEW visible_dependencies AS SELECT * FROM job_dependencies;
 CREATE VIEW visible_queues AS SELECT * FROM queues;
 CREATE VIEW visible_quotas AS SELECT * FROM quotas;
@@ -1032,10 +1051,12 @@ ALTER FUNCTION me() OWNER TO oar_gate;
 ALTER FUNCTION ask(uuid, text, text) OWNER TO oar_gate;
 ALTER FUNCTION answer(uuid) OWNER TO oar_gate;
 ALTER FUNCTION withdraw(uuid) OWNER TO oar_gate;
-REVOKE ALL ON FUNCTION me(), ask(uuid, text, text), answer(uuid), withdraw(uuid), refresh_visible_resources(),
+REVOKE ALL ON FUNCTION me(), ask(uuid, text, text), answer(uuid), withdraw(uuid), attend(bigint),
+    refresh_visible_resources(),
     repeated_numbers(), suspended_since(bigint) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION me(), ask(uuid, text, text), answer(uuid), withdraw(uuid) TO oar_user, oar;
+GRANT EXECUTE ON FUNCTION me(), ask(uuid, text, text), answer(uuid), withdraw(uuid), attend(bigint) TO oar_user, oar;
 ALTER VIEW visible_jobs OWNER TO oar_gate;
+ALTER VIEW visible_terminals OWNER TO oar_gate;
 ALTER VIEW visible_dependencies OWNER TO oar_gate;
 ALTER VIEW visible_queues OWNER TO oar_gate;
 ALTER VIEW visible_quotas OWNER TO oar_gate;
@@ -1055,6 +1076,7 @@ ALTER VIEW assigned_resources OWNER TO oar_gate;
 ALTER VIEW gantt_jobs_predictions_visu OWNER TO oar_gate;
 ALTER VIEW gantt_jobs_resources_visu OWNER TO oar_gate;
 GRANT SELECT ON visible_quotas, visible_quota_periods, visible_energy_plan TO oar_user, oar_reader;
+GRANT SELECT ON visible_terminals TO oar_user;
 GRANT SELECT ON visible_job_states, visible_allocations, visible_resource_logs, visible_accounting, visible_feed
     TO oar_user, oar_reader;
 GRANT SELECT ON visible_jobs, visible_dependencies, visible_queues, visible_properties, visible_events,

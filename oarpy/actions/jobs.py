@@ -267,7 +267,9 @@ def _terminate(conn: Connection, states: Mapping[JobId, JobState], *, asked_by: 
     lasting = selections.finishing_for(conn, finishing, at_least)
     _log(conn, "FORCE_TERMINATE_FINISHING_JOB", lasting, f"{asked_by} ended the job, which was Finishing")
     early = f"is Finishing for less than {at_least.total_seconds():.0f} seconds; its end may still come by itself"
-    verdicts = dict.fromkeys(finishing, _Verdict(REFUSED, ExitStatus.NOT_YET, early)) | dict.fromkeys(lasting, _DONE)
+    verdicts = dict.fromkeys(finishing, _Verdict(REFUSED, ExitStatus.INTERACTIVE_OR_NOT_YET, early)) | dict.fromkeys(
+        lasting, _DONE
+    )
     for job_id, state in states.items():
         if state is not JobState.FINISHING:
             verdicts[job_id] = _Verdict(

@@ -145,7 +145,7 @@ def judge(asked: payloads.Submission, login: str, site: Site) -> Judged:
         raise _denied(f"{login} is an account of the system, and no node runs its jobs")
     priority_types.check_given(submission.types)
     check_sharing(submission.types)
-    if not submission.command.strip() and not submission.has_type(NOOP):
+    if not submission.command.strip() and not asked.interactive and not submission.has_type(NOOP):
         submission.types.append(NOOP)
     check_reach(submission.types)
     _warn_of_types(submission)
@@ -171,6 +171,7 @@ def judge(asked: payloads.Submission, login: str, site: Site) -> Judged:
         queue=queue,
         project=submission.project,
         types=submission.types,
+        interactive=asked.interactive,
         reservation=submission.reservation is not None,
     )
     return Judged(submission, request, queue, dates, message)
@@ -344,8 +345,8 @@ def new_jobs(asked: payloads.Submission, judged: Judged, request_id: int | None)
         types=tuple(submission.types),
         command=submission.command,
         directory=submission.directory,
-        stdout=asked.stdout or default_output(submission.name, "stdout"),
-        stderr=asked.stderr or default_output(submission.name, "stderr"),
+        stdout=asked.stdout or ("/dev/null" if asked.interactive else default_output(submission.name, "stdout")),
+        stderr=asked.stderr or ("/dev/null" if asked.interactive else default_output(submission.name, "stderr")),
         hold=submission.hold,
         message=message,
         request=request_to_json(request),
@@ -362,6 +363,7 @@ def new_jobs(asked: payloads.Submission, judged: Judged, request_id: int | None)
         count=submission.elements,
         parameters=asked.parameters,
         is_reservation=submission.reservation is not None,
+        is_interactive=asked.interactive,
         asked=_kept(asked),
     )
 

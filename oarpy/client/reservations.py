@@ -2,7 +2,7 @@
 
 It listens on the channel of the request that asked for it, which stays open in the
 tables: a hint that is lost costs a second.  The reservation does not depend on who
-waits: ^C deletes the job, a command that is killed leaves it.
+waits.
 """
 
 from __future__ import annotations
@@ -11,12 +11,9 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from oarpy.client.asking import LOOK_AGAIN_S, NOTICE_S, RECONNECT_S, Request, new_key
+from oarpy.client.asking import LOOK_AGAIN_S, NOTICE_S, RECONNECT_S
 from oarpy.client.connection import Connection, ConnectionLost
-from oarpy.errors import RequestRefused, ServerUnavailable
-from oarpy.model.exit_statuses import ExitStatus
-from oarpy.model.payloads import JobSelection
-from oarpy.model.states import JobId
+from oarpy.errors import ServerUnavailable
 
 _LOOK = "SELECT state, reservation, message, why FROM oar.visible_jobs WHERE job_id = %s"
 
@@ -29,7 +26,7 @@ class Verdict(NamedTuple):
 
 
 class Validation:
-    """The wait for the answer about ``job_id``, asked for under ``key``; interrupted, it deletes the job."""
+    """The wait for the answer about ``job_id``, asked for under ``key``."""
 
     def __init__(self, connect: Callable[[], Connection], job_id: int, key: str, tell: Callable[[str], None]) -> None:
         self._connect = connect
@@ -37,22 +34,6 @@ class Validation:
         self._key = key
         self._tell = tell
         self._told: str | None = None
-
-    def __enter__(self) -> Validation:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
-        """^C while a reservation is waited for, or told about, deletes it.
-
-        Raises:
-            RequestRefused: interrupted; the job was deleted.
-        """
-        if kind is not None and issubclass(kind, KeyboardInterrupt):
-            selection = JobSelection(job_ids=(JobId(self._job_id),))
-            Request(self._connect, "delete", selection.to_json(), key=new_key(), tell=self._tell).answer()
-            raise RequestRefused(
-                f"interrupted; job {self._job_id} was deleted", exit_status=ExitStatus.INTERRUPTED
-            ) from None
 
     def verdict(self) -> Verdict:
         """The scheduler's answer.

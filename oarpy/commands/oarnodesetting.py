@@ -160,7 +160,7 @@ def _wait(conn: Connection, job_ids: Sequence[int]) -> int:
     for job_id in left:
         click.echo(f"\t{job_id} Timeout")
     click.echo("Check done")
-    return ExitStatus.NOT_YET if left else ExitStatus.OK
+    return ExitStatus.INTERACTIVE_OR_NOT_YET if left else ExitStatus.OK
 
 
 def _show_last(name: str, *, alone: bool) -> int:

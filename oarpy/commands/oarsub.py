@@ -24,10 +24,6 @@ from oarpy.model.resource_grammar import parse_wishes
 from oarpy.model.wording import excerpt
 
 UNSUPPORTED = {
-    "-I": "interactive jobs",
-    "--interactive": "interactive jobs",
-    "-C": "connecting to a running job",
-    "--connect": "connecting to a running job",
     "-k": "job keys",
     "--use-job-key": "job keys",
     "-i": "job keys",
@@ -80,6 +76,18 @@ _DATE = frozenset("0123456789-: ")
 @click.option("--notify", metavar="NOTIFICATION", help="[TAG,...]mail:ADDRESS or [TAG,...]exec:/PATH WORDS.")
 @click.option("--checkpoint", metavar="SECONDS", help="Send the signal so long before the walltime ends; or 5m, 1h.")
 @click.option("--signal", metavar="SIGNAL", help="The signal of --checkpoint, by number or name; SIGUSR2 by default.")
+@click.option("-I", "--interactive", is_flag=True, help="A shell on the first node, here; COMMAND in its place.")
+@click.option(
+    "-C",
+    "--connect",
+    "connect_to",
+    is_flag=False,
+    flag_value=0,
+    type=int,
+    metavar="[ID]",
+    help="Come back to the terminal of the running job ID; without it, of your only one.",
+)
+@click.option("--keep", is_flag=True, help="With -I and -C: the job goes on when the link to its terminal is lost.")
 @click.option("-S", "--scanscript", is_flag=True, help="COMMAND is a script with lines of options: #OAR -l core=2")
 @click.option("--dry-run", is_flag=True, help="Submit nothing; say when and where the job would start.")
 @click.option("--wait", is_flag=True, help="Wait for the end of the job, and exit with its status.")
@@ -107,6 +115,7 @@ def oarsub(ctx: click.Context, /, **options: Any) -> int:
         oarsub --array 100 -t besteffort 'echo $OAR_ARRAY_INDEX'
         oarsub -S ./script.sh
         oarsub --follow -l /core=2,walltime=0:10 make
+        oarsub -I -l /core=2,walltime=0:30
         oarsub -r "2030-05-04 09:00:00" -l /host=2,walltime=3 ./course
         oarsub --edit 4242 -l walltime=2h30
         oarsub --resubmit 4242 --only failed
@@ -124,6 +133,8 @@ def oarsub(ctx: click.Context, /, **options: Any) -> int:
     123: it was killed; 125: it could not run, or to its end. Of an array it is the worst. ^C leaves the jobs alone.
     """
     key = _key(options["key"])
+    if options["connect_to"] is not None:
+        return _reconnect(options)
     if options["edit"] or options["edit_array"] or options["resubmit"] or options["only"]:
         from oarpy.commands import editing
 
@@ -165,7 +176,12 @@ def _check_follow(submission: Submission, options: Mapping[str, Any]) -> None:
 
 
 def _waited(answer: Submitted, options: Mapping[str, Any]) -> int:
-    """With ``--wait``, the status of the jobs when they are over."""
+    """With ``--wait``, the status of the jobs when they are over; with ``-I`` that of the terminal."""
+    if options["interactive"] and answer.job_ids:
+        from oarpy.commands.interactive import open_shell
+
+        open_shell(answer.job_ids[0], keep=options["keep"])
+        return 0
     if not (options["wait"] or options["follow"]) or not answer.job_ids:
         return 0
     from oarpy.commands.waiting import wait_for
@@ -189,6 +205,14 @@ def _is_not_oars(options: Mapping[str, Any]) -> bool:
     )
 
 
+def _reconnect(options: Mapping[str, Any]) -> int:
+    from oarpy.commands.interactive import reconnect
+
+    # The id may stand alone, as OAR has it: oarsub -C 42.
+    reconnect(options["connect_to"] or None, keep=options["keep"])
+    return 0
+
+
 def _key(text: str | None) -> str | None:
     if text is None:
         return None
@@ -205,14 +229,15 @@ def _new_key() -> str:
 
 def _print_and_wait(answer: Submitted, options: dict[str, Any], key: str) -> None:
     """Tell what OAR tells of a reservation; a refusal is raised."""
+    from oarpy.client.abandoning import DeletedIfInterrupted
     from oarpy.client.reservations import Validation
 
     job_id = answer.job_ids[0]
-    with Validation(connect, job_id, key, tell) as validation:
+    with DeletedIfInterrupted(connect, job_id, tell):
         _print(answer, options)
         click.echo("# Reservation mode: waiting for validation...")
         sys.stdout.flush()
-        verdict = validation.verdict()
+        verdict = Validation(connect, job_id, key, tell).verdict()
     if not verdict.accepted:
         click.echo("# Reservation not valid --> KO")
         raise RequestRefused(f"job {job_id}: {verdict.message}", exit_status=ExitStatus.RESERVATION_OR_NOT_FINISHING)
@@ -245,7 +270,8 @@ def _submission(ctx: click.Context, options: Mapping[str, Any]) -> Submission:
         options = _merged(ctx, options, said)
         properties += said["property"]
         initial_request += "\n#OAR " + shlex.join(said["arguments"]) if said["arguments"] else ""
-    if not command.strip() and options["reservation"] is None and not may_lack_command(options["type"]):
+    needs_none = options["interactive"] or options["reservation"] is not None or may_lack_command(options["type"])
+    if not command.strip() and not needs_none:
         raise RequestRefused("no command was given", exit_status=ExitStatus.NOTHING_TO_DO)
     if options["array"] is not None and options["array"] < 1:
         raise SyntaxRefused("an array has at least one job", exit_status=ExitStatus.ARRAY_OR_ALREADY)
@@ -269,6 +295,7 @@ def _submission(ctx: click.Context, options: Mapping[str, Any]) -> Submission:
         initial_request=initial_request,
         umask=_umask(),
         dry_run=options["dry_run"],
+        interactive=options["interactive"],
         **_reserved(options["reservation"]),
         **_filtered(properties),
         **_notified(options["notify"]),

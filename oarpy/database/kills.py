@@ -15,6 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
 from oarpy.model.states import EndCause, FragState, JobId, JobState
+from oarpy.model.terminals import CLIENT_LOCKS
 
 
 class Wish(NamedTuple):
@@ -121,6 +122,25 @@ _OVERRUN = text(
     ON CONFLICT DO NOTHING RETURNING job_id
     """
 )
+# Who waits for an interactive job holds the lock that is named by it.
+_SEE_CLIENTS = text(
+    """
+    UPDATE terminals t SET client_seen_at = now() FROM jobs j, pg_locks l
+    WHERE j.job_id = t.job_id AND j.stopped_at IS NULL AND j.state IN ('Waiting', 'Hold', 'toLaunch', 'Launching')
+      AND l.locktype = 'advisory' AND l.objsubid = 1 AND l.granted
+      AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+      AND (l.classid::bigint << 32 | l.objid::bigint) = :base + t.job_id
+    """
+)
+_DESERTED = text(
+    """
+    INSERT INTO frag_jobs (job_id, cause, asked_by)
+    SELECT j.job_id, 'killed', 'sarko' FROM terminals t JOIN jobs j USING (job_id)
+    WHERE j.stopped_at IS NULL AND j.state IN ('Waiting', 'Hold') AND t.client_seen_at + :within <= now()
+    ORDER BY j.job_id
+    ON CONFLICT DO NOTHING RETURNING job_id
+    """
+)
 _CHECKPOINT = text(
     """
     INSERT INTO orders (kind, job_id, attempt, signal, deadline)
@@ -204,6 +224,12 @@ def repeat(conn: Connection, *, soft: timedelta, hard: timedelta) -> list[JobId]
 def overrun(conn: Connection) -> list[JobId]:
     """Wish the end of the jobs whose walltime has passed; those that were not to die already."""
     return _ids(conn.execute(_OVERRUN).scalars().all())
+
+
+def deserted(conn: Connection, *, within: timedelta) -> list[JobId]:
+    """Wish the end of interactive jobs for which nobody has waited for so long; those that were not to die already."""
+    conn.execute(_SEE_CLIENTS, {"base": CLIENT_LOCKS})
+    return _ids(conn.execute(_DESERTED, {"within": within}).scalars().all())
 
 
 def checkpoint_due(conn: Connection, *, within: timedelta) -> list[JobId]:

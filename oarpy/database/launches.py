@@ -46,6 +46,8 @@ class ToRun:
     resources: tuple[int, ...]
     head: str | None
     others: tuple[str, ...]
+    #: The name of its terminal, if it is interactive.
+    terminal: str | None = None
 
 
 class Known(NamedTuple):
@@ -97,8 +99,9 @@ class OpenOrder:
 _COLUMNS = """
     SELECT j.job_id, j.attempt, j.array_id, j.array_index, j.job_name, j.job_user, j.project, j.types, j.command,
         j.launching_directory, j.stdout_file, j.stderr_file, j.walltime, r.umask, a.resources::text AS resources,
-        j.head, j.other_hosts
+        j.head, j.other_hosts, t.token::text AS terminal
     FROM jobs j JOIN job_requests r USING (job_request_id) JOIN allocations a ON a.job_id = j.job_id
+        LEFT JOIN terminals t ON t.job_id = j.job_id
 """
 _TO_LAUNCH = text(
     _COLUMNS + "WHERE j.stopped_at IS NULL AND j.state = 'toLaunch' AND upper_inf(a.held) ORDER BY j.job_id LIMIT :most"
@@ -364,6 +367,7 @@ def _to_run(row: Any) -> ToRun:
         resources=tuple(chain.from_iterable(range(*ids) for ids in parsed_ranges(row.resources))),
         head=row.head,
         others=tuple(row.other_hosts or ()),
+        terminal=row.terminal,
     )
 
 

@@ -55,6 +55,7 @@ class NewJobs:
     count: int = 1
     parameters: tuple[str, ...] = ()
     is_reservation: bool = False
+    is_interactive: bool = False
     asked: Mapping[str, object] | None = None
 
 
@@ -95,15 +96,17 @@ _INSERT = text(
         LEFT JOIN unnest(CAST(:parameters AS text[])) WITH ORDINALITY AS given(parameter, element) USING (element)
     ), written AS (
         INSERT INTO jobs (job_id, array_id, array_index, job_request_id, job_name, job_user, project, queue_name,
-            types, command, launching_directory, stdout_file, stderr_file, state, message, reservation, not_before,
-            deadline, expires_at)
+            types, job_type, command, launching_directory, stdout_file, stderr_file, state, message, reservation,
+            not_before, deadline, expires_at)
         SELECT job_id, first, element, job_request_id, :name, :user, :project, :queue, CAST(:types AS text[]),
-            concat_ws(' ', CAST(:command AS text), parameter), :directory,
+            CAST(:kind AS job_kind), concat_ws(' ', CAST(:command AS text), parameter), :directory,
             output_file(:stdout, job_id, :name, 1), output_file(:stderr, job_id, :name, 1),
             CAST(:state AS job_state), :message, CAST(:reservation AS reservation_state),
             COALESCE(:not_before, now() + :not_before_after), COALESCE(:deadline, now() + :deadline_after),
             COALESCE(:expires, now() + :expires_after)
         FROM shared, elements
+    ), with_terminal AS (
+        INSERT INTO terminals (job_id) SELECT job_id FROM shared, elements WHERE :kind = 'INTERACTIVE'
     )
     SELECT first FROM ids, shared
     """
@@ -214,6 +217,7 @@ def values(new: NewJobs) -> dict[str, Any]:
         "state": (JobState.HOLD if new.hold else JobState.WAITING).value,
         "message": new.message,
         "asked": None if new.asked is None else json.dumps(new.asked),
+        "kind": "INTERACTIVE" if new.is_interactive else "PASSIVE",
         "reservation": "toSchedule" if new.is_reservation else "None",
         **_date("not_before", new.dates.not_before),
         **_date("deadline", new.dates.deadline),

@@ -418,6 +418,14 @@ allocations = Table(
     Index("allocations_space_idx", "space", postgresql_where=text("space <> 0 AND upper_inf(held)")),
 )
 
+terminals = Table(
+    "terminals",
+    metadata,
+    Column("job_id", BigInteger, ForeignKey("jobs.job_id", ondelete="CASCADE"), primary_key=True),
+    Column("token", UUID, nullable=False, server_default=text("gen_random_uuid()")),
+    Column("client_seen_at", Instant, nullable=False, server_default=_now()),
+)
+
 reservations = Table(
     "reservations",
     metadata,

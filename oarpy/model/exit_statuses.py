@@ -32,8 +32,9 @@ class ExitStatus(IntEnum):
     #: ``oarsub -r``: the reservation was refused; its job is in Error.
     #: ``oardel --force-terminate-finishing-job``: the job is not Finishing.
     RESERVATION_OR_NOT_FINISHING = 10
+    #: ``oarsub -I``: the job was killed, or failed, under its shell or before.
     #: ``oardel --force-terminate-finishing-job``: it is not for long.  ``oarnodesetting``: jobs are still there.
-    NOT_YET = 11
+    INTERACTIVE_OR_NOT_YET = 11
     #: ``oarsub -S``: the script cannot be read, or has a directive that does not exist.
     #: ``oarnodesetting --sql``: no resource satisfies the condition.
     SCRIPT_OR_NOTHING_CHOSEN = 12
@@ -41,8 +42,12 @@ class ExitStatus(IntEnum):
     HOST_FILE = 13
     #: ``oarsub --notify``: unsafe or malformed.
     NOTIFY = 16
+    #: ``oarsub -I``: a job that runs nothing has no shell.
+    NOOP = 17
     #: A resource request, a filter or a duration does not follow its grammar.
     SYNTAX = 18
+    #: ``oarsub -C``: the job does not run, belongs to somebody else, or has no terminal.
+    CONNECT = 20
     #: The option is OAR's and not (yet) oarpy's.
     UNSUPPORTED = 69
     #: A defect of oarpy itself.

@@ -27,7 +27,7 @@ from oarpy.errors import SyntaxRefused
 from oarpy.model.dependencies import MAX_JOB_ID, Dependency
 from oarpy.model.durations import MAX_DURATION_S
 from oarpy.model.exit_statuses import ExitStatus
-from oarpy.model.job_types import check_job_type, may_lack_command
+from oarpy.model.job_types import check_job_type, has_type, may_lack_command
 from oarpy.model.notifications import Notification, checked
 from oarpy.model.resource_grammar import Wish, wishes_from_json, wishes_to_json
 from oarpy.model.states import DependencyKind, JobId
@@ -78,6 +78,7 @@ class Submission(NamedTuple):
     umask: int = 0o022
     dry_run: bool = False
     reservation: ReservationDates | None = None
+    interactive: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """This as a document that ``from_json`` reads; what was not said is left out."""
@@ -105,6 +106,7 @@ class Submission(NamedTuple):
             "umask": self.umask,
             "dry_run": self.dry_run,
             "reservation": None if self.reservation is None else list(self.reservation),
+            "interactive": self.interactive or None,
         }
         return {key: value for key, value in document.items() if value is not None and value != []}
 
@@ -140,9 +142,10 @@ class Submission(NamedTuple):
             umask=fields.number("umask", 0, 0o777) or 0,
             dry_run=fields.flag("dry_run"),
             reservation=_reservation_from_json(fields.take("reservation")),
+            interactive=fields.flag("interactive"),
         )
         fields.check_all_taken()
-        if not submission.command.strip() and submission.reservation is None and not may_lack_command(submission.types):
+        if not submission.command.strip() and not submission.needs_no_command:
             raise SyntaxRefused("a job without a command", exit_status=ExitStatus.NOTHING_TO_DO)
         if not submission.directory.startswith("/"):
             raise SyntaxRefused(f"the directory {excerpt(submission.directory)} is not a full path")
@@ -150,9 +153,16 @@ class Submission(NamedTuple):
             raise SyntaxRefused(
                 "an array has a number of elements or parameters, not both", exit_status=ExitStatus.ARRAY_OR_ALREADY
             )
+        if submission.interactive:
+            _check_is_interactive(submission)
         if submission.reservation is not None:
             _check_goes_with_reservation(submission)
         return submission
+
+    @property
+    def needs_no_command(self) -> bool:
+        """Whether it makes sense without a command: a shell, held resources, or nothing is what it wants."""
+        return self.interactive or self.reservation is not None or may_lack_command(self.types)
 
 
 class JobSelection(NamedTuple):
@@ -411,6 +421,18 @@ def _reservation_from_json(document: object) -> ReservationDates | None:
     raise SyntaxRefused(
         f"{excerpt(repr(document))} are not the dates of a reservation", exit_status=ExitStatus.RESERVATION_DATE
     )
+
+
+def _check_is_interactive(submission: Submission) -> None:
+    if submission.array_count or submission.parameters:
+        raise SyntaxRefused("an array cannot be interactive", exit_status=ExitStatus.DENIED)
+    if submission.reservation is not None:
+        raise SyntaxRefused(
+            "an advance reservation cannot be interactive; connect to it when it runs (oarsub -C)",
+            exit_status=ExitStatus.RESERVATION_DATE,
+        )
+    if has_type(submission.types, "noop"):
+        raise SyntaxRefused("a job that runs nothing cannot be interactive", exit_status=ExitStatus.NOOP)
 
 
 def _check_goes_with_reservation(submission: Submission) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -12,6 +13,8 @@ from oarpy.database import resources
 from oarpy.database.launches import ToRun
 from oarpy.model.durations import render_duration
 from oarpy.model.job_types import has_type
+from oarpy.model.terminals import python_words, terminal_name
+from oarpy.node import text
 from oarpy.ports.executor import Attempt, Launch
 from oarpy.scheduling.snapshot import Topology
 from oarpy.settings import Settings
@@ -103,7 +106,7 @@ def launch_of(job: ToRun, head: str, machines: Machines, settings: Settings, mem
     return Launch(
         attempt=Attempt(job.job_id, job.attempt),
         user=job.user,
-        command=job.command,
+        command=_command(job, settings.nodes.python),
         directory=job.directory,
         stdout=job.stdout,
         stderr=job.stderr,
@@ -162,6 +165,14 @@ def environment(job: ToRun) -> dict[str, str]:
         "SHLVL": "0",
         "TERM": "unknown",
     }
+
+
+def _command(job: ToRun, python: str) -> str:
+    """The job's own command, or what serves its terminal: the whole program, as nodes have nothing of ours."""
+    if job.terminal is None:
+        return job.command
+    words = [*python_words(python, text("terminal")), "serve", terminal_name(job.terminal)]
+    return "exec " + shlex.join([*words, job.command] if job.command.strip() else words)
 
 
 def runs_on_server(types: Sequence[str]) -> bool:

@@ -48,8 +48,11 @@ def _watch_jobs(ctx: Context) -> bool:
         kills.close_ended(conn)
         repeated = kills.repeat(conn, soft=settings.kill.soft, hard=settings.kill.hard)
         overrun = kills.overrun(conn)
+        deserted = kills.deserted(conn, within=settings.jobs.client_timeout)
         checkpoints = kills.checkpoint_due(conn, within=settings.nodes.order_timeout)
         events.append(conn, (Event("WALLTIME", job_id, description="its walltime has passed") for job_id in overrun))
+        gone = "whoever waited for its terminal is gone"
+        events.append(conn, (Event("CLIENT_GONE", job_id, description=gone) for job_id in deserted))
         events.append(conn, (Event("WALLTIME_REQUEST_TIMEOUT", job_id) for job_id in walltimes.expire(conn)))
         events.append(conn, (Event("CHECKPOINT", job_id, description="its end is near") for job_id in checkpoints))
         if checkpoints:
@@ -57,11 +60,13 @@ def _watch_jobs(ctx: Context) -> bool:
         due = kills.any_came_due(conn)
     for job_id in overrun:
         logger.info("job %d: its walltime has passed", job_id, extra={"event": "WALLTIME", "job_id": job_id})
+    for job_id in deserted:
+        logger.info("job %d: %s", job_id, gone, extra={"event": "CLIENT_GONE", "job_id": job_id})
     for job_id in checkpoints:
         logger.info("job %d: is to checkpoint", job_id, extra={"event": "CHECKPOINT", "job_id": job_id})
     for job_id in repeated:
         logger.warning("job %d: did not end when it was told", job_id, extra={"event": "REPEATED", "job_id": job_id})
-    return bool(repeated or overrun or due)
+    return bool(repeated or overrun or deserted or due)
 
 
 def _give_up_suspected(ctx: Context) -> bool:

@@ -228,7 +228,7 @@ SUBMISSIONS: list[tuple[int, tuple[str, ...]]] = [
     (12, ("-S", "quote.sh")),
     (18, ("-S", "request.sh")),
     (1, ("--frobnicate", "true")),
-    (69, ("-I",)),
+    (69, ("-T",)),
     *((18, ("-l", request, "true")) for request in BRACKETS),
     (8, ("-l", "/host=1[gpu=1]", "true")),
     (8, ("-l", "/core=1[core=1]", "true")),

@@ -86,10 +86,10 @@ oarsub -h
 oarsub --help
 oarsub -V
 oarsub --version
-oarsub -I => 0 69
-oarsub --interactive => 0 69
-oarsub -C {held} => 20 69
-oarsub --connect {held} => 20 69
+oarsub -I
+oarsub --interactive true
+oarsub -C {held} => 20
+oarsub --connect {held} => 20
 oarsub --resubmit {ended} => 0 69
 oarsub -k --hold true => 0 69
 oarsub --use-job-key --hold true => 0 69

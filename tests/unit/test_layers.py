@@ -32,9 +32,10 @@ MAY_IMPORT = {
     # Runs on nodes, where oarpy is not installed.
     "node": set(),
     "actions": BASE | {"automata", "database", "scheduling", "settings"},
-    "modules": BASE | {"actions", "automata", "database", "drivers", "instance", "ports", "scheduling", "settings"},
+    "modules": BASE
+    | {"actions", "automata", "database", "drivers", "instance", "node", "ports", "scheduling", "settings"},
     "almighty": BASE | {"automata", "database", "drivers", "instance", "modules", "ports", "settings"},
-    "client": BASE | {"instance", "settings"},
+    "client": BASE | {"instance", "node", "settings"},
     "commands": BASE
     | {
         "almighty",

@@ -1,0 +1,167 @@
+"""Waits until an interactive job runs, and finds the way to its terminal.
+
+Who waits holds an advisory lock that is named by the job: the server looks for it, and
+deletes a waiting job whose command is gone.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from oarpy.client.asking import LOOK_AGAIN_S, RECONNECT_S
+from oarpy.client.connection import Connection, ConnectionLost
+from oarpy.errors import RequestRefused, ServerUnavailable
+from oarpy.model.exit_statuses import ExitStatus
+from oarpy.model.terminals import python_words, terminal_name
+from oarpy.node import terminal, text
+
+_LOOK = """
+    SELECT state, job_type, extract(epoch FROM predicted_start_at)::bigint, COALESCE(why, ''), head, end_cause
+    FROM oar.visible_jobs WHERE job_id = %s
+"""
+_TOKEN = "SELECT token::text FROM oar.visible_terminals WHERE job_id = %s"
+_MINE = """
+    SELECT job_id FROM oar.visible_jobs
+    WHERE job_user = oar.me() AND state IN ('Running', 'Suspended', 'Resuming') ORDER BY job_id
+"""
+#: How long a job may take to end after its terminal has.
+_END_S = 15.0
+
+
+class Sight(NamedTuple):
+    """What is told of a job; ``predicted_s`` since the epoch."""
+
+    state: str
+    job_type: str
+    predicted_s: int | None
+    why: str
+    head: str | None
+    end_cause: str | None
+
+    @property
+    def runs(self) -> bool:
+        return self.state in ("Running", "Suspended", "Resuming")
+
+    @property
+    def is_over(self) -> bool:
+        return self.state in ("Finishing", "Terminated", "Error", "toError")
+
+
+class Seat(NamedTuple):
+    """Where a terminal is."""
+
+    host: str
+    name: str
+
+
+def mine(conn: Connection) -> list[int]:
+    """The running jobs of the caller."""
+    return [job_id for (job_id,) in conn.rows(_MINE)]
+
+
+def look(conn: Connection, job_id: int) -> Sight | None:
+    """None when there is no such job."""
+    rows = conn.rows(_LOOK, (job_id,))
+    return Sight(*rows[0]) if rows else None
+
+
+def seat(conn: Connection, job_id: int) -> Seat:
+    """Where the terminal of a running job of the caller is.
+
+    Raises:
+        RequestRefused: it has none, or is not the caller's.
+    """
+    sight = look(conn, job_id)
+    tokens = conn.rows(_TOKEN, (job_id,))
+    if sight is None or not sight.runs or sight.head is None or not tokens:
+        if sight is None:
+            reason = "does not exist"
+        elif not sight.runs:
+            reason = f"is {sight.state}, not Running"
+        else:
+            reason = "has no terminal of yours; it is no interactive job, or belongs to another user"
+        raise RequestRefused(f"job {job_id} {reason}", exit_status=ExitStatus.CONNECT)
+    return Seat(sight.head, terminal_name(tokens[0][0]))
+
+
+def wait_until_running(connect: Callable[[], Connection], job_id: int, show: Callable[[Sight], None]) -> Seat:
+    """Where the terminal of ``job_id`` is, as soon as it runs; each look is given to ``show``.
+
+    Raises:
+        RequestRefused: the job ended before.
+        ServerUnavailable: the server does not come back.
+    """
+    conn: Connection | None = None
+    while True:
+        try:
+            if conn is None:
+                conn = _reconnected(connect, job_id)
+            sight = look(conn, job_id)
+            if sight is None or sight.is_over:
+                raise RequestRefused(
+                    f"job {job_id} ended before its shell began ({_cause(sight)}); oarstat -f -j {job_id} tells more",
+                    exit_status=ExitStatus.INTERACTIVE_OR_NOT_YET,
+                )
+            if sight.runs:
+                return seat(conn, job_id)
+            show(sight)
+            conn.wait(LOOK_AGAIN_S)
+        except ConnectionLost:
+            conn = None
+
+
+def told_end(connect: Callable[[], Connection], job_id: int) -> str:
+    """Why a terminal's link ended that nobody closed: what became of the job, as a sentence's rest."""
+    conn = connect()
+    deadline = time.monotonic() + _END_S
+    while (sight := look(conn, job_id)) is not None and sight.end_cause is None:
+        if time.monotonic() > deadline:
+            return f"the link to its terminal is lost; oarsub -C {job_id} comes back while it runs"
+        conn.wait(LOOK_AGAIN_S)
+    return f"it ended ({_cause(sight)})"
+
+
+def link(seat: Seat, remote: Sequence[str]) -> socket.socket:
+    """A link to the terminal, through the command ``remote`` where it is on another host.
+
+    Raises:
+        RequestRefused: there is no way to it.
+    """
+    name = os.uname().nodename
+    if seat.host in (name, name.partition(".")[0], "localhost") or not remote:
+        try:
+            return terminal.connected(seat.name)
+        except OSError as error:
+            raise RequestRefused(
+                f"the terminal on host {seat.host} cannot be reached from {name} ({error.strerror})",
+                exit_status=ExitStatus.CONNECT,
+            ) from error
+    mine, theirs = socket.socketpair()
+    with theirs:
+        words = [*remote, *python_words("python3", text("terminal")), "attach", seat.name]
+        subprocess.Popen(words, stdin=theirs.fileno(), stdout=theirs.fileno(), start_new_session=True)
+    return mine
+
+
+def _cause(sight: Sight | None) -> str:
+    return sight.end_cause or sight.state if sight is not None else "unknown"
+
+
+def _reconnected(connect: Callable[[], Connection], job_id: int) -> Connection:
+    deadline = time.monotonic() + RECONNECT_S
+    while True:
+        try:
+            conn = connect()
+            conn.rows("SELECT oar.attend(%s)", (job_id,))
+            return conn
+        except ServerUnavailable as error:
+            if time.monotonic() > deadline:
+                raise ServerUnavailable(
+                    f"the server does not answer; oarsub -C {job_id} connects when it is back"
+                ) from error
+        time.sleep(0.2)

@@ -1,0 +1,80 @@
+"""``oarsub -I`` and ``oarsub -C``: a shell inside a job."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+
+import click
+
+from oarpy.client.abandoning import DeletedIfInterrupted
+from oarpy.client.conversation import converse
+from oarpy.client.terminals import Seat, Sight, link, mine, seat, told_end, wait_until_running
+from oarpy.commands.listing import shown_date
+from oarpy.commands.session import connect, tell
+from oarpy.errors import RequestRefused
+from oarpy.model.exit_statuses import ExitStatus
+
+
+def open_shell(job_id: int, *, keep: bool) -> None:
+    """Wait for an interactive job that was just submitted, and be its terminal.
+
+    Raises:
+        RequestRefused: interrupted while it waited, and deleted; or it failed.
+    """
+    signal.signal(signal.SIGHUP, signal.default_int_handler)
+    with DeletedIfInterrupted(connect, job_id, tell):
+        _say("# Interactive mode: waiting...")
+        found = wait_until_running(connect, job_id, _Predictions().show)
+        _say("# Starting...")
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    _converse(job_id, found, keep=keep)
+
+
+def reconnect(job_id: int | None, *, keep: bool) -> None:
+    """Be the terminal of a running job; without an id, of the caller's only one.
+
+    Raises:
+        RequestRefused: there is none, or it is somebody else's.
+    """
+    if job_id is None:
+        running = mine(connect())
+        if len(running) != 1:
+            _say("No job of yours runs." if not running else f"Choose one: {' '.join(map(str, running))}")
+            return
+        job_id = running[0]
+    _converse(job_id, seat(connect(), job_id), keep=keep)
+
+
+def _converse(job_id: int, found: Seat, *, keep: bool) -> None:
+    _say(f"# Connect to OAR job {job_id} via the node {found.host}")
+    parting = converse(link(found, ()), keep=keep)
+    if parting.left and keep:
+        _say(f"# Left OAR job {job_id}; oarsub -C {job_id} comes back")
+    elif parting.status is not None or parting.left:
+        _say(f"# Disconnected from OAR job {job_id}")
+    else:
+        reason = parting.reason or told_end(connect, job_id)
+        raise RequestRefused(f"job {job_id}: {reason}", exit_status=ExitStatus.INTERACTIVE_OR_NOT_YET)
+
+
+class _Predictions:
+    """Tells of a waiting job what has changed since the last look."""
+
+    def __init__(self) -> None:
+        self._told: tuple[int | None, str] = (None, "")
+
+    def show(self, sight: Sight) -> None:
+        told = (sight.predicted_s, sight.why)
+        if told == self._told or told == (None, ""):
+            return
+        self._told = told
+        start = "no prediction" if sight.predicted_s is None else shown_date(sight.predicted_s)
+        why = f" ({sight.why})" if sight.why else ""
+        _say(f"# [{shown_date(int(time.time()))}] Start prediction: {start}{why}")
+
+
+def _say(line: str) -> None:
+    click.echo(line)
+    sys.stdout.flush()
