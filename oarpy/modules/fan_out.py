@@ -35,7 +35,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from logging import getLogger
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg2
 from psycopg2.extensions import ISOLATION_LEVEL_AUTOCOMMIT
@@ -45,7 +45,7 @@ from sqlalchemy.exc import DBAPIError
 from oarpy.database import feed
 from oarpy.database.wake import Reader
 from oarpy.errors import SyntaxRefused
-from oarpy.model.feed import FeedEvent, Position, Wanted, parse_position
+from oarpy.model.feed import MOST_NAMED, FeedEvent, Position, Wanted, parse_position
 
 logger = getLogger(__name__)
 
@@ -66,13 +66,16 @@ MOST_WATCHERS = 8192
 MOST_OF_ONE_USER = 4096
 #: For what else this process opens.
 SPARE_DESCRIPTORS = 64
+#: Jobs and arrays that all watchers of one user may name, and what they may have said without coming to an end.
+MOST_NAMES_OF_ONE_USER = 2 * MOST_NAMED
+MOST_SAID_OF_ONE_USER = 8 * LONGEST_INTRODUCTION
 #: What may wait for one watcher to read it.
-MOST_UNREAD = 2**18
+MOST_UNREAD = 2**15
 PAGE = 2000
 #: Lines kept at least; twice as many at most.
-BACKLOG = 20_000
+BACKLOG = 5000
 #: Changes of state that a new fan-out begins with, for those who hung on the one before.
-BACKLOG_AT_START = 5000
+BACKLOG_AT_START = 2000
 _CHANNELS = (Reader.ALMIGHTY.value, Reader.RUNNER.value)
 _CREDENTIALS = struct.Struct("3i")
 
@@ -99,13 +102,22 @@ def listen(path: str, *, everybody: bool) -> socket.socket:
     return sock
 
 
+class _Line(NamedTuple):
+    """What is sent, and whom it may concern."""
+
+    job_id: int | None
+    array_id: int | None
+    user: str | None
+    text: bytes
+
+
 class Backlog:
     """The last lines of the feed, in its order."""
 
     def __init__(self) -> None:
         self.begin = Position(0, 0)
         self._positions: list[Position] = []
-        self._lines: list[tuple[FeedEvent, bytes]] = []
+        self._lines: list[_Line] = []
 
     def start(self, begin: Position) -> None:
         """Forget all; what comes is after ``begin``."""
@@ -113,17 +125,17 @@ class Backlog:
         self._positions.clear()
         self._lines.clear()
 
-    def add(self, event: FeedEvent, line: bytes) -> None:
+    def add(self, position: Position, line: _Line) -> None:
         if len(self._lines) >= 2 * BACKLOG:
             self.begin = self._positions[BACKLOG - 1]
             del self._positions[:BACKLOG], self._lines[:BACKLOG]
-        self._positions.append(event.position)
-        self._lines.append((event, line))
+        self._positions.append(position)
+        self._lines.append(line)
 
-    def after(self, position: Position) -> Iterator[tuple[FeedEvent, bytes]]:
+    def after(self, position: Position) -> Iterator[tuple[Position, _Line]]:
         """The lines after ``position``, which must not be before ``begin``."""
         for index in range(bisect_right(self._positions, position), len(self._lines)):
-            yield self._lines[index]
+            yield self._positions[index], self._lines[index]
 
 
 class _Watcher:
@@ -159,6 +171,8 @@ class FanOut:
         self._selector.register(self._stop_r, selectors.EVENT_READ)
         self._watchers: dict[int, _Watcher] = {}
         self._of_user: Counter[int] = Counter()
+        self._names_of_user: Counter[int] = Counter()
+        self._said_of_user: Counter[int] = Counter()
         self._by_job: dict[int, set[_Watcher]] = {}
         self._by_array: dict[int, set[_Watcher]] = {}
         self._by_user: dict[str, set[_Watcher]] = {}
@@ -226,6 +240,7 @@ class FanOut:
             # What happens until somebody comes is not read line by line then.
             self._position = None
             self._started = False
+            self._backlog.start(Position(0, 0))
         return True
 
     def _due_s(self) -> float:
@@ -272,22 +287,31 @@ class FanOut:
         if watcher.wanted is not None:
             return  # it has said all that there is to say
         watcher.said += data
-        if b"\n" in watcher.said:
+        self._said_of_user[watcher.uid] += len(data)
+        if b"\n" in data:
             self._introduce(watcher)
-        elif len(watcher.said) > LONGEST_INTRODUCTION:
+        elif len(watcher.said) > LONGEST_INTRODUCTION or self._said_of_user[watcher.uid] > MOST_SAID_OF_ONE_USER:
             self._refuse(watcher, "that is too long")
 
     def _introduce(self, watcher: _Watcher) -> None:
-        line, watcher.said = watcher.said.partition(b"\n")[0], b""
+        line = watcher.said.partition(b"\n")[0]
+        self._said_of_user[watcher.uid] -= len(watcher.said)
+        watcher.said = b""
         try:
             document = json.loads(line)
-            watcher.wanted = wanted = Wanted.from_json(document["wanted"])
+            wanted = Wanted.from_json(document["wanted"])
             position = None if document.get("after") is None else parse_position(document["after"])
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError, SyntaxRefused):
             self._refuse(watcher, "that is not how a watcher begins")
             return
-        for index, names in ((self._by_job, wanted.job_ids), (self._by_array, wanted.array_ids)):
-            for name in names:
+        names = len(wanted.job_ids) + len(wanted.array_ids)
+        if self._names_of_user[watcher.uid] + names > MOST_NAMES_OF_ONE_USER:
+            self._refuse(watcher, "too many jobs are watched")
+            return
+        self._names_of_user[watcher.uid] += names
+        watcher.wanted = wanted
+        for index, ids in ((self._by_job, wanted.job_ids), (self._by_array, wanted.array_ids)):
+            for name in ids:
                 index.setdefault(name, set()).add(watcher)
         if wanted.user is not None:
             self._by_user.setdefault(wanted.user, set()).add(watcher)
@@ -316,12 +340,12 @@ class FanOut:
         wanted = watcher.wanted
         if wanted is None or self._position is None:
             return
-        for event, line in self._backlog.after(watcher.position):
+        for position, line in self._backlog.after(watcher.position):
             if len(watcher.unread) >= MOST_UNREAD:
                 break
-            watcher.position = event.position
-            if wanted.covers(event.job_id, event.array_id, event.user):
-                watcher.unread += line
+            watcher.position = position
+            if wanted.covers(line.job_id, line.array_id, line.user):
+                watcher.unread += line.text
         else:
             watcher.position = max(watcher.position, self._position)
             watcher.lags = False
@@ -381,7 +405,7 @@ class FanOut:
         touched: set[_Watcher] = set()
         for event in events:
             line = json.dumps({"event": event._asdict()}).encode() + b"\n"
-            self._backlog.add(event, line)
+            self._backlog.add(event.position, _Line(event.job_id, event.array_id, event.user, line))
             for watcher in self._those_for(event):
                 if watcher.lags or event.position <= watcher.position:
                     continue
@@ -452,11 +476,14 @@ class FanOut:
             return
         self._selector.unregister(watcher.sock)
         watcher.sock.close()
-        self._of_user[watcher.uid] -= 1
-        if not self._of_user[watcher.uid]:
-            del self._of_user[watcher.uid]
-        self._of_everything.discard(watcher)
         wanted = watcher.wanted or Wanted()
+        self._of_user[watcher.uid] -= 1
+        self._said_of_user[watcher.uid] -= len(watcher.said)
+        self._names_of_user[watcher.uid] -= len(wanted.job_ids) + len(wanted.array_ids)
+        if not self._of_user[watcher.uid]:
+            for counter in (self._of_user, self._said_of_user, self._names_of_user):
+                del counter[watcher.uid]
+        self._of_everything.discard(watcher)
         _remove(self._by_job, wanted.job_ids, watcher)
         _remove(self._by_array, wanted.array_ids, watcher)
         _remove(self._by_user, () if wanted.user is None else (wanted.user,), watcher)

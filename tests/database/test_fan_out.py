@@ -311,6 +311,26 @@ def test_one_user_cannot_take_all_places(database, serving, path, monkeypatch):
             assert line_of(three) == {"refused": "there are too many watchers"}
 
 
+def test_one_user_cannot_name_jobs_without_end(database, serving, path, monkeypatch):
+    monkeypatch.setattr(fan_out, "MOST_NAMES_OF_ONE_USER", 5)
+    with closing(raw(path, introduction(jobs=[1, 2], arrays=[3]))) as one:
+        assert "position" in line_of(one)
+        with closing(raw(path, introduction(jobs=[1, 2, 3]))) as two:
+            assert line_of(two) == {"refused": "too many jobs are watched"}
+
+    def place_again() -> bool:
+        with closing(raw(path, introduction(jobs=[1, 2, 3, 4, 5]))) as three:
+            return "position" in line_of(three)
+
+    wait_until(place_again)
+
+
+def test_one_user_cannot_talk_without_end(database, serving, path, monkeypatch):
+    monkeypatch.setattr(fan_out, "MOST_SAID_OF_ONE_USER", 1000)
+    with closing(raw(path, b"x" * 900)), closing(raw(path, b"x" * 900)) as two:
+        assert line_of(two) == {"refused": "that is too long"}
+
+
 def test_the_socket_is_its_owners_alone(serving, path):
     assert path.stat().st_mode & 0o777 == 0o600
 
