@@ -58,7 +58,7 @@ class FeedEvent(NamedTuple):
 
     def to_json(self) -> dict[str, Any]:
         """What programs read; ``event_id`` is what ``--after`` takes."""
-        document = {key: value for key, value in self._asdict().items() if key != "xid" and value is not None}
+        document = {key: value for key, value in self._asdict().items() if key != "xid"}
         document["hostnames"] = document.pop("hosts")
         return document
 

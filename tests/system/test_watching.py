@@ -12,6 +12,7 @@ from contextlib import suppress
 from tests.support.accounts import environment_of, switched
 from tests.support.instance import COMMANDS, System
 from tests.support.waiting import wait_until
+from tests.system.test_history import schema
 from tests.system.test_waiting import sessions, started
 
 
@@ -32,6 +33,8 @@ def test_the_events_of_a_job_are_told_in_order(system):
 
     lines = told(system, "0", "-j", str(job_id))
 
+    for line in lines:
+        schema("oarstat", "happened").validate(line)
     assert states(lines, job_id) == ["Waiting", "toLaunch", "Launching", "Running", "Finishing", "Terminated"]
     assert (lines[-1]["exit_code"], lines[-1]["end_cause"]) == (768, "exit")
     text = system.run("oarstat", "--events", "--after", "0", "-j", str(job_id)).stdout

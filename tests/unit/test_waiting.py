@@ -99,6 +99,9 @@ def test_programs_read_no_transactions():
         "array_id": 1,
         "array_index": 1,
         "user": "alice",
+        "name": None,
+        "exit_code": None,
+        "end_cause": None,
     }
 
 
