@@ -116,7 +116,7 @@ def prepare_terminate(payload: object, login: str, at_least: timedelta) -> Prepa
 
 def _check_administrator(login: str, what: str) -> None:
     if login not in administrators():
-        raise NotAllowed(f"only root and oar may {what}", exit_status=ExitStatus.DENIED)
+        raise NotAllowed(f"only administrators may {what}", exit_status=ExitStatus.DENIED)
 
 
 def _prepared(

@@ -45,8 +45,8 @@ def oardel(checkpoint: bool, signal: str | None, undo: bool, besteffort: bool, t
     All of several jobs are tried; the status is the worst: 1 for a job that is
     unknown or not yours, 5 for a signal to a job that does not run, 6 for a job
     that is being deleted already.  -b and --force-terminate-finishing-job are for
-    root and oar (else 8); 9: the job does not run, 10: it is not Finishing, 11: not
-    for long.
+    administrators (else 8); 9: the job does not run, 10: it is not Finishing, 11:
+    not for long.
     """
     jobs = named(options)
     if checkpoint + (signal is not None) + besteffort + terminate + undo > 1:
