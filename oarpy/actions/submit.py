@@ -312,6 +312,8 @@ def _warn_of_types(submission: Submission) -> None:
             meant = did_you_mean(name, KNOWN_TYPES)
             if meant:
                 submission.warn(f"the type {excerpt(name)} has no meaning of its own{meant}")
+    if submission.command.strip() and submission.has_type(NOOP):
+        submission.warn("a job of type noop runs nothing: its command is kept, and ignored")
 
 
 def _warn_of_shared_files(asked: payloads.Submission, submission: Submission) -> None:
