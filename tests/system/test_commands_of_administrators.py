@@ -355,6 +355,26 @@ def test_suspected_hosts_are_rebooted_once_each_way(database, commands, cluster,
     assert phoenix.read_text() == "soft c1\nhard c1\n"
 
 
+def test_a_host_that_came_back_is_rebooted_once_more_when_it_fails_again(database, commands, cluster, phoenix):
+    for state in ("Suspected", "Alive", "Suspected"):
+        database.execute("UPDATE resources SET state = %s WHERE network_address = 'c1'", (state,))
+        commands.run("oar_phoenix")
+
+    assert phoenix.read_text() == "soft c1\nsoft c1\n"
+
+
+def test_only_so_many_hosts_are_on_their_way_at_once(database, commands, cluster, phoenix, tmp_path):
+    with (tmp_path / "oarpy.toml").open("a") as settings:
+        settings.write("at_once = 2\nin_progress = 3\n")
+    with database.engine.begin() as conn:
+        for host in ("d1", "d2", "d3", "d4"):
+            rows.resources(conn, host, state="Suspected")
+
+    counts = [len(commands.run("oar_phoenix").stdout.splitlines()) for _ in range(3)]
+
+    assert counts == [2, 1, 0]
+
+
 def test_a_host_with_jobs_is_left_alone_and_a_failure_is_told(database, commands, cluster, phoenix):
     with database.engine.begin() as conn:
         job = rows.submitted(conn)
