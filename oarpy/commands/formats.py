@@ -35,9 +35,9 @@ def rendered(
     """``document`` as text that ends its last line."""
     match style:
         case "json":
-            return _json(document)
+            return _harmless(_json(document))
         case "ndjson":
-            return "".join(f"{_dense(entry)}\n" for entry in _entries(document, names))
+            return _harmless("".join(f"{_dense(entry)}\n" for entry in _entries(document, names)))
         case "yaml":
             return "---" + _yaml(document, "") + "\n"
         case "xml":
@@ -104,6 +104,16 @@ def _json(document: Mapping[str, Any] | Sequence[Any]) -> str:
         lines = (f"{_dense(key)}: {_dense(value)}" for key, value in document.items())
         return "{\n" + ",\n".join(lines) + "\n}\n"
     return "[\n" + ",\n".join(map(_dense, document)) + "\n]\n"
+
+
+@cache
+def _controls() -> re.Pattern[str]:
+    return re.compile("[\x7f-\x9f\u2028\u2029]")
+
+
+def _harmless(text: str) -> str:
+    """JSON without the characters that control some terminals and that JSON itself lets pass."""
+    return _controls().sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def _entries(document: Mapping[str, Any] | Sequence[Any], names: tuple[str, str]) -> Iterator[Any]:
@@ -192,4 +202,15 @@ def _dumper(value: Any, indent: str) -> str:
 
 
 def _quoted(text: str) -> str:
+    if not text.replace("\n", "").replace("\t", "").isprintable():
+        # Perl reads bytes: what cannot be printed is written as those of UTF-8.
+        return '"' + "".join(map(_perl_character, text)) + '"'
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _perl_character(character: str) -> str:
+    if character in '"$@\\':
+        return "\\" + character
+    if character.isprintable():
+        return character
+    return "".join(f"\\x{{{byte:02x}}}" for byte in character.encode())

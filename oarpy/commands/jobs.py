@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 import click
 
 from oarpy.client.selection import Selection
+from oarpy.commands.listing import printable
 from oarpy.commands.selecting import selection_of, with_filters
 from oarpy.commands.session import ask, complain, connect
 from oarpy.errors import RequestRefused
@@ -130,7 +131,7 @@ def _rehearse(deed: str, selection: Selection) -> int:
             complain(f"job {job.job_id} belongs to {job.user}")
             status = ExitStatus.REFUSED
             continue
-        name = f", {job.name}" if job.name else ""
+        name = f", {printable(job.name)}" if job.name else ""
         click.echo(f"Would {deed} the job = {job.job_id} ({job.state}, {job.user}{name})")
         chosen += 1
     click.echo(f"{chosen} job{'' if chosen == 1 else 's'}; nothing was done")

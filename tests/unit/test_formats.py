@@ -19,7 +19,8 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 AWKWARD = [
     "", " ", "a ", "yes", "No", "null", "~", "true", "-", "- a", "a: b", "a:", "a #b", "#", "@x", "1", "007", "1e3",
     "0x1f", ".5", "+1", "1:30:0", "2026-01-02", "it's", 'say "x"', "back\\slash", "tab\there", "two\nlines", "ünïcödé",
-    "日本", "😀", "\x1b[2J", "\u2028", "%", "{a}", "[a]", "a,b", "=", "!", "&x", "*x", "|", ">", "?", "`", "<&>\"'",
+    "日本", "😀", "\x1b[2J", "\u2028", '"$x@y\\ \x07\n',
+    "%", "{a}", "[a]", "a,b", "=", "!", "&x", "*x", "|", ">", "?", "`", "<&>\"'",
 ]  # fmt: skip
 DOCUMENT = {
     "7": {"name": None, "walltime": 5400, "types": ["a", "b=1"], "events": [], "share": 0.25, "flag": True},
@@ -61,6 +62,17 @@ def test_what_perl_evaluates_is_the_document() -> None:
     read = subprocess.run(["perl", "-e", program], input=text.encode(), capture_output=True, check=True).stdout
 
     assert read.decode().split("\0") == [*AWKWARD, "2", "HASH"]
+
+
+@pytest.mark.parametrize("style", ["json", "ndjson", "yaml", "xml", "dumper"])
+def test_no_text_of_a_job_controls_the_terminal(style: str) -> None:
+    text = '\x1b[2J \x9b2J \x7f \u2028 $HOME @{[ `id` ]} \\ "'
+
+    shown = formats.rendered({"7": {"command": text}}, style)
+
+    assert shown.replace("\n", "").isprintable()
+    if style == "json":
+        assert json.loads(shown) == {"7": {"command": text}}
 
 
 def test_many_entries_are_one_line_each() -> None:
