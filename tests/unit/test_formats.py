@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from oarpy.commands import formats, start, terminal
+from oarpy.commands.listing import printable
 from oarpy.errors import RequestRefused
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -44,7 +45,7 @@ def test_any_text_is_read_back_from_yaml(text: str) -> None:
 def test_any_text_that_can_be_printed_is_read_back_from_xml(text: str) -> None:
     found = ElementTree.fromstring(formats.rendered({text: [text]}, "xml").encode()).find("hashref/item")
 
-    shown = text.encode("unicode_escape").decode() if text in ("\x1b[2J", "\u2028") else text
+    shown = printable(text, but="\n\t")
     assert found is not None
     assert found.findtext("arrayref/item") == shown
 
