@@ -280,6 +280,8 @@ class Retention:
     requests: timedelta = timedelta(days=7)
     notifications: timedelta = timedelta(days=30)
     events: timedelta | None = timedelta(days=365)
+    jobs: timedelta | None = None
+    accounting: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)

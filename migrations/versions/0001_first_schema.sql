@@ -998,6 +998,18 @@ CREATE VIEW visible_processes AS
         l.holder, l.taken_at, l.renewed_at, l.lease
     FROM processes p LEFT JOIN leadership l USING (epoch);
 
+-- Jobs that nothing needs any more.  What others still need stays: sums that are not made, jobs that wait
+-- for it, copies that run, what is to be told or to have its effect.
+CREATE VIEW removable_jobs AS
+    SELECT j.job_id, j.stopped_at FROM jobs j
+    WHERE j.stopped_at IS NOT NULL AND j.accounted
+      AND NOT EXISTS (SELECT FROM job_dependencies d JOIN jobs w ON w.job_id = d.job_id
+                      WHERE d.job_id_required = j.job_id AND w.stopped_at IS NULL)
+      AND NOT EXISTS (SELECT FROM jobs c WHERE c.resubmit_job_id = j.job_id AND c.stopped_at IS NULL)
+      AND NOT EXISTS (SELECT FROM allocations a WHERE a.job_id = j.job_id AND upper_inf(a.held))
+      AND NOT EXISTS (SELECT FROM pending_events p WHERE p.job_id = j.job_id)
+      AND NOT EXISTS (SELECT FROM orders o WHERE o.job_id = j.job_id AND o.done_at IS NULL)
+      AND NOT EXISTS (SELECT FROM notifications n WHERE n.job_id = j.job_id AND n.done_at IS NULL);
 CREATE VIEW job_state_periods AS
     SELECT job_id, job_state, attempt, date_start,
         lead(date_start) OVER (PARTITION BY job_id ORDER BY date_start) AS date_stop

@@ -6,32 +6,24 @@ from collections.abc import Sequence
 
 from oarpy.client.connection import Connection
 
-# Of the row of a job called j.  What others still need stays: sums that are not made, jobs that wait
-# for it, copies that run, what is to be told or to have its effect.
-_OLD = """
-    j.stopped_at < now() - make_interval(days => %s) AND j.accounted
-    AND NOT EXISTS (SELECT FROM oar.job_dependencies d JOIN oar.jobs w ON w.job_id = d.job_id
-                    WHERE d.job_id_required = j.job_id AND w.stopped_at IS NULL)
-    AND NOT EXISTS (SELECT FROM oar.jobs c WHERE c.resubmit_job_id = j.job_id AND c.stopped_at IS NULL)
-    AND NOT EXISTS (SELECT FROM oar.allocations a WHERE a.job_id = j.job_id AND upper_inf(a.held))
-    AND NOT EXISTS (SELECT FROM oar.pending_events p WHERE p.job_id = j.job_id)
-    AND NOT EXISTS (SELECT FROM oar.orders o WHERE o.job_id = j.job_id AND o.done_at IS NULL)
-    AND NOT EXISTS (SELECT FROM oar.notifications n WHERE n.job_id = j.job_id AND n.done_at IS NULL)
-"""
-
 
 def count(conn: Connection, days: int) -> int:
     """How many jobs ended more than ``days`` ago, and are needed by nothing."""
-    return int(conn.value(f"SELECT count(*) FROM oar.jobs j WHERE {_OLD}", (days,)))
+    return int(
+        conn.value(
+            "SELECT count(*) FROM oar.removable_jobs WHERE stopped_at < now() - make_interval(days => %s)", (days,)
+        )
+    )
 
 
 def take(conn: Connection, days: int, after: int, most: int) -> list[tuple[int, str]]:
     """Id of, and JSON with all that is known of, some of these jobs with ids above ``after``, ascending; locked."""
     rows = conn.rows(
-        f"""
+        """
         WITH old AS (
-            SELECT j.job_id FROM oar.jobs j WHERE j.job_id > %s AND {_OLD}
-            ORDER BY j.job_id LIMIT %s FOR UPDATE SKIP LOCKED
+            SELECT j.job_id FROM oar.jobs j JOIN oar.removable_jobs o USING (job_id)
+            WHERE j.job_id > %s AND o.stopped_at < now() - make_interval(days => %s)
+            ORDER BY j.job_id LIMIT %s FOR UPDATE OF j SKIP LOCKED
         )
         SELECT j.job_id, jsonb_build_object(
             'job', to_jsonb(j),

@@ -65,6 +65,29 @@ _SUSPICIONS = text(
                       AND j.stopped_at IS NULL)
     """
 )
+_OLD_JOBS = text(
+    """
+    SELECT j.job_id, j.job_request_id FROM jobs j JOIN removable_jobs o USING (job_id)
+    WHERE o.stopped_at < :before ORDER BY o.stopped_at LIMIT :batch FOR UPDATE OF j SKIP LOCKED
+    """
+)
+_OF_JOBS = tuple(
+    text(f"DELETE FROM {table} WHERE job_id = ANY(CAST(:jobs AS bigint[]))")
+    for table in ("job_state_logs", "prediction_log", "predictions", "allocations", "jobs")
+)
+_UNUSED_REQUESTS = text(
+    """
+    DELETE FROM job_requests r WHERE job_request_id = ANY(CAST(:requests AS bigint[]))
+      AND NOT EXISTS (SELECT FROM jobs j WHERE j.job_request_id = r.job_request_id)
+    """
+)
+_ACCOUNTING = text(
+    """
+    DELETE FROM accounting WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM accounting WHERE window_start < :before AND window_stop < :before
+        ORDER BY window_start LIMIT :batch))
+    """
+)
 _END_LONG_TRANSACTIONS = text(
     """
     SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity
@@ -151,6 +174,21 @@ def forget_predictions(conn: Connection, before: datetime) -> int:
 def forget_suspicions(conn: Connection, before: datetime) -> int:
     """Remove older suspicions but those by jobs that may fail again; how many."""
     return conn.execute(_SUSPICIONS, {"before": before, "batch": BATCH}).rowcount
+
+
+def forget_jobs(conn: Connection, before: datetime) -> int:
+    """Remove jobs that ended before ``before`` and are needed by nothing, with all but their events; how many."""
+    found = conn.execute(_OLD_JOBS, {"before": before, "batch": BATCH}).all()
+    if found:
+        for statement in _OF_JOBS:
+            conn.execute(statement, {"jobs": [job_id for job_id, _ in found]})
+        conn.execute(_UNUSED_REQUESTS, {"requests": list({request_id for _, request_id in found})})
+    return len(found)
+
+
+def forget_accounting(conn: Connection, before: datetime) -> int:
+    """Remove sums of windows that ended before ``before``; how many rows."""
+    return conn.execute(_ACCOUNTING, {"before": before, "batch": BATCH}).rowcount
 
 
 def end_long_transactions(conn: Connection, longest: timedelta) -> list[int]:

@@ -8,7 +8,7 @@ database's clock.
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from logging import getLogger
 
 from sqlalchemy.exc import DBAPIError
@@ -99,6 +99,17 @@ def _end_sessions(ctx: Context) -> None:
         logger.warning("role oar_user: somebody had set defaults for all users; they are gone")
 
 
+def _forget_past(ctx: Context, today: datetime) -> None:
+    kept = ctx.settings.retention
+    with ctx.transaction() as conn:
+        if kept.accounting is not None:
+            # What the order of jobs is made of stays.
+            housekeeping.forget_accounting(conn, today - max(kept.accounting, ctx.settings.fairshare.window))
+        forgotten = housekeeping.forget_jobs(conn, today - kept.jobs) if kept.jobs is not None else 0
+    if forgotten:
+        logger.info("%d job(s): removed, they ended over %s ago", forgotten, kept.jobs)
+
+
 def _forget(ctx: Context) -> None:
     """Remove what is old and prepare the next month; another turn does what is not possible now."""
     kept = ctx.settings.retention
@@ -111,6 +122,8 @@ def _forget(ctx: Context) -> None:
                 housekeeping.forget_orders(conn, today - kept.events)
                 housekeeping.forget_predictions(conn, today - kept.events)
                 housekeeping.forget_suspicions(conn, today - kept.events)
+        if kept.jobs is not None or kept.accounting is not None:
+            _forget_past(ctx, today)
         with ctx.transaction() as conn:
             housekeeping.prepare_events(conn, today)
             dropped = housekeeping.drop_events(conn, today - kept.events) if kept.events is not None else []

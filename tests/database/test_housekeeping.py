@@ -13,7 +13,7 @@ from oarpy.database import housekeeping
 from oarpy.model.states import JobState
 from oarpy.modules import sarko
 from oarpy.modules.context import Context
-from oarpy.settings import Settings
+from oarpy.settings import Retention, Settings
 from tests.support import rows
 from tests.support.postgres import TestDatabase
 
@@ -139,3 +139,56 @@ def test_idle_sessions_of_users_make_room_only_when_they_crowd_out_others(databa
         assert len(ended) == 1
         with pytest.raises(psycopg2.OperationalError):
             cursor.execute("SELECT 1")
+
+
+def test_jobs_go_with_age_when_the_site_says_so_and_nothing_needs_them(database: TestDatabase) -> None:
+    with database.engine.begin() as conn:
+        rows.resources(conn, "c1")
+        old, young, required = (rows.submitted(conn)[0] for _ in range(3))
+        array, second = rows.submitted(conn, 2)
+        for job_id in (old, young, required, array):
+            rows.brought(conn, [job_id], JobState.TERMINATED)
+    database.execute("INSERT INTO job_dependencies (job_id, job_id_required) VALUES (%s, %s)", [second, required])
+    for job_id, age in ((old, "31 d"), (young, "29 d"), (required, "31 d"), (array, "31 d")):
+        database.execute(
+            "UPDATE jobs SET started_at = now() - %s::interval - interval '1 h', stopped_at = now() - %s::interval,"
+            " accounted = true WHERE job_id = %s",
+            [age, age, job_id],
+        )
+
+    sarko.turn(Context(database.engine, Settings()))
+    assert database.execute("SELECT count(*) FROM jobs") == [(5,)]
+    sarko.turn(Context(database.engine, Settings(retention=Retention(jobs=timedelta(days=30)))))
+
+    left = [young, required, second]
+    assert database.execute("SELECT job_id FROM jobs ORDER BY job_id") == [(job_id,) for job_id in sorted(left)]
+    for table in ("job_state_logs", "allocations"):
+        assert {job_id for (job_id,) in database.execute(f"SELECT job_id FROM {table}")} <= set(left)
+    # The request of the array is that of its other element too.
+    assert database.execute("SELECT count(*) FROM job_requests") == [(3,)]
+
+
+def test_jobs_that_are_not_charged_yet_stay(database: TestDatabase) -> None:
+    with database.engine.begin() as conn:
+        rows.resources(conn, "c1")
+        (job_id,) = rows.submitted(conn)
+        rows.brought(conn, [job_id], JobState.TERMINATED)
+    database.execute("UPDATE jobs SET stopped_at = now() - interval '31 d'")
+
+    with database.engine.begin() as conn:
+        removed = housekeeping.forget_jobs(conn, datetime.now(UTC))
+
+    assert removed == 0
+
+
+def test_sums_of_what_was_used_go_with_age_but_not_those_that_karma_counts(database: TestDatabase) -> None:
+    database.execute(
+        "INSERT INTO accounting SELECT now() - age::interval, now() - age::interval + interval '1 d', 'a', 'p', 'q', "
+        "'USED', 1 FROM (VALUES ('400 d'), ('20 d')) v(age)"
+    )
+
+    sarko.turn(Context(database.engine, Settings()))
+    assert database.execute("SELECT count(*) FROM accounting") == [(2,)]
+    sarko.turn(Context(database.engine, Settings(retention=Retention(accounting=timedelta(days=1)))))
+
+    assert database.execute("SELECT now() - window_start < interval '21 d' FROM accounting") == [(True,)]
