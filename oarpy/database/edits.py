@@ -240,16 +240,22 @@ class Deleted(NamedTuple):
 
 
 _LOCK = text("SELECT FROM jobs WHERE job_id = ANY(CAST(:jobs AS bigint[])) ORDER BY job_id FOR NO KEY UPDATE")
+# Joined, not looked up one by one: without statistics, each look-up would read the whole table.
 _DELETED = text(
     """
+    WITH before AS MATERIALIZED (
+        SELECT DISTINCT ON (job_id) job_id, job_state FROM job_state_logs
+        WHERE job_id = ANY(CAST(:jobs AS bigint[])) AND job_state <> 'Error'
+        ORDER BY job_id, date_start DESC
+    ), copies AS MATERIALIZED (
+        SELECT resubmit_job_id AS job_id, max(job_id) AS copy FROM jobs
+        WHERE resubmit_job_id = ANY(CAST(:jobs AS bigint[])) GROUP BY resubmit_job_id
+    )
     SELECT j.job_id, j.array_id, j.job_user, j.state, j.end_cause, j.started_at IS NOT NULL,
         j.reservation <> 'None', j.job_type = 'INTERACTIVE',
-        (SELECT l.job_state FROM job_state_logs l WHERE l.job_id = j.job_id AND l.job_state <> 'Error'
-         ORDER BY l.date_start DESC LIMIT 1),
-        (SELECT max(copy.job_id) FROM jobs copy WHERE copy.resubmit_job_id = j.job_id),
-        f.asked_by, COALESCE(j.stopped_at > now() - CAST(:grace AS interval), false)
-    FROM jobs j LEFT JOIN frag_jobs f USING (job_id)
-    WHERE job_id = ANY(CAST(:jobs AS bigint[])) ORDER BY job_id
+        b.job_state, c.copy, f.asked_by, COALESCE(j.stopped_at > now() - CAST(:grace AS interval), false)
+    FROM jobs j LEFT JOIN before b USING (job_id) LEFT JOIN copies c USING (job_id) LEFT JOIN frag_jobs f USING (job_id)
+    WHERE j.job_id = ANY(CAST(:jobs AS bigint[])) ORDER BY j.job_id
     """
 )
 _GIVE_BACK = text(
@@ -271,13 +277,17 @@ _GIVE_BACK = text(
 )
 _TAKE_DEPENDENCIES = text(
     """
+    WITH taken AS MATERIALIZED (
+        SELECT moved.new_id, d.job_id_required, d.kind, d.window_min, d.window_max
+        FROM unnest(CAST(:old AS bigint[]), CAST(:new AS bigint[])) AS moved(old_id, new_id)
+        JOIN job_dependencies d ON d.job_id = moved.old_id
+    ), copies AS MATERIALIZED (
+        SELECT resubmit_job_id AS job_id_required, max(job_id) AS copy FROM jobs
+        WHERE resubmit_job_id IN (SELECT job_id_required FROM taken) GROUP BY resubmit_job_id
+    )
     INSERT INTO job_dependencies (job_id, job_id_required, kind, window_min, window_max)
-    SELECT moved.new_id,
-        COALESCE((SELECT max(copy.job_id) FROM jobs copy WHERE copy.resubmit_job_id = d.job_id_required),
-                 d.job_id_required),
-        d.kind, d.window_min, d.window_max
-    FROM unnest(CAST(:old AS bigint[]), CAST(:new AS bigint[])) AS moved(old_id, new_id)
-    JOIN job_dependencies d ON d.job_id = moved.old_id
+    SELECT new_id, COALESCE(copy, job_id_required), kind, window_min, window_max
+    FROM taken LEFT JOIN copies USING (job_id_required)
     """
 )
 

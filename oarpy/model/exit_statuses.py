@@ -16,6 +16,7 @@ class ExitStatus(IntEnum):
     #: ``oarwalltime``: the site's rules, or the job's owner, do not allow it.
     FORBIDDEN = 3
     #: ``oardel``: the id is not a number of a job.  ``oarwalltime``: no such job, or a mistake in typing.
+    #: ``oarsub --resubmit``: the job cannot be submitted again.
     BAD_ID = 4
     #: ``oarsub``: no command.  ``oardel -s``, ``oardel -c``: the job does not run.
     #: ``oarwalltime``: walltimes cannot be changed here.

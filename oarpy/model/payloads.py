@@ -15,6 +15,7 @@ delete, hold, suspend, resume, checkpoint,
 signal, besteffort, terminate                  ``JobSelection``    ``JobsAnswer`` or ``Refusal``
 walltime                                       ``WalltimeChange``  ``WalltimeAnswer`` or ``Refusal``
 why                                            ``JobSelection``    a document, or ``Refusal``
+edit, resubmit, undelete                       see ``edits``
 =============================================  ==================  ==============================
 """
 

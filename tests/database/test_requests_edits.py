@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -435,6 +436,18 @@ def test_held_jobs_come_back_held_and_arrays_whole(database: TestDatabase) -> No
 
     assert answer["jobs"] == [[first, str(first + 3), 0, ""], [first + 2, str(first + 4), 0, ""]]
     assert columns(database, first + 4, "state, array_id, array_index") == ("Hold", first, 3)
+
+
+def test_a_large_array_is_given_back_without_looking_up_each_job(database: TestDatabase) -> None:
+    with_hosts(database)
+    first = submitted(database, array_count=3000)
+    answered(database, "delete", {"array_ids": [first]})
+
+    begun = time.monotonic()
+    answer = undelete(database, arrays=(first,))
+
+    # One look-up for each took 13 s.
+    assert (len(answer["jobs"]), time.monotonic() - begun < 6) == (3000, True)
 
 
 def test_what_died_with_a_deleted_job_comes_back_with_it(database: TestDatabase) -> None:
