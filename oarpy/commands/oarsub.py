@@ -171,6 +171,8 @@ def _print_and_finish(answer: Submitted, options: Mapping[str, Any]) -> int:
 
 
 def _check_follow(submission: Submission, options: Mapping[str, Any]) -> None:
+    if options["interactive"] and (options["wait"] or options["follow"]):
+        raise RequestRefused("--wait and --follow do not go with -I, which ends with the shell")
     if options["follow"] and (submission.array_count is not None or submission.parameters):
         raise RequestRefused("--follow shows one job, not an array; oarstat --follow -j ID shows one of its jobs")
 

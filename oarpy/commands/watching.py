@@ -26,7 +26,18 @@ PAUSE_S = 2.0
 REFRESH_S = 60.0
 PATIENCE_S = 10.0
 NOW = "now"
-_CLEAR = "\x1b[H\x1b[2J\x1b[3J"
+_CLEAR = "\x1b[H\x1b[2J"
+
+
+class _Listing(io.StringIO):
+    """What will be shown on standard output, and is laid out and coloured for that."""
+
+    def __init__(self, terminal: bool) -> None:
+        super().__init__()
+        self._terminal = terminal
+
+    def isatty(self) -> bool:
+        return self._terminal
 
 
 def watch(show: Callable[[Connection], object], selection: Selection) -> int:
@@ -102,7 +113,7 @@ def _user(conn: Connection, selection: Selection) -> str | None:
 
 def _show_again(show: Callable[[Connection], object], shown: str | None) -> str | None:
     """What is shown now; the listing before stays where there is no server to ask."""
-    buffer = io.StringIO()
+    buffer = _Listing(sys.stdout.isatty())
     try:
         conn = connect()
         try:

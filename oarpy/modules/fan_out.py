@@ -26,6 +26,7 @@ import json
 import os
 import resource
 import selectors
+import signal
 import socket
 import struct
 import threading
@@ -203,6 +204,8 @@ class FanOut:
         self._thread.join()
 
     def _run(self) -> None:
+        # The alarm that ends a request that takes too long must interrupt the thread that judges it.
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         while True:
             try:
                 if not self._turn():

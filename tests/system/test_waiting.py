@@ -142,6 +142,14 @@ def test_an_array_is_not_followed(system):
     assert done.stderr.startswith("oarsub: --follow shows one job, not an array")
 
 
+@pytest.mark.parametrize("option", ["--wait", "--follow"])
+def test_a_terminal_is_not_waited_for_as_well(system, option):
+    done = system.run("oarsub", "-I", option, check=False)
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "oarsub: --wait and --follow do not go with -I, which ends with the shell\n"
+
+
 def test_elements_that_are_submitted_again_are_waited_for_alone(system):
     assert (
         system.run("oarsub", "--wait", "--array", "3", "test -e go || exit $OAR_ARRAY_INDEX", check=False).returncode

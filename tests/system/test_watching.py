@@ -136,6 +136,35 @@ def test_follow_and_after_say_what_they_want(system):
     )
 
 
+def test_a_terminal_is_written_over(system):
+    job_id = system.oarsub("while ! test -e go; do sleep 0.1; done")
+    system.wait_until_state(job_id, "Running")
+    ours, theirs = pty.openpty()
+    watching = subprocess.Popen(
+        switched(system.user, [str(COMMANDS / "oarstat"), "--watch", "-s", "-j", str(job_id)]),
+        env=environment_of(system.user, system.environment),
+        cwd=system.work,
+        stdin=subprocess.DEVNULL,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    said = b""
+    while b"Running" not in said:
+        said += os.read(ours, 4096)
+    (system.work / "go").touch()
+    with suppress(OSError):  # how a terminal ends
+        while data := os.read(ours, 4096):
+            said += data
+    os.close(ours)
+
+    assert watching.wait(timeout=30) == 0
+    screens = said.split(b"\x1b[H\x1b[2J")
+    assert screens[0] == b""
+    assert screens[1].endswith(b"1: Running\r\n")
+    assert screens[-1].endswith(b"1: Terminated\r\n")
+
+
 def test_an_array_has_a_bar_on_a_terminal(system):
     ours, theirs = pty.openpty()
     waiting = subprocess.Popen(
