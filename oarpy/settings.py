@@ -130,10 +130,14 @@ class Nodes:
     python: str = "python3"
     prepare_timeout: timedelta = timedelta(seconds=60)
     window: int = 64
+    lease: timedelta = timedelta(seconds=60)
+    lease_margin: timedelta = timedelta(seconds=15)
 
     def __post_init__(self) -> None:
         if self.window == 0:
             raise ConfigurationError("nodes.window must be 1 or more")
+        if self.lease < timedelta(seconds=1):
+            raise ConfigurationError("nodes.lease must be a second or more")
         try:
             shlex.split(self.ssh)
         except ValueError as error:

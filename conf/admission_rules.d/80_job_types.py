@@ -4,7 +4,7 @@ from oarpy.actions.admission import Refuse, Submission
 
 # All that mean something to oarpy, by their names before "=" or ":".
 KNOWN = {
-    *("besteffort", "idempotent", "noop", "cosystem", "deploy", "state", "token"),
+    *("besteffort", "idempotent", "reassign", "noop", "cosystem", "deploy", "state", "token"),
     *("postpone", "deadline", "expire"),
     *("container", "inner", "timesharing", "placeholder", "allowed"),
 }

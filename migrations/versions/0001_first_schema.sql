@@ -277,6 +277,8 @@ CREATE TABLE jobs (
     head text,
     -- The others of its hosts, while it is on them; none has none.
     other_hosts text[],
+    -- Its host kills it when the server has not been heard of for so long; without it, nobody does.
+    lease interval,
     attempt integer NOT NULL DEFAULT 1 CHECK (attempt > 0),
     -- The raw wait status, as OAR has it: 768 is exit 3, 9 is death by SIGKILL.
     exit_code integer,
@@ -937,7 +939,7 @@ CREATE VIEW visible_jobs AS
     SELECT j.job_id, j.array_id, j.array_index, j.job_name, j.job_user, j.project, j.queue_name, j.types, j.job_type,
         j.reservation, j.command, j.launching_directory, j.stdout_file, j.stderr_file, j.state,
         j.message || COALESCE(' (Karma=' || to_char(COALESCE(k.karma, j.last_karma), 'FM9999990.000') || ')', '')
-            AS message,
+            || COALESCE(' (node lost since ' || to_char(s.lost_at, 'YYYY-MM-DD HH24:MI:SS TZ') || ')', '') AS message,
         j.submitted_at, j.not_before, j.started_at, j.stopped_at, j.alternative, j.walltime, j.planned_end_at, j.head,
         j.attempt, j.exit_code, j.end_cause, j.suspended_for, j.resubmit_job_id, j.deadline, j.expires_at,
         r.request, r.wanted_resources, r.properties, r.notify, r.checkpoint, r.checkpoint_signal,
@@ -952,7 +954,13 @@ CREATE VIEW visible_jobs AS
     LEFT JOIN reservations v ON v.job_id = j.job_id AND NOT v.begun
     LEFT JOIN predictions p ON p.job_id = j.job_id AND j.stopped_at IS NULL
     LEFT JOIN karmas k ON j.state = 'Waiting' AND k.queue_name = j.queue_name AND k.project = j.project
-        AND k.job_user = j.job_user;
+        AND k.job_user = j.job_user
+    -- Nobody knows how it fares.
+    LEFT JOIN LATERAL (
+        SELECT min(n.lost_at) AS lost_at FROM node_sessions n
+        WHERE j.state IN ('Launching', 'Running', 'Suspended', 'Resuming')
+          AND n.host = ANY(array_prepend(j.head, j.other_hosts))
+    ) s ON true;
 
 CREATE VIEW visible_terminals AS SELECT t.job_id, t.token FROM terminals t JOIN jobs j USING (job_id) WHERE j.job_user = me();
 CREATE VIEW visible_dependencies AS SELECT * FROM job_dependencies;

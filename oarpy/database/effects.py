@@ -83,6 +83,11 @@ _CONDITIONS = {
         stopped_at IS NOT NULL AND {_IDEMPOTENT} AND (end_cause = 'besteffort' OR exit_code = 99 * 256 AND NOT EXISTS (
             SELECT FROM frag_jobs f WHERE f.job_id = jobs.job_id AND f.cause <> 'besteffort'))
     """,
+    # What somebody wanted dead is.
+    Resubmits.FENCED: """
+        state = 'Error' AND end_cause = 'fenced'
+        AND NOT EXISTS (SELECT FROM frag_jobs f WHERE f.job_id = jobs.job_id AND f.cause <> 'fenced')
+    """,
     # Exit status 99; one that asks for it at once would ask for ever.
     Resubmits.ASKING: f"""
         state = 'Terminated' AND exit_code = 99 * 256 AND stopped_at - started_at > interval '60 s' AND {_IDEMPOTENT}

@@ -63,7 +63,7 @@ _RECOVERY = """
         LEFT JOIN node_checks c ON c.host = r.network_address
         LEFT JOIN node_sessions s ON s.host = r.network_address
         WHERE r.state = 'Suspected' AND r.finaud_decision {of_host}
-          AND COALESCE(c.passed, true) AND s.unreachable_since IS NULL
+          AND COALESCE(c.failures, 0) < :tries AND s.unreachable_since IS NULL
           AND (c.passed AND c.ended_at >= r.state_since OR s.connected_at >= r.state_since)
         ORDER BY r.resource_id FOR NO KEY UPDATE OF r
     ), recovered AS (
@@ -154,12 +154,16 @@ def record(conn: Connection, checks: Sequence[Checked]) -> None:
     )
 
 
-def recover(conn: Connection, host: str | None = None) -> list[str]:
+def recover(conn: Connection, tries: int, host: str | None = None) -> list[str]:
     """Make Alive what a check or a lost link had made Suspected and nothing speaks against any more; the hosts.
 
-    All that are so, or ``host`` alone.
+    All that are so, or ``host`` alone.  Checks speak against a host when ``tries`` of them failed in a row.
     """
-    found = conn.execute(_RECOVER) if host is None else conn.execute(_RECOVER_HOST, {"host": host})
+    parameters = {"tries": tries}
+    if host is None:
+        found = conn.execute(_RECOVER, parameters)
+    else:
+        found = conn.execute(_RECOVER_HOST, {**parameters, "host": host})
     recovered = list(found.scalars())
     events.append(conn, [Event("FINAUD_RECOVER", hosts=(name,), description="it is well again") for name in recovered])
     return recovered

@@ -48,6 +48,7 @@ class ToRun:
     others: tuple[str, ...]
     #: The name of its terminal, if it is interactive.
     terminal: str | None = None
+    lease: timedelta | None = None
 
 
 class Known(NamedTuple):
@@ -99,7 +100,7 @@ class OpenOrder:
 _COLUMNS = """
     SELECT j.job_id, j.attempt, j.array_id, j.array_index, j.job_name, j.job_user, j.project, j.types, j.command,
         j.launching_directory, j.stdout_file, j.stderr_file, j.walltime, r.umask, a.resources::text AS resources,
-        j.head, j.other_hosts, t.token::text AS terminal
+        j.head, j.other_hosts, j.lease, t.token::text AS terminal
     FROM jobs j JOIN job_requests r USING (job_request_id) JOIN allocations a ON a.job_id = j.job_id
         LEFT JOIN terminals t ON t.job_id = j.job_id
 """
@@ -128,6 +129,15 @@ _FINISHING = text(
     WHERE j.stopped_at IS NULL AND j.state = 'Finishing' AND NOT EXISTS (
         SELECT FROM allocations i WHERE i.space = j.job_id AND i.space <> 0 AND upper_inf(i.held))
     ORDER BY j.job_id
+    """
+)
+_LEASE = text("UPDATE jobs SET lease = :lease WHERE job_id = ANY(CAST(:jobs AS bigint[]))")
+_LEASED = text(
+    """
+    SELECT job_id, state, head, other_hosts, lease FROM jobs
+    WHERE stopped_at IS NULL AND lease IS NOT NULL AND head IS NOT NULL
+      AND (state IN ('Launching', 'Running', 'Suspended', 'Resuming') OR state = 'Finishing' AND other_hosts IS NOT NULL)
+    ORDER BY job_id
     """
 )
 _SET_SUSPENDED = text(
@@ -208,6 +218,30 @@ def begin(
     lists = {job_id: _array(hosts) for job_id, hosts in others.items() if hosts}
     parameters = {"heads": by_job(heads), "others": by_job(lists)}
     return jobs.transition(conn, list(heads), JobEvent.LAUNCH_BEGUN, values=_HEADS, parameters=parameters)
+
+
+def lease(conn: Connection, job_ids: Sequence[JobId], length: timedelta) -> None:
+    """Write that the hosts of ``job_ids``, whose launches begin, kill them when nothing is heard for ``length``."""
+    if job_ids:
+        conn.execute(_LEASE, {"jobs": list(job_ids), "lease": length})
+
+
+class Leased(NamedTuple):
+    """A job that its hosts kill when they do not hear of the server."""
+
+    job_id: JobId
+    state: JobState
+    head: str
+    others: tuple[str, ...]
+    lease: timedelta
+
+
+def leased(conn: Connection) -> list[Leased]:
+    """The jobs that have a lease: those on hosts, and those of which something may be left on others than the head."""
+    return [
+        Leased(row.job_id, JobState(row.state), row.head, tuple(row.other_hosts or ()), row.lease)
+        for row in conn.execute(_LEASED)
+    ]
 
 
 def start(conn: Connection, ages: Mapping[JobId, timedelta]) -> list[JobId]:
@@ -291,7 +325,7 @@ def return_unbegun(conn: Connection, job_ids: Sequence[JobId]) -> tuple[list[Job
 
     Those that somebody wants dead end here and now: they are on no host.
     """
-    forgotten = dict.fromkeys(("walltime", "alternative", "planned_end_at", "head", "other_hosts"))
+    forgotten = dict.fromkeys(("walltime", "alternative", "planned_end_at", "head", "other_hosts", "lease"))
     waiting = jobs.transition(conn, job_ids, JobEvent.NEVER_BEGAN, values=forgotten)
     allocations.close(conn, waiting)
     wished = {JobId(job_id): cause for job_id, cause in conn.execute(_WISHED_DEAD, {"jobs": waiting})}
@@ -368,6 +402,7 @@ def _to_run(row: Any) -> ToRun:
         head=row.head,
         others=tuple(row.other_hosts or ()),
         terminal=row.terminal,
+        lease=row.lease,
     )
 
 

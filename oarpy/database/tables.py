@@ -332,6 +332,7 @@ jobs = Table(
     Column("planned_end_at", Instant),
     Column("head", Text),
     Column("other_hosts", ARRAY(Text)),
+    Column("lease", Interval),
     Column("attempt", Integer, nullable=False, server_default=text("1")),
     Column("exit_code", Integer),
     Column("end_cause", END_CAUSE),

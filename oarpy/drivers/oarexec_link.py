@@ -21,6 +21,7 @@ from oarpy.model.states import EndCause, JobId
 from oarpy.ports.executor import (
     Answer,
     Attempt,
+    Beat,
     Began,
     Ended,
     Greeting,
@@ -77,6 +78,7 @@ class OarexecSession:
                 containment=str(hello["containment"]["by"]),
                 enforces=tuple(hello["containment"]["enforces"]),
                 memory_mib=hello.get("memory_mib"),
+                clock=float(hello["clock"]),
                 inventory=tuple(inventory),
             )
         except (KeyError, TypeError) as error:
@@ -91,13 +93,18 @@ class OarexecSession:
     async def renew(self, number: SessionNumber) -> None:
         await self._say({"renew": {"session": number}})
 
-    async def heard(self) -> AsyncIterator[Sequence[Report | Answer]]:
+    async def ping(self, since: float) -> None:
+        await self._say({"ping": None, "since": since})
+
+    async def heard(self) -> AsyncIterator[Sequence[Report | Answer | Beat]]:
         while True:
             message = await self._hear()
             if "reports" in message:
                 yield [read_report(report) for report in message["reports"]]
             elif "answers" in message:
                 yield [read_answer(answer) for answer in message["answers"]]
+            elif "pong" in message:
+                yield [_read_beat(self._host, message)]
             elif "fenced" in message:
                 raise NodeUnreachable(f"host {self._host}: another session took over")
             elif "refused" in message:
@@ -186,6 +193,13 @@ async def opening(host: str, session: OarexecSession, timeout_s: float) -> Async
         raise
 
 
+def _read_beat(host: str, message: Mapping[str, Any]) -> Beat:
+    clock = message.get("clock")
+    if not isinstance(clock, int | float):
+        raise NodeMisbehaves(f"host {host}: it tells no clock")
+    return Beat(float(clock))
+
+
 def write_launch(launch: Launch) -> dict[str, Any]:
     """The message that asks for ``launch``."""
     return {
@@ -210,6 +224,8 @@ def write_launch(launch: Launch) -> dict[str, Any]:
         "prologue": launch.prologue,
         "epilogue": launch.epilogue,
         "program_timeout_s": launch.program_timeout.total_seconds(),
+        "lease_s": None if launch.lease is None else launch.lease.total_seconds(),
+        "since": launch.since,
     }
 
 

@@ -32,6 +32,8 @@ class Resubmits(Enum):
     DISPLACED = "displaced"
     #: Those that may be repeated and ask for it by their exit status.
     ASKING = "asking"
+    #: Those that were killed, or are known to have been, since nobody reached their host.
+    FENCED = "fenced"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,7 @@ EFFECTS: dict[str, Effect] = {
     "SERVER_EPILOGUE_EXIT_CODE_ERROR": Effect(fails=EndCause.EPILOGUE, alarms=True),
     "SWITCH_INTO_TERMINATE_STATE": Effect(resubmits=Resubmits.ASKING),
     "SWITCH_INTO_ERROR_STATE": Effect(fails=EndCause.LAUNCH_ERROR),
+    "NODE_FENCED": Effect(resubmits=Resubmits.FENCED),
     "BESTEFFORT_KILL": Effect(resubmits=Resubmits.DISPLACED),
     "FRAG_JOB_REQUEST": Effect(tells="INFO"),
     # The host contradicts the tables: its spool was wiped, or it spoke of jobs that are not its own.  Or its spool

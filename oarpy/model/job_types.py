@@ -15,6 +15,8 @@ MAX_LENGTH = 255
 BESTEFFORT = "besteffort"
 IDEMPOTENT = "idempotent"
 NOOP = "noop"
+#: It may be killed when its host is lost, and run elsewhere.
+REASSIGN = "reassign"
 #: What runs nothing, and what is there for others.
 _WITHOUT_COMMAND = (NOOP, "container", "placeholder")
 _FIRST = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_")

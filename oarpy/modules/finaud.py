@@ -112,7 +112,7 @@ class Finaud:
 
     def _recover(self) -> None:
         with self._ctx.transaction(durable=True) as conn:
-            recovered = health.recover(conn)
+            recovered = health.recover(conn, self._settings.tries)
         for host in recovered:
             logger.info("host %s: Alive again", host, extra={"event": "FINAUD_RECOVER", "host": host})
 

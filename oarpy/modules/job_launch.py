@@ -21,6 +21,8 @@ from oarpy.settings import Settings
 
 #: Resources of this type stand for so many MiB of their host's memory as their quantity says.
 MEMORY = "mem_mib"
+#: A property of hosts that kill what the server does not prolong.
+FENCE = "fence"
 #: Types of jobs whose command runs on the server's machine, outside of what they hold.
 ON_SERVER = ("deploy", "cosystem")
 
@@ -69,6 +71,13 @@ class Machines:
         """The memory of ``host`` that is among the resources."""
         quantities = self._column("quantity")
         return sum(int(str(quantities[row])) for row in self._of(resource_ids, host, MEMORY))
+
+    def are_fenced(self, resource_ids: Sequence[int], host: str) -> bool:
+        """Whether the administrator has given resources of ``host`` that are among these the property ``fence``."""
+        if self._topology is None or FENCE not in self._topology.properties:
+            return False
+        fenced = self._column(FENCE)
+        return any(fenced[row] for row in self._of(resource_ids, host))
 
     def properties(self, resource_ids: Sequence[int]) -> str:
         """The lines of the file that oarprint reads."""

@@ -140,4 +140,7 @@ def lost_part(job_id: JobId, host: str, cause: EndCause) -> Event:
     return Event("FRAG_JOB_REQUEST", job_id, (host,), f"{host} is not in the job any more: {why}")
 
 
-_WHY_LOST: Mapping[EndCause, str] = {EndCause.NODE_REBOOTED: "it was rebooted"}
+_WHY_LOST: Mapping[EndCause, str] = {
+    EndCause.NODE_REBOOTED: "it was rebooted",
+    EndCause.FENCED: "nobody reached it, and it has killed its part",
+}

@@ -24,10 +24,10 @@ import shlex
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from itertools import chain
 from logging import getLogger
@@ -48,15 +48,17 @@ from oarpy.drivers.local import LocalExecutor
 from oarpy.drivers.ssh import SshExecutor
 from oarpy.errors import NodeMisbehaves, NodeUnreachable, NotLeader, Stale
 from oarpy.instance import find_instance
-from oarpy.model.job_types import NOOP, has_type
+from oarpy.model.job_types import NOOP, REASSIGN, has_type
 from oarpy.model.states import FINAL, ON_NODES, EndCause, JobId, JobState, OrderKind
 from oarpy.modules.context import Context
+from oarpy.modules.fencing import Fences
 from oarpy.modules.job_launch import Machines, launch_of, part_of, runs_on_server
 from oarpy.modules.parts import Parallel, Parts, late_events, lost_part
 from oarpy.modules.server_programs import ServerPrograms
 from oarpy.ports.executor import (
     Answer,
     Attempt,
+    Beat,
     Began,
     Ended,
     Executor,
@@ -215,6 +217,11 @@ class Runner:
         # Hosts that failed wait for one another, never those that are met first.
         self._window = asyncio.Semaphore(nodes.window)
         self._window_of_failed = asyncio.Semaphore(nodes.window)
+        self._fences = Fences(ctx.settings.nodes.lease_margin.total_seconds(), time.monotonic())
+        #: The shortest lease that is out at each host; None until the tables were asked.
+        self._leases: dict[str, float] | None = None
+        #: Hosts that must tell their clock before leased jobs are launched there.
+        self._stale: set[str] = set()
         self._own_orders = 0
         #: Turns in a row to which the database did not answer.
         self._absences = 0
@@ -277,7 +284,8 @@ class Runner:
 
     def _rest(self) -> float:
         due = [host.forget_at for host in self._hosts.values() if host.over and host.session is not None]
-        return max(0.0, min([PERIOD_S, *(at - time.monotonic() for at in due)]))
+        leases = (lease_s / 8 for lease_s in (self._leases or {}).values())
+        return max(0.0, min([PERIOD_S, *leases, *(at - time.monotonic() for at in due)]))
 
     async def _pause(self, duration_s: float) -> None:
         with suppress(TimeoutError):
@@ -326,6 +334,7 @@ class Runner:
             await self._tell(self._hosts[name], work)
         for job in work.epilogues:
             self._programs.begin_epilogue(job)
+        await self._prolong()
         await self._forget()
         if work.launches:
             self._ctx.passes("runner: launches sent")
@@ -351,6 +360,7 @@ class Runner:
             self._write_answers(conn, [(host, one) for host, one in heard if isinstance(one, Answer)], work)
             self._write_reports(conn, [(host, one) for host, one in heard if not isinstance(one, Answer)], work)
             self._begin_launches(conn, work)
+            self._fence(conn, work)
             self._take_orders(conn, work)
             self._close_finishing(conn, work)
             for job_id, known in launches.live(conn).items() if not self._hosts else ():
@@ -581,6 +591,12 @@ class Runner:
         can_begin = {
             job: head for job, head in heads.items() if job in idle or (head in ready and ready.issuperset(others[job]))
         }
+        leased = self._leased([job for job in waiting if job.job_id in can_begin.keys() - idle], heads, others)
+        for job_id in leased:
+            fresh = {self._has_fresh_clock(name) for name in (heads[job_id], *others[job_id])}
+            if fresh != {True}:
+                # It is launched when its hosts have told their clocks.
+                del can_begin[job_id]
         begun = set(launches.begin(conn, can_begin, others))
         work.changed += len(launches.start(conn, dict.fromkeys(sorted(begun & idle), timedelta())))
         for job in waiting:
@@ -590,11 +606,14 @@ class Runner:
             if parts:
                 # The head is told when all of them are made.
                 self._parts.of(Attempt(job.job_id, job.attempt), head, parts, time.monotonic())
+            length = self._ctx.settings.nodes.lease if job.job_id in leased else None
+            to_run = replace(job, lease=length)
             for name in parts or [head]:
                 session = self._hosts[name].session
                 work.launches[name].append(
-                    self._launch_of(job, name, None if session is None else session.greeting, part=bool(parts))
+                    self._launch_of(to_run, name, None if session is None else session.greeting, part=bool(parts))
                 )
+        launches.lease(conn, sorted(begun & leased), self._ctx.settings.nodes.lease)
         work.log += [(job_id, f"Launching on {heads[job_id]}") for job_id in sorted(begun)]
         work.more = len(begun) == MOST_LAUNCHES
 
@@ -723,7 +742,7 @@ class Runner:
                     wake(conn, Reader.ALMIGHTY)
                 facts = {"containment": greeting.containment, "enforces": greeting.enforces}
                 node_sessions.met(conn, name, Identity(greeting.boot_id, greeting.spool_id), facts)
-                health.recover(conn, name)
+                health.recover(conn, self._ctx.settings.health.tries, name)
                 unknown = launches.launching(
                     conn, [job_id for job_id, job in missing.items() if self._is_told(name, job_id, job)]
                 )
@@ -743,7 +762,8 @@ class Runner:
         memory_mib = None
         if greeting is not None and self._ctx.settings.nodes.memory_share:
             memory_mib = greeting.memory_mib
-        return (part_of if part else launch_of)(job, head, self._machines, self._ctx.settings, memory_mib)
+        launch = (part_of if part else launch_of)(job, head, self._machines, self._ctx.settings, memory_mib)
+        return replace(launch, lease=job.lease)
 
     async def _tell(self, host: Host, work: Work) -> None:
         """Tell a host what was written; what does not reach it is told to its next session."""
@@ -764,13 +784,17 @@ class Runner:
         """Send launches, each after its server prologue where there is one."""
         if not self._programs.has_prologue:
             if host.session is not None:
-                await host.session.launch(fresh)
+                await host.session.launch([self._granted(host, launch) for launch in fresh])
             return
         if host.session is not None:
             await host.session.launch([launch for launch in fresh if launch.part])
         for launch in fresh:
             if not launch.part:
                 self._programs.begin(self._launch_after_prologue(host, launch))
+
+    def _granted(self, host: Host, launch: Launch) -> Launch:
+        """``launch`` with the clock from which its lease counts."""
+        return launch if launch.lease is None else replace(launch, since=self._fences.grant(host.name))
 
     async def _launch_after_prologue(self, host: Host, launch: Launch) -> None:
         job_id = launch.attempt.job_id
@@ -779,11 +803,80 @@ class Runner:
             return
         with suppress(NodeUnreachable):
             if failure is None:
-                await host.session.launch([launch])
+                await host.session.launch([self._granted(host, launch)])
             else:
                 # The job ends when the host has given its launch up.
                 self._programs.spoil(job_id, failure)
                 await host.session.order([Order(self._own_number(), OrderWord.REFUSE, launch.attempt)])
+
+    def _leased(
+        self, jobs: Sequence[ToRun], heads: Mapping[JobId, str], others: Mapping[JobId, Sequence[str]]
+    ) -> set[JobId]:
+        """The jobs that are to be killed where nobody is heard; only hosts that let nothing escape can do that."""
+        found = set()
+        for job in jobs:
+            names = (heads[job.job_id], *others[job.job_id])
+            if not (has_type(job.types, REASSIGN) or any(self._machines.are_fenced(job.resources, n) for n in names)):
+                continue
+            sessions = [self._hosts[name].session for name in names]
+            if all(session is not None and "kill" in session.greeting.enforces for session in sessions):
+                found.add(job.job_id)
+        return {job.job_id for job in jobs if job.job_id in found and not runs_on_server(job.types)}
+
+    def _has_fresh_clock(self, host: str) -> bool:
+        """Whether a lease may begin on ``host``; if not, it is asked for its clock."""
+        lease_s = self._ctx.settings.nodes.lease.total_seconds()
+        fresh = self._fences.is_fresh(host, lease_s, time.monotonic())
+        if fresh:
+            # From now on it counts as told.
+            self._fences.grant(host)
+            if self._leases is not None:
+                self._leases[host] = min(lease_s, self._leases.get(host, lease_s))
+        else:
+            self._stale.add(host)
+        return fresh
+
+    def _fence(self, conn: Connection, work: Work) -> None:
+        """End the leased jobs of hosts that have certainly killed them."""
+        if self._leases is not None and not self._leases:
+            return
+        now = time.monotonic()
+        leases: dict[str, float] = {}
+        ends: dict[JobId, tuple[End, str]] = {}
+        robbed: dict[JobId, str] = {}
+        for job in launches.leased(conn):
+            lease_s = job.lease.total_seconds()
+            for name in (job.head, *job.others):
+                leases[name] = min(lease_s, leases.get(name, lease_s))
+            over = [name for name in (job.head, *job.others) if self._fences.is_over(name, lease_s, now)]
+            parallel = self._parts.get(job.job_id)
+            if job.state is JobState.FINISHING and parallel is not None:
+                parallel.gone.update(over)
+            elif job.state in ON_NODES and job.head in over:
+                ran = job.state is not JobState.LAUNCHING
+                ends[job.job_id] = End(job.job_id, EndCause.FENCED, None, None, ran=ran), job.head
+            elif job.state in ON_NODES and job.state is not JobState.LAUNCHING and over:
+                robbed[job.job_id] = over[0]
+        self._leases = leases
+        finished = launches.finish(conn, [end for end, _ in ends.values()])
+        work.changed += len(finished)
+        work.more = work.more or bool(finished)
+        work.events += [_fenced(job_id, ends[job_id][1]) for job_id in finished]
+        work.log += [(job_id, f"its host {ends[job_id][1]} is fenced") for job_id in finished]
+        wished = selections.wish_dead(conn, sorted(robbed), "oar", EndCause.FENCED) if robbed else []
+        work.changed += len(wished)
+        work.events += [lost_part(job_id, robbed[job_id], EndCause.FENCED) for job_id in wished]
+
+    async def _prolong(self) -> None:
+        """Prolong leases.  The turn before was of this term, and every clock that is told back was heard before it."""
+        now = time.monotonic()
+        due = [name for name, lease_s in (self._leases or {}).items() if self._fences.is_due(name, lease_s, now)]
+        for name in {*due, *self._stale}:
+            host = self._hosts.get(name)
+            if host is None or host.session is None:
+                continue
+            with suppress(NodeUnreachable):
+                await host.session.ping(self._fences.grant(name))
 
     async def _forget(self) -> None:
         """Let hosts forget what is over; that needs a number above that of the launch."""
@@ -820,8 +913,15 @@ class Runner:
                 await self._open(host)
                 assert host.session is not None
                 async for said in host.session.heard():
-                    self._heard += [(host.name, one) for one in said]
-                    self._awake.set()
+                    for one in said:
+                        if isinstance(one, Beat):
+                            self._fences.heard(host.name, one.clock, time.monotonic())
+                            if host.name in self._stale:
+                                self._stale.discard(host.name)
+                                self._awake.set()
+                        else:
+                            self._heard.append((host.name, one))
+                            self._awake.set()
             except Exception as error:  # one host's session is no other's business
                 self._note_failure(host, error)
             await self._lose(host)
@@ -835,6 +935,9 @@ class Runner:
         host.number = SessionNumber(epoch, sequence)
         async with self._window_of_failed if host.failures else self._window:
             session = await executor.open(host.name, instance, host.number)
+        # Before its launches are looked at: from here on none of them counts as fenced for a while.
+        self._fences.heard(host.name, session.greeting.clock, time.monotonic())
+        self._fences.grant(host.name)
         try:
             unknown, orders = await self._in_database(lambda: self._reconcile(host.name, session.greeting, before))
         except BaseException:
@@ -924,6 +1027,10 @@ def _end(report: Ended) -> End:
     )
 
 
+def _fenced(job_id: JobId, host: str) -> Event:
+    return Event("NODE_FENCED", job_id, (host,), "nobody reached its host, which has killed it")
+
+
 def _idle_end(job_id: JobId, cause: EndCause) -> End:
     """How a job ends that runs nothing: to hold what it has until its walltime is over is all it had to do."""
     if cause is EndCause.WALLTIME:
@@ -939,6 +1046,8 @@ def _tell_end(job_id: JobId, host: str, report: Ended, work: Work) -> None:
     """OAR's events about an end that was not quite ordinary."""
     if report.event is not None:
         work.events.append(Event(report.event, job_id, (host,), report.text))
+    elif report.cause is EndCause.FENCED:
+        work.events.append(_fenced(job_id, host))
     elif report.cause in _SAID:
         work.events.append(Event("SWITCH_INTO_ERROR_STATE", job_id, (host,), _SAID[report.cause]))
     elif report.status == ASKS_AGAIN:

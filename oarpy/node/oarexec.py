@@ -5,6 +5,7 @@ nothing installed.  It has two lives::
 
     oarexec session --spool DIR --instance UUID [--min-uid N]
     oarexec guard   --spool DIR --instance UUID [--min-uid N]
+    oarexec watch   --spool DIR --instance UUID [--min-uid N]
     oarexec doctor  --spool DIR
 
 A **session** carries lines between its stdin and stdout (the runner's link) and
@@ -26,7 +27,7 @@ The runner begins::
 and the answer is ``hello`` with the node's facts, then its whole inventory::
 
     {"hello": {"protocol": 1, "session": [E, S], "boot_id": …, "spool_id": …, "host": …,
-               "containment": …, "memory_mib": …}}
+               "containment": …, "memory_mib": …, "clock": CLOCK}}
     {"inventory": [REPORT, …], "more": true or false}
 
 A number that is not above every earlier one is answered ``{"fenced": {"by": [E, S]}}``
@@ -36,7 +37,7 @@ Afterwards the runner may send::
     {"renew": {"session": [E, S]}}       a higher number on the same link; answered {"renewed": [E, S]}
     {"launches": [LAUNCH, …]}            answered by reports
     {"orders": [ORDER, …]}               each answered, {"answers": [{"order", "done", "text", "over"}, …]}
-    {"ping": ANYTHING}                   answered {"pong": ANYTHING}
+    {"ping": ANYTHING, "since": CLOCK}   answered {"pong": ANYTHING, "clock": CLOCK}; ``since`` may be missing
 
 and the guard ``{"reports": [REPORT, …]}`` whenever something happened.
 
@@ -47,6 +48,11 @@ the user's login shell), ``directory``, ``stdout``, ``stderr`` (relative to it),
 ``cpus`` ("0-3,8" or null), ``memory_mib`` (or null); ``part``: no command runs, the containment
 is made and kept for what comes from the job's head, until the part is killed; ``prologue`` and
 ``epilogue``: programs of the administrator's on this node, or null, and ``program_timeout_s``.
+
+A launch may be **leased**: ``lease_s``, and ``since``, a clock that this guard has told.  It is killed, with the
+cause ``fenced``, when so much time has passed since the last clock that the server has told back, in this
+launch or in a ping.  So whatever is late on its way prolongs nothing, and the server, which counts from when
+it heard that clock, knows when nothing of the launch runs any more.
 
 ORDER: ``order`` (its number), ``kind``, ``job``, ``attempt`` and
 
@@ -73,7 +79,8 @@ REPORT: ``job``, ``attempt``, ``is`` one of
 The spool
 =========
 
-``SPOOL/UUID/`` holds ``lock`` (the guard's), ``guard.sock``, ``session`` (the highest number, and
+``SPOOL/UUID/`` holds ``lock`` (the guard's), ``lease`` (boot id, and the last clock told back), ``guard.sock``,
+``session`` (the highest number, and
 the boot in which it came), ``spool_id``, ``guard.log`` and ``jobs/JOB.ATTEMPT/``, one directory per
 launch.  Whoever makes that directory decides the attempt's fate: it is launched, or given up.
 (Forgotten ones wait in ``free`` and become new ones by one rename.)  In it:
@@ -91,6 +98,9 @@ A spool that is full, or cannot be written for another reason, stops launches an
 are refused, by a guard that remembers it when not even a tombstone can be made.  (Another guard can
 be told of such a launch only by a newer session, whose runner knows that it did not begin.)  What
 the progress of a job needs at its end fits into the block that its first line took.
+
+While something leased lives, a **watch** waits for the guard's lock: it gets it when the guard has died, and
+becomes another one, so that a host that nobody can reach is not left without.
 
 Making a file costs thirty times as much as linking one, and emptying one makes ext4 write it out
 at once; a launch therefore makes no file where it can reuse those of a forgotten entry.
@@ -174,6 +184,7 @@ LONGEST_S = 1e10
 # For programs of the administrator's.
 ADMIN_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 IDLE_S = 5.0
+LEASE_LOOK_S = 1.0
 WATCH_S = 1.0
 FREEZE_S = 10.0
 NOTE_S = 2.0
@@ -511,6 +522,8 @@ class Entry:
         "job",
         "kill_after_s",
         "kill_at",
+        "lease_from",
+        "lease_s",
         "name",
         "note_pid",
         "note_until",
@@ -560,6 +573,8 @@ class Entry:
         self.suspended_s = 0.0
         self.deadline: Optional[float] = None
         self.kill_at: Optional[float] = None
+        self.lease_s: Optional[float] = None
+        self.lease_from = 0.0
         self.cause: Optional[str] = None
         self.note_pid: Optional[int] = None
         self.note_until = 0.0
@@ -604,6 +619,8 @@ class Entry:
             "kill_after_s": self.kill_after_s,
             "epilogue": self.epilogue,
             "program_s": self.program_s,
+            "lease_s": self.lease_s,
+            "lease_from": self.lease_from,
         }
 
     def recall(self, record: Json) -> None:
@@ -1113,6 +1130,8 @@ class Launch:
         self.prologue = expect(message, "prologue", str, None)
         self.epilogue = expect(message, "epilogue", str, None)
         self.program_timeout_s = expect(message, "program_timeout_s", float, 60.0)
+        self.lease_s = expect(message, "lease_s", float, None)
+        self.since = expect(message, "since", float, 0.0)
         if self.cpus is not None and not CPU_LIST.match(self.cpus):
             raise Garbled("cpus is %r" % self.cpus)
         for name, value in self.environment.items():
@@ -1285,6 +1304,7 @@ class Guard:
     def __init__(self, spool: str, instance: str, min_uid: Optional[int]) -> None:
         self.instance = instance
         self.spool = spool
+        self.options = [] if min_uid is None else ["--min-uid", str(min_uid)]
         self.directory = os.path.join(spool, instance)
         self.root = os.geteuid() == 0
         self.boot_id = boot_id()
@@ -1311,6 +1331,9 @@ class Guard:
         self.links: Dict[int, Link] = {}
         self.current: Optional[Link] = None
         self.number: Number = (0, 0)
+        # The last clock of ours that the server told back, and what becomes a guard when this one dies.
+        self.lease_since = 0.0
+        self.watch: Optional[int] = None
         self.idle_since = clock()
 
     def run(self) -> None:
@@ -1329,6 +1352,8 @@ class Guard:
             self._start_waiting()
             self._settle_gone()
             self._flush()
+        if self.watch is not None:
+            send_signal(self.watch, signal.SIGKILL)
         self.containment.close()
 
     def _open(self) -> None:
@@ -1343,6 +1368,10 @@ class Guard:
             write_durably(".", "spool_id", self.spool_id + "\n")
         words = (read_text("session") or "0 0").split()
         self.number = (int(words[0]), int(words[1]))
+        words = (read_text("lease") or "").split()
+        if words[:1] == [self.boot_id] and len(words) == 2:
+            with suppress(ValueError):
+                self.lease_since = min(clock(), duration(words[1]))
         # That of an earlier boot stays there until a session is greeted, which is after all entries were looked at.
         self.rebooted = words[2:] not in ([], [self.boot_id])
         self.poll = select.epoll()
@@ -1376,6 +1405,9 @@ class Guard:
         until = self.timers[0][0] - clock() if self.timers else 60.0
         if not self.links:
             until = min(until, IDLE_S)
+        if self.watch is not None:
+            # The kernel's timers stand still while a machine sleeps, leases do not.
+            until = min(until, LEASE_LOOK_S)
         return max(0.0, until)
 
     def _serve(self, fd: int) -> None:
@@ -1454,6 +1486,7 @@ class Guard:
                 # The other guard's patience ended with it.
                 self._after(entry.kill_after_s, self._kill_hard, entry, 0.05)
             self._watch(entry)
+            self._check_lease(entry)
         else:
             entry.inherited = True
             self._wrapper_gone(entry, None)
@@ -1508,9 +1541,14 @@ class Guard:
                 continue
             accepted.append(entry)
             try:
-                self.waiting.append((entry, Launch(message)))
+                launch = Launch(message)
             except Garbled as error:
                 self._fail(entry, Refusal("BAD_HASHTABLE_DUMP", str(error)))
+                continue
+            self.waiting.append((entry, launch))
+            entry.lease_s, entry.lease_from = launch.lease_s, launch.since
+            # One that was too long on its way is given up here.
+            self._check_lease(entry)
         if accepted:
             try:
                 sync_directory("jobs")
@@ -1974,6 +2012,43 @@ class Guard:
         if clock() >= entry.deadline:
             self._kill(entry, entry.kill_after_s, "walltime")
 
+    def _check_lease(self, entry: Entry) -> None:
+        """Kill what the server has not been heard of for too long, or look again when that may be so."""
+        if entry.lease_s is None or entry.state not in (Entry.STARTING, Entry.BEGUN):
+            return
+        self._keep_watch()
+        ends_at = max(self.lease_since, entry.lease_from) + entry.lease_s
+        if clock() < ends_at:
+            self._at(ends_at, self._check_lease, entry)
+        else:
+            self._kill(entry, 0.0, "fenced")
+
+    def _renew_leases(self, since: float) -> None:
+        if not self.lease_since < since <= clock():
+            return
+        self.lease_since = since
+        try:
+            fd = os.open("lease", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                # Over the one before, which is as long: a full disk has room for it.
+                write_line(fd, "%s %016.3f" % (self.boot_id, since))
+            finally:
+                os.close(fd)
+        except OSError as error:
+            complain("lease: %s" % trouble(error))
+
+    def _keep_watch(self) -> None:
+        """See that another guard begins when this one is killed."""
+        living = None if self.watch is None else process(self.watch)
+        if living is not None and living.parent == os.getpid():
+            return
+        arguments = [sys.executable, "-I", "-S", os.path.abspath(__file__), "watch"]
+        arguments += ["--spool", self.spool, "--instance", self.instance, *self.options]
+        try:
+            self.watch = spawn(arguments, {"PATH": "/usr/bin:/bin"}, {})
+        except OSError as error:
+            complain("no watch can be started: %s" % error)
+
     def _kill(self, entry: Entry, kill_after_s: float, cause: str) -> None:
         if entry.state == Entry.STARTING:
             # Before its gate, or just behind it: whether it began is read once the wrapper is gone.
@@ -2196,7 +2271,10 @@ class Guard:
             link.number = number
             link.say({"renewed": number})
         elif "ping" in message:
-            link.say({"pong": message["ping"]})
+            since = expect(message, "since", float, None)
+            if since is not None:
+                self._renew_leases(since)
+            link.say({"pong": message["ping"], "clock": clock()})
         else:
             raise Garbled("unknown message: %s" % ", ".join(sorted(message)))
 
@@ -2229,6 +2307,7 @@ class Guard:
             "host": socket.gethostname(),
             "containment": {"by": self.containment.name, "enforces": self.containment.enforces},
             "memory_mib": memory_mib(),
+            "clock": clock(),
         }
         link.say({"hello": greeting})
         link.say_inventory([self._report(entry) for entry in self.entries.values()])
@@ -2388,6 +2467,18 @@ def guard(spool: str, instance: str, min_uid: Optional[int]) -> int:
     return 0
 
 
+def watch(spool: str, instance: str, options: List[str]) -> int:
+    """Wait until there is no guard, and become one."""
+    lock = os.open(os.path.join(spool, instance, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    log = os.open(os.path.join(spool, instance, "guard.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(log, 2)
+    os.close(log)
+    arguments = ["guard", "--spool", spool, "--instance", instance, *options]
+    os.execv(sys.executable, [sys.executable, "-I", "-S", os.path.abspath(__file__), *arguments])
+    return 1
+
+
 def session(spool: str, instance: str, options: List[str]) -> int:
     """Carry lines between stdin, stdout and the guard until one of them ends."""
     try:
@@ -2519,7 +2610,7 @@ def doctor(spool: str) -> int:
     return 0
 
 
-USAGE = "usage: oarexec session|guard|doctor --spool DIR [--instance UUID] [--min-uid N]"
+USAGE = "usage: oarexec session|guard|watch|doctor --spool DIR [--instance UUID] [--min-uid N]"
 
 
 def main(arguments: List[str]) -> int:
@@ -2536,6 +2627,8 @@ def main(arguments: List[str]) -> int:
         raise SystemExit(USAGE)
     if arguments[0] == "session":
         return session(spool, instance, [] if min_uid is None else ["--min-uid", min_uid])
+    if arguments[0] == "watch":
+        return watch(spool, instance, [] if min_uid is None else ["--min-uid", min_uid])
     if arguments[0] == "guard":
         return guard(spool, instance, None if min_uid is None else int(min_uid))
     raise SystemExit(USAGE)

@@ -60,6 +60,10 @@ class Launch:
     prologue: str | None = None
     epilogue: str | None = None
     program_timeout: timedelta = timedelta(seconds=60)
+    #: The host kills it when the server has not been heard of for so long, counted from ``since`` and what is
+    #: told by ``Session.ping``: clocks that the host has told.
+    lease: timedelta | None = None
+    since: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +111,13 @@ class Ended:
     text: str = ""
     cpu: timedelta | None = None
     peak_mib: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """What the host's own clock says, in seconds; means something to that host alone, and in this boot."""
+
+    clock: float
 
 
 Report = Starting | Began | Refused | Ended
@@ -166,6 +177,7 @@ class Greeting:
     containment: str
     enforces: tuple[str, ...] = ()
     memory_mib: int | None = None
+    clock: float = 0.0
     inventory: tuple[Report, ...] = field(default=(), repr=False)
 
 
@@ -187,7 +199,13 @@ class Session(Protocol):
     async def renew(self, number: SessionNumber) -> None:
         """Take a higher number: only entries of lower ones can be forgotten."""
 
-    def heard(self) -> AsyncIterator[Sequence[Report | Answer]]:
+    async def ping(self, since: float) -> None:
+        """Prolong the leases of this host's launches, counted from a clock that it has told.
+
+        It answers with a ``Beat``.
+        """
+
+    def heard(self) -> AsyncIterator[Sequence[Report | Answer | Beat]]:
         """What the host says, in its order, as many at a time as there are.
 
         Raises ``NodeUnreachable`` when the link ends, ``NodeMisbehaves`` when

@@ -182,7 +182,7 @@ def test_a_host_that_could_not_be_reached_is_back_when_its_link_is(database: Tes
     assert states(database) == {"c1": "Suspected"}
     with database.engine.begin() as conn:
         node_sessions.met(conn, "c1", Identity("boot", "spool"), {})
-        assert health.recover(conn, "c1") == ["c1"]
+        assert health.recover(conn, 2, "c1") == ["c1"]
 
     assert states(database) == {"c1": "Alive"}
 
