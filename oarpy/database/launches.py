@@ -136,7 +136,8 @@ _LEASED = text(
     """
     SELECT job_id, state, head, other_hosts, lease FROM jobs
     WHERE stopped_at IS NULL AND lease IS NOT NULL AND head IS NOT NULL
-      AND (state IN ('Launching', 'Running', 'Suspended', 'Resuming') OR state = 'Finishing' AND other_hosts IS NOT NULL)
+      AND (state IN ('Launching', 'Running', 'Suspended', 'Resuming')
+           OR state = 'Finishing' AND other_hosts IS NOT NULL)
     ORDER BY job_id
     """
 )

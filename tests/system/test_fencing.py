@@ -159,3 +159,23 @@ def test_a_killed_job_of_a_fenced_host_is_not_run_again(cluster: System) -> None
     settled = "SELECT 1 FROM pending_events"
     wait_until(lambda: not cluster.database.execute(settled), what="events have had their effects")
     assert cluster.database.execute("SELECT count(*) FROM jobs") == [(1,)]
+
+
+def test_a_job_on_several_hosts_that_loses_one_is_killed_on_the_others_and_closed(cluster: System) -> None:
+    hosts = box.a_box()
+    job_id = cluster.oarsub("-t", "reassign", "-l", "/host=2/core=1", BEAT.replace("60", "600"))
+    cluster.wait_until_state(job_id, "Running")
+    assert head(cluster, job_id) == "c1"
+
+    hosts.do("cut", "c2")
+    try:
+        job = cluster.wait_until_final(job_id, timeout_s=60)
+        copy = copy_of(cluster, job_id)
+    finally:
+        hosts.do("mend", "c2")
+    cluster.wait_until_state(copy, "Running", timeout_s=90)
+    cluster.run("oardel", str(copy))
+
+    assert (job.state, job.end_cause) == ("Error", "fenced")
+    cluster.wait_until_final(copy)
+    assert invariants.broken(cluster.database.engine) == []
