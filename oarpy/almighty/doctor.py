@@ -1,6 +1,6 @@
 """What stands in the way of an instance, found before it does.
 
-Looks and changes nothing.
+Looks and changes nothing; hosts are asked through the runner, by orders.
 """
 
 from __future__ import annotations
@@ -9,9 +9,11 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import Enum
 from itertools import groupby
 
@@ -21,13 +23,20 @@ from sqlalchemy.exc import DBAPIError
 
 from oarpy import settings
 from oarpy.almighty import bringing_up
-from oarpy.database import hosts, schema
+from oarpy.database import examinations, hosts, schema
+from oarpy.database.examinations import Examined
 from oarpy.drivers import postgresql
 from oarpy.errors import ConfigurationError, OarError
 from oarpy.instance import Instance
 from oarpy.model import numbering
 
 LEAST_FREE_MIB = 512
+#: What a host may keep jobs to.
+ENFORCED = ("cpus", "memory", "freeze", "kill", "devices")
+#: How long hosts have to say what they enforce.
+HOSTS_WITHIN = timedelta(seconds=15)
+HOSTS_MARGIN_S = 10.0
+LOOK_S = 0.1
 OAREXEC_TIMEOUT_S = 30.0
 # Neither locks nor flushes can be relied on; a socket cannot live there either.
 REMOTE = frozenset({"nfs", "nfs4", "lustre", "cifs", "smb3", "gpfs", "beegfs", "ceph", "fuse.sshfs", "9p"})
@@ -122,8 +131,53 @@ def _database(instance: Instance) -> Iterator[Finding]:
         return
     if almighty is None:
         yield Finding(Level.BROKEN, "almighty", "does not run on this machine: oarpy up starts it")
-    else:
-        yield Finding(Level.GOOD, "almighty", f"pid {almighty}")
+        return
+    yield Finding(Level.GOOD, "almighty", f"pid {almighty}")
+    yield from _hosts(instance)
+
+
+def _hosts(instance: Instance) -> Iterator[Finding]:
+    """What each host enforces, as its own oarexec says."""
+    name = os.uname().nodename
+    engine = bringing_up.admin_engine(instance)
+    try:
+        with engine.begin() as conn:
+            orders = examinations.ask(conn, HOSTS_WITHIN, but={name, name.partition(".")[0], "localhost"})
+        waiting = set(orders.values())
+        deadline = time.monotonic() + HOSTS_WITHIN.total_seconds() + HOSTS_MARGIN_S
+        while waiting and time.monotonic() < deadline:
+            with engine.connect() as conn:
+                found = examinations.answers(conn, orders)
+            for one in found:
+                if one.host in waiting:
+                    waiting.discard(one.host)
+                    yield from _host(one)
+            if waiting:
+                time.sleep(LOOK_S)
+        for host in sorted(waiting):
+            yield Finding(Level.WEAK, host, "was not examined in time")
+    finally:
+        engine.dispose()
+
+
+def _host(examined: Examined) -> Iterator[Finding]:
+    if examined.said is None:
+        yield Finding(Level.WEAK, examined.host, f"cannot be examined: {examined.problem}")
+        return
+    try:
+        by, enforces = str(examined.said["containment"]["by"]), list(examined.said["containment"]["enforces"])
+        findings = [str(sentence) for sentence in examined.said["findings"]]
+    except (KeyError, TypeError):
+        yield Finding(Level.WEAK, examined.host, "what it says cannot be understood")
+        return
+    # Whatever can kill all of a job holds it still to do so.
+    enforced = [what for what in ENFORCED if what in enforces or (what == "freeze" and "kill" in enforces)]
+    lacking = [what for what in ENFORCED if what not in enforced]
+    said = f"enforced: {', '.join(enforced) or 'nothing'} ({by})" + (f"; not: {', '.join(lacking)}" if lacking else "")
+    yield Finding(Level.GOOD if {"cpus", "memory", "kill"} <= {*enforced} else Level.WEAK, examined.host, said)
+    for sentence in findings:
+        if not sentence.startswith("jobs are not kept to their"):
+            yield Finding(Level.WEAK, examined.host, sentence)
 
 
 def _tables(engine: Engine) -> Iterator[Finding]:

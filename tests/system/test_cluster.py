@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import uuid
 from collections.abc import Iterator
@@ -72,6 +73,25 @@ def test_a_job_goes_on_while_its_host_is_cut_off_and_its_end_is_learnt_afterward
     job = cluster.wait_until_final(job_id, timeout_s=60)
     assert (job.state, job.exit_code, job.attempt) == ("Terminated", 4 << 8, 1)
     assert cluster.database.execute("SELECT DISTINCT state FROM resources") == [("Alive",)]
+
+
+def test_doctor_tells_host_by_host_what_is_enforced(cluster: System) -> None:
+    hosts = box.a_box()
+    cluster.database.execute("INSERT INTO resources (network_address, host) VALUES (%s, %s)", (box.V2_HOST,) * 2)
+    hosts.do("cut", "c2")
+    try:
+        found = json.loads(cluster.admin("oarpy", "doctor", "--json", check=False).stdout)
+    finally:
+        hosts.do("mend", "c2")
+
+    said = {each["subject"]: (each["level"], each["sentence"]) for each in found}
+    assert said["c1"] == ("ok", "enforced: cpus, memory, freeze, kill (cgroups v1); not: devices")
+    assert said["c2"] == ("weak", "cannot be examined: the host cannot be reached")
+    # Whatever controllers this machine leaves to version 2.
+    assert said[box.V2_HOST][1].startswith("enforced: ")
+    assert "freeze, kill" in said[box.V2_HOST][1]
+    assert "(cgroups v2)" in said[box.V2_HOST][1]
+    assert cluster.database.execute("SELECT count(*) FROM orders WHERE done_at IS NULL") == [(0,)]
 
 
 def test_a_host_that_was_restarted_ends_its_jobs_with_that_cause(cluster: System) -> None:
