@@ -36,7 +36,7 @@ _FIELDS = {
 }
 _REPEATED = ("resource", "property", "type", "anterior")
 #: What a job is from its beginning on, and what is about other things.
-_UNFIT = ("reservation", "array", "array_param_file", "scanscript", "dry_run")
+_UNFIT = ("reservation", "array", "array_param_file", "scanscript", "dry_run", "interactive", "keep")
 _Read: TypeAlias = Callable[[click.Context, Mapping[str, Any]], Submission]
 _Finish: TypeAlias = Callable[[Submitted, Mapping[str, Any]], int]
 

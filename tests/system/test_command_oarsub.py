@@ -292,6 +292,7 @@ def test_a_dry_run_says_when_and_where(database, commands):
         (["--edit", "5", "--array", "3"], 1),
         (["--edit", "5", "--dry-run"], 1),
         (["--edit", "5", "--hold"], 1),
+        (["--edit", "5", "-I"], 1),
         (["--only", "failed", "true"], 1),
         (["--resubmit", "5", "-r", "now"], 1),
         (["--resubmit", "5", "--only", "some"], 1),
