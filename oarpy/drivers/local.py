@@ -33,7 +33,7 @@ class LocalExecutor:
         self._min_uid = min_uid
         self._greeting_timeout_s = greeting_timeout_s
 
-    async def open(self, host: str, instance: UUID, number: SessionNumber) -> OarexecSession:
+    async def open(self, host: str, instance: UUID, number: SessionNumber, *, oarsh: bool = False) -> OarexecSession:
         try:
             process = await asyncio.create_subprocess_exec(
                 # -I -S: neither the environment nor site-packages have a say in what runs jobs.
@@ -54,7 +54,7 @@ class LocalExecutor:
             raise NodeUnreachable(f"host {host}: oarexec cannot be started: {error}") from error
         session = OarexecSession(host, process)
         async with opening(host, session, self._greeting_timeout_s):
-            await session.greet(instance, number)
+            await session.greet(instance, number, oarsh=oarsh)
         return session
 
 

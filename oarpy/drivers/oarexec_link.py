@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
 import json
 import zlib
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 from oarpy.errors import NodeMisbehaves, NodeUnreachable, Stale
 from oarpy.model.states import EndCause, JobId
 from oarpy.ports.executor import (
+    Access,
     Answer,
     Attempt,
     Beat,
@@ -57,9 +62,10 @@ class OarexecSession:
         assert self._greeting is not None
         return self._greeting
 
-    async def greet(self, instance: UUID, number: SessionNumber) -> None:
+    async def greet(self, instance: UUID, number: SessionNumber, *, oarsh: bool = False) -> None:
         """Say hello and read the inventory."""
-        await self._say({"hello": {"protocol": PROTOCOL, "instance": str(instance), "session": number}})
+        hello = {"protocol": PROTOCOL, "instance": str(instance), "session": number}
+        await self._say({"hello": {**hello, "oarsh": oarsh, "programs": _programs()}})
         message = await self._hear()
         if "fenced" in message:
             raise Stale(f"host {self._host}: a session with the number {message['fenced'].get('by')} was here")
@@ -79,6 +85,7 @@ class OarexecSession:
                 enforces=tuple(hello["containment"]["enforces"]),
                 memory_mib=hello.get("memory_mib"),
                 clock=float(hello["clock"]),
+                oarsh_port=hello.get("oarsh_port"),
                 inventory=tuple(inventory),
             )
         except (KeyError, TypeError) as error:
@@ -226,7 +233,33 @@ def write_launch(launch: Launch) -> dict[str, Any]:
         "program_timeout_s": launch.program_timeout.total_seconds(),
         "lease_s": None if launch.lease is None else launch.lease.total_seconds(),
         "since": launch.since,
+        "access": None if launch.access is None else _access(launch.access),
     }
+
+
+def _access(access: Access) -> dict[str, Any]:
+    return {
+        "private": access.private,
+        "public": access.public,
+        "authorized": list(access.authorized),
+        "hosts": dict(access.hosts),
+        # As oarpy.node.oarsh has it.
+        "proof": hashlib.sha256(access.public.encode()).hexdigest(),
+    }
+
+
+@cache
+def _programs() -> dict[str, str]:
+    """What jobs find in their PATH, as Python sources: hosts have nothing installed."""
+    sources = {name: _source(f"oarpy.node.{name}") for name in ("oarsh", "oarprint")}
+    return sources | {"oarcp": sources["oarsh"]}
+
+
+def _source(module: str) -> str:
+    found = find_spec(module)
+    assert found is not None
+    assert found.origin is not None
+    return Path(found.origin).read_text()
 
 
 def write_order(order: Order) -> dict[str, Any]:

@@ -81,7 +81,7 @@ class SshExecutor:
         self._min_uid = min_uid
         self._greeting_timeout_s = greeting_timeout_s
 
-    async def open(self, host: str, instance: UUID, number: SessionNumber) -> OarexecSession:
+    async def open(self, host: str, instance: UUID, number: SessionNumber, *, oarsh: bool = False) -> OarexecSession:
         try:
             process = await asyncio.create_subprocess_exec(
                 *(*self._ssh, host, self._remote(instance)),
@@ -98,7 +98,7 @@ class SshExecutor:
         try:
             async with opening(host, session, self._greeting_timeout_s):
                 await _send_program(process)
-                await session.greet(instance, number)
+                await session.greet(instance, number, oarsh=oarsh)
         except NodeUnreachable as error:
             raise NodeUnreachable(f"{error}{await errors.said()}") from error
         return session

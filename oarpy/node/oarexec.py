@@ -22,12 +22,13 @@ JSON objects, one a line, at most 1 MiB each.  Durations are in seconds; ages
 count back from the moment the line was written; no date of the node is told.
 The runner begins::
 
-    {"hello": {"protocol": 1, "instance": UUID, "session": [EPOCH, SEQUENCE]}}
+    {"hello": {"protocol": 1, "instance": UUID, "session": [EPOCH, SEQUENCE], "oarsh": BOOL,
+               "programs": {NAME: PYTHON, …}}}
 
 and the answer is ``hello`` with the node's facts, then its whole inventory::
 
     {"hello": {"protocol": 1, "session": [E, S], "boot_id": …, "spool_id": …, "host": …,
-               "containment": …, "memory_mib": …, "clock": CLOCK}}
+               "containment": …, "memory_mib": …, "clock": CLOCK, "oarsh_port": …}}
     {"inventory": [REPORT, …], "more": true or false}
 
 A number that is not above every earlier one is answered ``{"fenced": {"by": [E, S]}}``
@@ -47,7 +48,9 @@ the user's login shell), ``directory``, ``stdout``, ``stderr`` (relative to it),
 ``{"deflated": BASE64}`` when long); ``walltime_s``, ``grace_s``, ``kill_after_s``;
 ``cpus`` ("0-3,8" or null), ``memory_mib`` (or null); ``part``: no command runs, the containment
 is made and kept for what comes from the job's head, until the part is killed; ``prologue`` and
-``epilogue``: programs of the administrator's on this node, or null, and ``program_timeout_s``.
+``epilogue``: programs of the administrator's on this node, or null, and ``program_timeout_s``;
+``access`` (or null): how oarsh comes to this job, ``private`` and ``public`` of the job's own key
+pair, ``authorized``, more public keys, ``proof``, and ``hosts``, the ports of oarexec on them.
 
 A launch may be **leased**: ``lease_s``, and ``since``, a clock that this guard has told.  It is killed, with the
 cause ``fenced``, when so much time has passed since the last clock that the server has told back, in this
@@ -76,6 +79,16 @@ REPORT: ``job``, ``attempt``, ``is`` one of
   ``event`` and ``text`` where OAR has an event for it, ``age_s`` of the beginning and
   ``ended_age_s`` of the end (null after a reboot), ``cpu_s``, ``peak_mib`` (or null).
 
+oarsh
+=====
+
+Asked to in ``hello``, the guard listens on a port (the same one as the guard before it, if it can).
+Whoever connects says ``oarsh JOB.ATTEMPT PROOF`` in one line; with the proof of a job that runs here
+it is answered ``go``, and an sshd goes on with the connection: one for each, as the job's user, in
+the job's containment, with the job's key as host key and as the key that it lets in.  So nothing of
+it needs root, and what comes in is killed with the job.  ``programs`` are what jobs find in their
+PATH: oarsh, oarcp and oarprint, so that nothing need be installed.
+
 The spool
 =========
 
@@ -83,7 +96,8 @@ The spool
 ``session`` (the highest number, and
 the boot in which it came), ``spool_id``, ``guard.log`` and ``jobs/JOB.ATTEMPT/``, one directory per
 launch.  Whoever makes that directory decides the attempt's fate: it is launched, or given up.
-(Forgotten ones wait in ``free`` and become new ones by one rename.)  In it:
+(Forgotten ones wait in ``free`` and become new ones by one rename.)  Besides, ``port`` and ``bin``
+are for oarsh.  In an entry:
 
 * ``progress``: lines.  The first is ``launch``: boot id, pid and start time of the wrapper, written
   before the wrapper is let through its gate.  An entry that lacks it never began and never will,
@@ -91,6 +105,7 @@ launch.  Whoever makes that directory decides the attempt's fate: it is launched
   The wrapper appends ``begun``, ``error``, ``exit``, the guard ``cause``, ``suspended``,
   ``resumed``, ``walltime``, ``end``.
 * ``refused``: this is a tombstone.
+* ``oarsh``: keys and configuration, which only the job's user can read; gone when the job is over.
 * ``nodes``, ``resources``: what OAR_NODEFILE and OAR_RESOURCE_PROPERTIES_FILE name; links to a
   file in ``shared`` that other entries have alike.
 
@@ -149,6 +164,9 @@ MAX_COMMAND = 131071
 # Descriptors of a wrapper: stdin, stdout, stderr, its gate, the guard's ear, its progress file.
 GATE, EAR, PROGRESS = 3, 4, 5
 MARK = "OARPY_JOB"
+PROGRAM = re.compile(r"[a-z]+\Z")
+# A connection that says nothing, and how much one may say; and how many wait at a time.
+CALL_S, CALL_LENGTH, MOST_CALLS = 10.0, 200, 64
 PR_SET_CHILD_SUBREAPER = 36
 SPAWNED_AT_ONCE = 16
 # Whoever started the server may have ignored signals (nohup, a shell's &); its jobs have them as after a login.
@@ -282,13 +300,16 @@ WRAPPER_IN_GROUP = _HEAD + _APART + "shift 5" + OPENING_AS_USER + _APART_END + _
 WRAPPER_ALONE = _HEAD + "shift 5" + _OPENING + _BESIDE + _TAIL
 # A part runs nothing: this outlives the guard, and is nothing that its user could kill.
 WRAPPER_OF_PART = _HEAD + "sleep 2147483647 5>&-" + _TAIL
+# $1 files to join by; the rest is what to execute.
+ENTERING = 'for file in $1; do echo 0 >"$file" || exit 1; done; shift; exec "$@"'
 # Appends one line to a file that only the user may be able to reach.
 NOTE = 'cd -- "$1" && echo "$3" >>"$2"'
 
 # What may stand in the environment of a wrapper that runs as root; the job gets the rest after the change of user.
 HARMLESS = re.compile(
-    r"(OAR_[A-Z0-9_]*|OARPY_JOB|HOME|PATH|SHELL|LOGNAME|USER|TERM|SHLVL|LANG|LC_[A-Z]+|SUDO_COMMAND)\Z"
+    r"(OAR_[A-Z0-9_]*|OARSH_ACCESS|OARPY_JOB|HOME|PATH|SHELL|LOGNAME|USER|TERM|SHLVL|LANG|LC_[A-Z]+|SUDO_COMMAND)\Z"
 )
+PLAIN = re.compile(r"[^\x00-\x1f\x7f\"\\]*\Z")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 INSTANCE = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 CPU_LIST = re.compile(r"\d+(-\d+)?(,\d+(-\d+)?)*\Z")
@@ -520,6 +541,7 @@ class Entry:
         "groups",
         "inherited",
         "job",
+        "joins",
         "kill_after_s",
         "kill_at",
         "lease_from",
@@ -533,6 +555,7 @@ class Entry:
         "pidfd",
         "program_pid",
         "program_s",
+        "proof",
         "start",
         "state",
         "stderr",
@@ -582,6 +605,9 @@ class Entry:
         self.epilogue: Optional[str] = None
         self.program_s = 60.0
         self.program_pid: Optional[int] = None
+        # What oarsh has to know of the job, None when it cannot come in; and how it enters the containment.
+        self.proof: Optional[str] = None
+        self.joins: List[str] = []
         self.outcome: Json = {}
         self.end: Json = {}
         # Why the spool could not take it.
@@ -621,6 +647,8 @@ class Entry:
             "program_s": self.program_s,
             "lease_s": self.lease_s,
             "lease_from": self.lease_from,
+            "proof": self.proof,
+            "joins": self.joins,
         }
 
     def recall(self, record: Json) -> None:
@@ -1132,11 +1160,26 @@ class Launch:
         self.program_timeout_s = expect(message, "program_timeout_s", float, 60.0)
         self.lease_s = expect(message, "lease_s", float, None)
         self.since = expect(message, "since", float, 0.0)
+        access = expect(message, "access", dict, None)
+        self.access = None if access is None else Access(access)
         if self.cpus is not None and not CPU_LIST.match(self.cpus):
             raise Garbled("cpus is %r" % self.cpus)
         for name, value in self.environment.items():
             if not isinstance(value, str) or not names_variable(name):
                 raise Garbled("environment holds %r" % name)
+
+
+class Access:
+    """How oarsh comes to a job."""
+
+    def __init__(self, message: Json) -> None:
+        self.private = expect(message, "private", str)
+        self.public = expect(message, "public", str)
+        self.authorized = expect(message, "authorized", list, [])
+        self.proof = expect(message, "proof", str)
+        self.hosts = expect(message, "hosts", dict)
+        if not all(isinstance(key, str) and "\n" not in key for key in [self.public, *self.authorized]):
+            raise Garbled("access holds a key that is none")
 
 
 _NO_DEFAULT = object()
@@ -1329,6 +1372,10 @@ class Guard:
         self.timers_made = 0
         self.answers: List[Json] = []
         self.links: Dict[int, Link] = {}
+        self.port: Optional[int] = None
+        self.port_listener: Optional[socket.socket] = None
+        # Connections to the port that have not said yet to which job they want, with what they said.
+        self.calls: Dict[int, Tuple[socket.socket, bytearray]] = {}
         self.current: Optional[Link] = None
         self.number: Number = (0, 0)
         # The last clock of ours that the server told back, and what becomes a guard when this one dies.
@@ -1417,6 +1464,10 @@ class Guard:
             self._reap()
         elif fd == self.listener.fileno():
             self._accept()
+        elif self.port_listener is not None and fd == self.port_listener.fileno():
+            self._take_call()
+        elif fd in self.calls:
+            self._hear_call(fd)
         elif fd in self.watched:
             self._inherited_ended(self.watched[fd])
         elif fd in self.links:
@@ -1621,6 +1672,9 @@ class Guard:
         except OSError as error:
             raise Refusal("CPUSET_ERROR", "the job's control group cannot be made: %s" % error) from error
         entry.program_s = launch.program_timeout_s
+        if launch.access is not None:
+            entry.joins = joins
+            self._write_access(entry, launch, launch.access, account)
         if launch.prologue is None:
             self._go_on(entry, launch, account, joins)
             return
@@ -1702,7 +1756,7 @@ class Guard:
 
     def _spawn(self, entry: Entry, launch: Launch, account: Account, joins: List[str]) -> None:
         """Start the wrapper and let it through; nothing of the job runs unless its record is written."""
-        environment = dict(account.environment)
+        environment = dict(account.environment, PATH=self._path(account))
         late = []
         for name, value in sorted(self._environment(entry, launch).items()):
             if name in account.environment or not harmless(name):
@@ -1791,7 +1845,147 @@ class Guard:
             found[name] = nodes
         found["OAR_RESOURCE_PROPERTIES_FILE"] = os.path.join(self.directory, entry.path("resources"))
         found[MARK] = self.containment.mark(entry)
+        if launch.access is not None:
+            found["OARSH_ACCESS"] = self._access_file(entry, "access")
+            found["OAR_JOB_KEY_FILE"] = self._access_file(entry, "key")
         return found
+
+    def _path(self, account: "Account") -> str:
+        return "%s:%s" % (os.path.join(self.directory, "bin"), account.environment["PATH"])
+
+    def _access_file(self, entry: Entry, name: str) -> str:
+        return os.path.join(self.directory, entry.path("oarsh"), name)
+
+    # oarsh.
+
+    def _write_access(self, entry: Entry, launch: "Launch", access: "Access", account: "Account") -> None:
+        """Make what oarsh and its sshd read, for the job's user alone."""
+        variables = dict(self._environment(entry, launch), PATH=self._path(account))
+        said = {"name": entry.name, "user": account.name, "hosts": access.hosts, "public": access.public}
+        files = {
+            "key": access.private,
+            "authorized_keys": "".join(key + "\n" for key in [access.public, *access.authorized]),
+            "known_hosts": "oarpy %s\n" % access.public,
+            "access": json.dumps(said),
+            "sshd_config": sshd_config(self._access_file(entry, ""), variables),
+        }
+        try:
+            os.mkdir(entry.path("oarsh"), 0o711 if self.root else 0o700)
+            entry.proof = access.proof
+            for name, text in files.items():
+                path = self._access_file(entry, name)
+                write_file(path, text)
+                if self.root:
+                    let_read(path, account.uid)
+        except OSError as error:
+            raise SpoolFailed(trouble(error)) from error
+
+    def _drop_access(self, entry: Entry) -> None:
+        if entry.proof is None:
+            return
+        entry.proof = None
+        try:
+            remove_tree(entry.path("oarsh"))
+        except OSError as error:
+            complain("job %s: %s" % (entry.name, trouble(error)))
+
+    def _take_programs(self, programs: Json) -> None:
+        """Put the programs of jobs where they find them."""
+        for name, text in programs.items():
+            if not PROGRAM.match(name) or not isinstance(text, str):
+                raise Garbled("programs hold %r" % name)
+            path = "bin/" + name
+            text = "#!%s -IS\n%s" % (python_of_users(), text)
+            try:
+                if read_text(path) != text:
+                    write_file(path + ".new", text, 0o755)
+                    os.rename(path + ".new", path)
+            except OSError as error:
+                complain("the programs of jobs: %s" % trouble(error))
+
+    def _open_port(self) -> None:
+        """Listen for oarsh, where the guard before this one did if that can be."""
+        if self.port_listener is not None:
+            return
+        before = (read_text("port") or "").strip()
+        try:
+            listener = listen_anywhere(int(before) if before.isdigit() else 0)
+        except OSError as error:
+            complain("oarsh: no port can be opened: %s" % error)
+            return
+        listener.setblocking(False)
+        self.port_listener, self.port = listener, listener.getsockname()[1]
+        self.poll.register(listener.fileno(), select.EPOLLIN)
+        try:
+            write_file("port", "%d\n" % self.port)
+        except OSError as error:
+            complain("oarsh: %s" % trouble(error))
+
+    def _take_call(self) -> None:
+        try:
+            assert self.port_listener is not None
+            sock, _ = self.port_listener.accept()
+        except OSError:
+            return
+        sock.setblocking(False)
+        if len(self.calls) >= MOST_CALLS:
+            sock.close()
+            return
+        self.calls[sock.fileno()] = (sock, bytearray())
+        self.poll.register(sock.fileno(), select.EPOLLIN)
+        self._after(CALL_S, self._end_call, sock.fileno(), sock)
+
+    def _end_call(self, fd: int, sock: socket.socket) -> None:
+        if fd in self.calls and self.calls[fd][0] is sock:
+            del self.calls[fd]
+            self.poll.unregister(fd)
+            sock.close()
+
+    def _hear_call(self, fd: int) -> None:
+        sock, said = self.calls[fd]
+        try:
+            part = sock.recv(CALL_LENGTH)
+        except BlockingIOError:
+            return
+        except OSError:
+            part = b""
+        said += part
+        if part and not said.endswith(b"\n") and len(said) < CALL_LENGTH:
+            return
+        # Taken out before it is closed: its number may be another's at once.
+        del self.calls[fd]
+        self.poll.unregister(fd)
+        with sock:
+            if part:
+                refusal = self._admit(sock, said.decode("ascii", "replace").split())
+                if refusal is not None:
+                    with suppress(OSError):
+                        sock.send((refusal + "\n").encode())
+
+    def _admit(self, sock: socket.socket, words: List[str]) -> Optional[str]:
+        """Let an sshd of the job go on with a connection; why not, where not."""
+        match = ENTRY.match(words[1]) if len(words) == 3 and words[0] == "oarsh" else None
+        entry = None if match is None else self.entries.get((int(match.group(1)), int(match.group(2))))
+        if entry is None or entry.proof is None or entry.proof != words[2]:
+            return "no job of yours that oarsh can come to is here"
+        if entry.state != Entry.BEGUN:
+            return "the job does not run"
+        sshd = find_program("sshd")
+        if sshd is None:
+            return "this host has no sshd"
+        arguments = ["/bin/sh", "-c", ENTERING, "oarexec", " ".join(entry.joins)]
+        if self.root:
+            gid = entry.groups.partition(",")[0]
+            arguments += [str(self.setpriv), "--reuid", str(entry.uid), "--regid", gid, "--groups", entry.groups, "--"]
+        arguments += [sshd, "-i", "-f", self._access_file(entry, "sshd_config")]
+        environment = {"PATH": "/usr/bin:/bin", MARK: self.containment.mark(entry)}
+        try:
+            sock.setblocking(True)
+            sock.sendall(b"go\n")
+            spawn(arguments, environment, {0: sock.fileno(), 1: sock.fileno()})
+        except OSError as error:
+            return "sshd cannot be started: %s" % error
+        return None
 
     def _fail(self, entry: Entry, refusal: Refusal) -> None:
         """The launch failed before its command began, for a reason that ends the job."""
@@ -1809,6 +2003,7 @@ class Guard:
 
     def _give_up(self, entry: Entry) -> None:
         """Make the entry a tombstone."""
+        self._drop_access(entry)
         entry.state = Entry.REFUSED
         try:
             write_file(entry.path("refused"), "%d %d\n" % self.number)
@@ -1984,6 +2179,7 @@ class Guard:
 
     def _conclude(self, entry: Entry) -> None:
         """The containment is empty: the job is over."""
+        self._drop_access(entry)
         entry.state = Entry.ENDED
         entry.end = entry.outcome
         self._write_end(entry)
@@ -2206,9 +2402,7 @@ class Guard:
             return
         # One that the spool could not take has no directory.
         with suppress(FileNotFoundError):
-            for name in os.listdir(path):
-                os.unlink(os.path.join(path, name))
-            os.rmdir(path)
+            remove_tree(path)
 
     def _answer(self, order: Json, done: bool, text: str = "", over: bool = False) -> None:
         if self.current is not None:
@@ -2289,6 +2483,9 @@ class Guard:
             self._drop(link)
             return
         self._store_number(number)
+        self._take_programs(expect(hello, "programs", dict, {}))
+        if hello.get("oarsh"):
+            self._open_port()
         if self.current is not None:
             self.current.say({"fenced": {"by": number}})
             self._drop(self.current)
@@ -2308,6 +2505,7 @@ class Guard:
             "containment": {"by": self.containment.name, "enforces": self.containment.enforces},
             "memory_mib": memory_mib(),
             "clock": clock(),
+            "oarsh_port": self.port,
         }
         link.say({"hello": greeting})
         link.say_inventory([self._report(entry) for entry in self.entries.values()])
@@ -2393,6 +2591,88 @@ def parsed(text: Optional[str]) -> Optional[Json]:
 def trouble(error: OSError) -> str:
     """What is said of a spool that cannot be written."""
     return ("the spool cannot be written: %s" % (error.strerror or error))[:MAX_TEXT]
+
+
+def python_of_users() -> str:
+    """A python3 that everybody can run: root's may lie in root's own directory."""
+    mine = os.path.realpath(sys.executable)
+    if os.geteuid() != 0 or reachable(os.path.dirname(mine)):
+        return sys.executable
+    return find_program("python3") or sys.executable
+
+
+def remove_tree(path: str) -> None:
+    """Remove a directory with its files, and with those of directories in it."""
+    for name in os.listdir(path):
+        inner = os.path.join(path, name)
+        if os.path.isdir(inner) and not os.path.islink(inner):
+            remove_tree(inner)
+        else:
+            os.unlink(inner)
+    os.rmdir(path)
+
+
+def let_read(path: str, uid: int) -> None:
+    """Let one user besides root read a file.
+
+    By an access control list: an owner could write, and fill the disk of the spool.
+    Where the file system has none the user becomes the owner.
+    """
+    everybody = 0xFFFFFFFF
+    entries = ((0x01, 6, everybody), (0x02, 4, uid), (0x04, 0, everybody), (0x10, 4, everybody), (0x20, 0, everybody))
+    try:
+        packed = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+        os.setxattr(path, "system.posix_acl_access", packed)
+    except OSError:
+        os.chown(path, uid, -1)
+        os.chmod(path, 0o400)
+
+
+def listen_anywhere(port: int) -> socket.socket:
+    """A socket that listens on all addresses: on ``port``, or on any when another has that."""
+    for wanted in (port, 0):
+        for family, address in ((socket.AF_INET6, "::"), (socket.AF_INET, "")):
+            sock = None
+            try:
+                sock = socket.socket(family, socket.SOCK_STREAM)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:
+                    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+                sock.bind((address, wanted))
+                sock.listen(64)
+                return sock
+            except OSError:
+                if sock is not None:
+                    sock.close()
+    raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+
+
+# What a terminal, or a login, sets for itself.
+NOT_FOR_SSHD = ("TERM", "SHLVL", "HOME", "SHELL", "USER", "LOGNAME")
+
+
+def sshd_config(directory: str, variables: Dict[str, str]) -> str:
+    """What an sshd of a job, which runs as the job's user, has to know."""
+    # Older ones cannot read every character back.
+    told = {name: value for name, value in variables.items() if name not in NOT_FOR_SSHD and PLAIN.match(value)}
+    lines = [
+        'HostKey "%skey"' % directory,
+        'AuthorizedKeysFile "%sauthorized_keys"' % directory.replace("%", "%%"),
+        "AuthenticationMethods publickey",
+        "UsePAM no",
+        "UseDNS no",
+        "StrictModes no",
+        "PrintMotd no",
+        "PrintLastLog no",
+        "PidFile none",
+        "LogLevel ERROR",
+        "LoginGraceTime 30",
+        "ClientAliveInterval 60",
+        "AcceptEnv LANG LC_*",
+        "Subsystem sftp internal-sftp",
+        "SetEnv " + " ".join('"%s=%s"' % item for item in sorted(told.items())),
+    ]
+    return "".join(line + "\n" for line in lines)
 
 
 def become_subreaper() -> bool:
@@ -2508,7 +2788,7 @@ def make_spool(spool: str, instance: str) -> None:
     # Users reach their node files below it, and can list nothing.
     mode = 0o711 if os.geteuid() == 0 else 0o700
     own = os.path.join(spool, instance)
-    for path in (spool, own, *(os.path.join(own, name) for name in ("jobs", "free", "shared"))):
+    for path in (spool, own, *(os.path.join(own, name) for name in ("jobs", "free", "shared", "bin"))):
         if not os.path.isdir(path):
             os.makedirs(path, exist_ok=True)
             os.chmod(path, mode)

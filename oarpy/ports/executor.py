@@ -35,6 +35,16 @@ class SessionNumber(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Access:
+    """How oarsh comes to a job: the job's own key pair, other public keys that are let in, and ports by host."""
+
+    private: str = field(repr=False)
+    public: str
+    authorized: tuple[str, ...]
+    hosts: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class Launch:
     """One attempt to run a job.  ``user`` None means the account that the host's oarexec runs as."""
 
@@ -64,6 +74,7 @@ class Launch:
     #: told by ``Session.ping``: clocks that the host has told.
     lease: timedelta | None = None
     since: float = 0.0
+    access: Access | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +180,11 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Greeting:
-    """What a host says of itself when a session opens.  ``memory_mib`` is what it has, None when it does not know."""
+    """What a host says of itself when a session opens.
+
+    ``memory_mib`` is what it has, None when it does not know; ``oarsh_port`` where
+    it takes oarsh in, None when it does not.
+    """
 
     boot_id: str
     spool_id: str
@@ -178,6 +193,7 @@ class Greeting:
     enforces: tuple[str, ...] = ()
     memory_mib: int | None = None
     clock: float = 0.0
+    oarsh_port: int | None = None
     inventory: tuple[Report, ...] = field(default=(), repr=False)
 
 
@@ -219,8 +235,8 @@ class Session(Protocol):
 class Executor(Protocol):
     """A way to reach hosts."""
 
-    async def open(self, host: str, instance: UUID, number: SessionNumber) -> Session:
-        """A session whose inventory has been read.
+    async def open(self, host: str, instance: UUID, number: SessionNumber, *, oarsh: bool = False) -> Session:
+        """A session whose inventory has been read.  ``oarsh``: let the host take oarsh in.
 
         Raises ``NodeUnreachable``, or ``Stale`` when the host has heard a higher number.
         """

@@ -62,6 +62,8 @@ class Node:
         )
         self.session: Session | None = None
         self.number = SessionNumber(1, 0)
+        #: Whether it is to take oarsh in.
+        self.oarsh = False
         #: The latest report of each attempt, and every answer.
         self.reports: dict[Attempt, Report] = {}
         self.answers: dict[int, Answer] = {}
@@ -76,7 +78,7 @@ class Node:
     def connect(self, number: SessionNumber | None = None) -> None:
         """Open a session, by default with the next number; its inventory counts as reports."""
         self.number = number or self.number._replace(sequence=self.number.sequence + 1)
-        self.session = self._run(self.executor.open(self.name, self.instance, self.number))
+        self.session = self._run(self.executor.open(self.name, self.instance, self.number, oarsh=self.oarsh))
         self._heard = self.session.heard()
         self.reports.update((report.attempt, report) for report in self.session.greeting.inventory)
 
@@ -228,7 +230,7 @@ class Node:
 
     def _processes(self, life: str) -> list[int]:
         instance = str(self.instance)
-        return [pid for pid, words in _command_lines() if life in words and instance in words]
+        return [pid for pid, words in _command_lines() if {life, instance, str(self.spool)} <= {*words}]
 
 
 def _command_lines() -> Iterator[tuple[int, list[str]]]:

@@ -1,0 +1,216 @@
+"""oarsh and oarcp between the hosts of a job."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from oarpy.model.states import EndCause
+from oarpy.ports.executor import Access, Began, OrderWord
+from tests.support import accounts, box
+from tests.support.node import Node, a_node
+from tests.support.waiting import wait_until
+
+
+def a_key(directory: Path, name: str = "key") -> tuple[str, str]:
+    """A key pair: (private, public)."""
+    path = directory / name
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", str(path)], check=True)
+    return path.read_text(), " ".join((directory / f"{name}.pub").read_text().split()[:2])
+
+
+class Pair:
+    """A job on two hosts: its head on one of them, a part on the other."""
+
+    def __init__(self, head: Node, part: Node, keys: Path) -> None:
+        self.head, self.part = head, part
+        for node in (head, part):
+            node.disconnect()
+            node.instance = head.instance
+            node.oarsh = True
+            node.connect()
+        private, public = a_key(keys)
+        self.access = Access(private, public, (), {node.name: port(node) for node in (head, part)})
+
+    def run(self, command: str, job_id: int = 1, **other: object) -> tuple[int | None, str, str]:
+        """(status, output, errors) of the command of a job on both hosts."""
+        environment = {"OAR_JOB_ID": str(job_id), "OAR_JOB_NAME": "two words"}
+        part = self.part.launch("", job_id, part=True, access=self.access, environment=environment, **other)
+        self.part.began(part)
+        end = self.head.run(command, job_id, access=self.access, environment=environment)
+        self.part.kill(part, 0)
+        self.part.ended(part)
+        return end.status, self.head.read(f"{job_id}.out"), self.head.read(f"{job_id}.err")
+
+
+def port(node: Node) -> int:
+    assert node.session is not None
+    found = node.session.greeting.oarsh_port
+    assert found is not None
+    return found
+
+
+@pytest.fixture(params=["c2", "c3"])
+def pair(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Pair]:
+    """Its part is on a host with control groups of version 1, or 2."""
+    with a_node("over ssh") as head, a_node("over ssh, v2") as part:
+        if request.param == "c2":
+            part.disconnect()
+            part.name = "c2"
+            part.connect()
+        yield Pair(head, part, tmp_path)
+
+
+def test_a_command_runs_on_the_other_host_as_the_user_in_the_job_s_containment(pair: Pair) -> None:
+    name = pair.part.name
+    cgroup = "cat /proc/self/cgroup"
+
+    status, said, errors = pair.run(f"oarsh {name} 'hostname; id -un; echo $OAR_JOB_NAME; {cgroup}; exit 7'")
+
+    assert errors == ""
+    host, user, job_name, *groups = said.splitlines()
+    assert (status, errors) == (7 << 8, "")
+    assert (host, user, job_name) == (name, pair.head.user.pw_name, "two words")
+    assert any(line.endswith(f"oarpy/{pair.head.instance}/1.1") for line in groups)
+
+
+def test_stdin_and_output_pass_as_they_are(pair: Pair) -> None:
+    _, said, _ = pair.run(
+        f"head -c 3000000 /dev/zero | oarsh {pair.part.name} 'cat; echo x >&2' 2>&1 >copy; wc -c <copy"
+    )
+
+    assert said.split() == ["x", "3000000"]
+
+
+def test_files_are_copied_both_ways(pair: Pair) -> None:
+    there = f"{pair.part.name}:/tmp/oarcp-{pair.head.instance}"
+
+    status, said, errors = pair.run(f"echo hello >one; oarcp one {there} && oarcp -p {there} two && cat two")
+
+    assert (status, said, errors) == (0, "hello\n", "")
+
+
+def test_what_comes_in_goes_with_the_job(pair: Pair) -> None:
+    pair.run(f"oarsh {pair.part.name} 'setsid sleep 1000 >/dev/null 2>&1 </dev/null & echo started'")
+
+    assert "sleep 1000" not in box.a_box().do("exec", pair.part.name, "ps", "-eo", "args")
+    assert not (pair.part.directory / "jobs" / "1.1" / "oarsh").exists()
+    assert not (pair.head.directory / "jobs" / "1.1" / "oarsh").exists()
+
+
+REFUSED = (
+    ("localhost true", 4, "localhost is not a host of job 1, which has c1, "),
+    ("-o ProxyCommand=id NAME true", 5, "-o is not an option that oarsh takes"),
+    ("-F/tmp/config NAME true", 5, "-F is not an option"),
+    ("-nL 1:2:3 NAME true", 5, "-L is not an option"),
+    ("-l root NAME id", 5, "nobody else can be become"),
+    ("root@NAME id", 5, "nobody else can be become"),
+    ("-i", 5, "-i lacks its value"),
+    ("-i /nowhere NAME id", 3, "the key /nowhere cannot be read"),
+    ("", 5, "usage: oarsh"),
+)
+
+
+def test_what_is_not_the_job_s_is_refused(pair: Pair) -> None:
+    tries = [f"oarsh {words.replace('NAME', pair.part.name)}; echo $?; echo >&2" for words, _, _ in REFUSED]
+
+    _, statuses, errors = pair.run("\n".join(tries))
+
+    assert statuses.split() == [str(status) for _, status, _ in REFUSED]
+    for (_, _, said), error in zip(REFUSED, errors.split("\n\n"), strict=False):
+        assert said in error
+
+
+def test_a_host_is_not_believed_that_has_not_the_job_s_key(pair: Pair, tmp_path: Path) -> None:
+    other = a_key(tmp_path, "other")
+    wrong = f"sed s/{shlex.quote(pair.access.public.split()[1][-8:])}/AAAAAAAA/ -i known_hosts"
+    assert other[1] != pair.access.public
+
+    status, said, errors = pair.run(
+        f"for f in access known_hosts; do cp $(dirname $OARSH_ACCESS)/$f .; done; {wrong} && OARSH_ACCESS=$PWD/access oarsh {pair.part.name} id"
+    )
+
+    assert (status, said) == (255 << 8, "")
+    assert "HOST IDENTIFICATION HAS CHANGED" in errors or "verification failed" in errors
+
+
+def test_the_port_lets_nobody_in_who_does_not_know_the_job(pair: Pair) -> None:
+    attempt = pair.part.launch("", part=True, access=pair.access)
+    pair.part.began(attempt)
+    box_ssh = shlex.join([*box.a_box().ssh, "c1"])
+
+    for said in ("", "GET / HTTP/1.0\\r\\n\\r\\n", "oarsh 1.1 0000\\n", "oarsh 99.1 0\\n", "x" * 500):
+        talk = f"printf '{said}' | timeout 3 python3 -c 'import socket, sys; " + (
+            f's = socket.create_connection(("{pair.part.name}", {pair.access.hosts[pair.part.name]})); '
+            "s.sendall(sys.stdin.buffer.read()); s.shutdown(1); print(s.recv(100))'"
+        )
+        done = subprocess.run([*shlex.split(box_ssh), talk], capture_output=True, text=True, check=False)
+        assert "go" not in done.stdout, said
+        assert "SSH-2" not in done.stdout, said
+
+    pair.part.order(OrderWord.CHECK)
+    assert isinstance(pair.part.reports[attempt], Began)
+
+
+def test_another_user_reads_neither_key_nor_access(pair: Pair) -> None:
+    attempt = pair.head.launch("sleep 1000", access=pair.access)
+    pair.head.began(attempt)
+    directory = pair.head.directory / "jobs" / "1.1" / "oarsh"
+
+    for name in ("key", "access", "known_hosts", "authorized_keys", "sshd_config"):
+        command = accounts.switched(accounts.account(accounts.BOB), ["cat", str(directory / name)])
+        assert subprocess.run(command, capture_output=True, check=False).returncode == 1
+        mine = accounts.switched(
+            pair.head.user, ["test", "-r", str(directory / name), "-a", "!", "-w", str(directory / name)]
+        )
+        assert subprocess.run(mine, check=False).returncode == 0, name
+
+    pair.head.kill(attempt, 0)
+    assert pair.head.ended(attempt).cause is EndCause.KILLED
+
+
+def test_the_next_guard_takes_oarsh_in_at_the_same_port(pair: Pair) -> None:
+    part = pair.part.launch("", part=True, access=pair.access)
+    pair.part.began(part)
+    head = pair.head.launch(
+        f"until test -e go; do sleep 0.05; done; oarsh {pair.part.name} hostname", access=pair.access
+    )
+    pair.head.began(head)
+
+    before = port(pair.part)
+    pair.part.disconnect()
+    pair.part.kill_guard()
+    pair.part.connect()
+    (pair.head.work / "go").touch()
+    pair.head.ended(head)
+
+    assert port(pair.part) == before
+    assert pair.head.read("1.out").strip() == pair.part.name
+
+
+def test_without_root_an_owner_s_jobs_reach_the_host_itself(tmp_path: Path) -> None:
+    with a_node("as its user") as node:
+        node.disconnect()
+        node.oarsh = True
+        node.connect()
+        private, public = a_key(tmp_path)
+        access = Access(private, public, (), {"localhost": port(node)})
+
+        node.run("oarsh localhost 'id -un; echo $OAR_JOB_ID'", access=access)
+
+        assert node.read("1.out").split() == [node.user.pw_name, "1"]
+        wait_until(lambda: node.processes() == [], what="nothing is left")
+
+
+def test_a_host_that_is_not_asked_to_listens_on_no_port() -> None:
+    with a_node("as its user") as node:
+        assert node.session is not None
+        assert node.session.greeting.oarsh_port is None
+        sockets = Path(f"/proc/{node.guard()}/net/tcp").read_text() if os.geteuid() == 0 else ""
+        assert not socket.has_ipv6 or sockets is not None
