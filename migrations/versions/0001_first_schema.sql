@@ -524,6 +524,13 @@ CREATE TABLE walltime_changes (
 );
 CREATE INDEX walltime_changes_pending_idx ON walltime_changes (job_id) WHERE pending > '0';
 
+-- The key pair by which a job's hosts know each other, until the job is over.
+CREATE TABLE job_keys (
+    job_id bigint PRIMARY KEY REFERENCES jobs ON DELETE CASCADE,
+    private_key text NOT NULL,
+    public_key text NOT NULL
+);
+
 CREATE TABLE node_sessions (
     host text PRIMARY KEY,
     epoch bigint NOT NULL,
@@ -1045,6 +1052,8 @@ CREATE VIEW event_log_hostnames AS
 GRANT USAGE ON SCHEMA oar TO oar_user, oar_reader, oar_gate;
 GRANT SELECT ON ALL TABLES IN SCHEMA oar TO oar_reader, oar_gate;
 GRANT INSERT, UPDATE ON requests TO oar_gate;
+-- Whoever reads everything reads no keys.
+REVOKE SELECT ON job_keys FROM oar_reader;
 ALTER DEFAULT PRIVILEGES IN SCHEMA oar GRANT SELECT ON TABLES TO oar_reader, oar_gate;
 
 -- A view that names every column of resources must be made again when a property comes or goes.
@@ -1067,14 +1076,26 @@ END $$;
 GRANT CREATE ON SCHEMA oar TO oar_gate;
 SELECT refresh_visible_resources();
 
+-- How its owner comes to a job that runs, with oarsh; null for anybody else.
+CREATE FUNCTION job_access(the_job bigint) RETURNS text
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = oar, pg_temp AS $$
+    SELECT json_build_object('name', j.job_id || '.' || j.attempt, 'user', j.job_user, 'private', k.private_key,
+        'public', k.public_key, 'hosts', (
+            SELECT json_object_agg(host, (facts->>'oarsh_port')::integer) FROM node_sessions
+            WHERE host = ANY (j.head || COALESCE(j.other_hosts, '{}')) AND facts->>'oarsh_port' IS NOT NULL))::text
+    FROM jobs j JOIN job_keys k USING (job_id)
+    WHERE j.job_id = the_job AND j.job_user = me() AND j.state IN ('Running', 'Suspended', 'Resuming')
+$$;
+ALTER FUNCTION job_access(bigint) OWNER TO oar_gate;
 ALTER FUNCTION me() OWNER TO oar_gate;
 ALTER FUNCTION ask(uuid, text, text) OWNER TO oar_gate;
 ALTER FUNCTION answer(uuid) OWNER TO oar_gate;
 ALTER FUNCTION withdraw(uuid) OWNER TO oar_gate;
 REVOKE ALL ON FUNCTION me(), ask(uuid, text, text), answer(uuid), withdraw(uuid), attend(bigint),
-    refresh_visible_resources(),
+    job_access(bigint), refresh_visible_resources(),
     repeated_numbers(), suspended_since(bigint) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION me(), ask(uuid, text, text), answer(uuid), withdraw(uuid), attend(bigint) TO oar_user, oar;
+GRANT EXECUTE ON FUNCTION me(), ask(uuid, text, text), answer(uuid), withdraw(uuid), attend(bigint),
+    job_access(bigint) TO oar_user, oar;
 ALTER VIEW visible_jobs OWNER TO oar_gate;
 ALTER VIEW visible_terminals OWNER TO oar_gate;
 ALTER VIEW visible_dependencies OWNER TO oar_gate;

@@ -88,6 +88,7 @@ _ACCOUNTING = text(
         ORDER BY window_start LIMIT :batch))
     """
 )
+_KEYS = text("DELETE FROM job_keys k USING jobs j WHERE j.job_id = k.job_id AND j.stopped_at IS NOT NULL")
 _END_LONG_TRANSACTIONS = text(
     """
     SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity
@@ -154,6 +155,11 @@ def drop_events(conn: Connection, before: datetime) -> list[str]:
 def forget_requests(conn: Connection, before: datetime) -> int:
     """Remove requests asked before ``before`` that will get no other answer; how many."""
     return conn.execute(_REQUESTS, {"before": before, "batch": BATCH}).rowcount
+
+
+def forget_keys(conn: Connection) -> None:
+    """Drop the keys of jobs that are over."""
+    conn.execute(_KEYS)
 
 
 def forget_notifications(conn: Connection, before: datetime) -> int:

@@ -46,6 +46,8 @@ class ToRun:
     resources: tuple[int, ...]
     head: str | None
     others: tuple[str, ...]
+    #: The public key of -k, "" for one that the server makes; None without -k.
+    key: str | None
     #: The name of its terminal, if it is interactive.
     terminal: str | None = None
     lease: timedelta | None = None
@@ -100,7 +102,7 @@ class OpenOrder:
 _COLUMNS = """
     SELECT j.job_id, j.attempt, j.array_id, j.array_index, j.job_name, j.job_user, j.project, j.types, j.command,
         j.launching_directory, j.stdout_file, j.stderr_file, j.walltime, r.umask, a.resources::text AS resources,
-        j.head, j.other_hosts, j.lease, t.token::text AS terminal
+        j.head, j.other_hosts, j.lease, r.asked->>'job_key' AS job_key, t.token::text AS terminal
     FROM jobs j JOIN job_requests r USING (job_request_id) JOIN allocations a ON a.job_id = j.job_id
         LEFT JOIN terminals t ON t.job_id = j.job_id
 """
@@ -161,6 +163,16 @@ _OPEN_ORDERS = text(
 )
 _BEGIN_ORDERS = text(
     "UPDATE orders SET begun_at = now() WHERE begun_at IS NULL AND order_id = ANY(CAST(:orders AS bigint[]))"
+)
+_GIVE_KEYS = text(
+    """
+    INSERT INTO job_keys (job_id, private_key, public_key)
+    SELECT * FROM unnest(CAST(:jobs AS bigint[]), CAST(:private AS text[]), CAST(:public AS text[]))
+    ON CONFLICT (job_id) DO NOTHING
+    """
+)
+_KEYS = text(
+    "SELECT job_id, private_key, public_key FROM job_keys WHERE job_id = ANY(CAST(:jobs AS bigint[])) ORDER BY job_id"
 )
 _FINISH_ORDERS = text(
     """
@@ -278,6 +290,22 @@ def _interval(used: timedelta | None) -> str | None:
 
 def _mebibytes(peak: object) -> int | None:
     return peak if isinstance(peak, int) and 0 <= peak < 2**31 else None
+
+
+def give_keys(conn: Connection, pairs: Mapping[JobId, tuple[str, str]]) -> None:
+    """Give jobs key pairs of their own (private, public); they keep those that they have."""
+    if pairs:
+        jobs_, private, public = zip(*((job_id, *pair) for job_id, pair in pairs.items()), strict=True)
+        values = {"jobs": list(jobs_), "private": list(private), "public": list(public)}
+        conn.execute(_GIVE_KEYS, values)
+
+
+def keys(conn: Connection, job_ids: Collection[JobId]) -> dict[JobId, tuple[str, str]]:
+    """The key pairs that jobs have."""
+    if not job_ids:
+        return {}
+    found = conn.execute(_KEYS, {"jobs": list(job_ids)})
+    return {job_id: (private, public) for job_id, private, public in found}
 
 
 class Finishing(NamedTuple):
@@ -402,6 +430,7 @@ def _to_run(row: Any) -> ToRun:
         resources=tuple(chain.from_iterable(range(*ids) for ids in parsed_ranges(row.resources))),
         head=row.head,
         others=tuple(row.other_hosts or ()),
+        key=row.job_key,
         terminal=row.terminal,
         lease=row.lease,
     )

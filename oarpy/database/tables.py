@@ -590,6 +590,14 @@ walltime_changes = Table(
     Index("walltime_changes_pending_idx", "job_id", postgresql_where=text("pending > '00:00:00'::interval")),
 )
 
+job_keys = Table(
+    "job_keys",
+    metadata,
+    Column("job_id", BigInteger, ForeignKey("jobs.job_id", ondelete="CASCADE"), primary_key=True),
+    Column("private_key", Text, nullable=False),
+    Column("public_key", Text, nullable=False),
+)
+
 node_sessions = Table(
     "node_sessions",
     metadata,

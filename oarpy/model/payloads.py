@@ -46,6 +46,10 @@ HIGHEST_SIGNAL = 64
 DEFAULT_CHECKPOINT_SIGNAL = 12
 
 
+#: Of a public key; one for RSA of 16384 bits has 2 800.
+MAX_KEY = 4000
+
+
 class Submission(NamedTuple):
     """One ``oarsub``.  What is None, or empty, was not said and is the server's to choose.
 
@@ -79,6 +83,8 @@ class Submission(NamedTuple):
     umask: int = 0o022
     dry_run: bool = False
     reservation: ReservationDates | None = None
+    #: A public key that oarsh is to let in besides the job's own; "" asks for the job's own alone.
+    job_key: str | None = None
     interactive: bool = False
 
     def to_json(self) -> dict[str, Any]:
@@ -106,6 +112,7 @@ class Submission(NamedTuple):
             "initial_request": self.initial_request,
             "umask": self.umask,
             "dry_run": self.dry_run,
+            "job_key": self.job_key,
             "reservation": None if self.reservation is None else list(self.reservation),
             "interactive": self.interactive or None,
         }
@@ -142,6 +149,7 @@ class Submission(NamedTuple):
             initial_request=fields.text("initial_request", longest=MAX_COMMAND, lines=True) or "",
             umask=fields.number("umask", 0, 0o777) or 0,
             dry_run=fields.flag("dry_run"),
+            job_key=_job_key(fields.text("job_key", longest=MAX_KEY)),
             reservation=_reservation_from_json(fields.take("reservation")),
             interactive=fields.flag("interactive"),
         )
@@ -445,6 +453,19 @@ def _check_goes_with_reservation(submission: Submission) -> None:
     for what, given in others.items():
         if given:
             raise SyntaxRefused(f"{what} cannot be an advance reservation", exit_status=ExitStatus.RESERVATION_DATE)
+
+
+def _job_key(text: str | None) -> str | None:
+    """A public key as OpenSSH writes it, without a comment."""
+    if text:
+        kind, _, blob = text.partition(" ")
+        if (
+            not kind.replace("-", "").isalnum()
+            or not blob
+            or blob.strip("+/=").replace("+", "").replace("/", "").isalnum() is False
+        ):
+            raise SyntaxRefused("job_key of the submission is not a public key")
+    return text
 
 
 def _dependency_from_json(document: object) -> Dependency:

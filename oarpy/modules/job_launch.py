@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from sqlalchemy.engine import Connection
@@ -15,7 +15,7 @@ from oarpy.model.durations import render_duration
 from oarpy.model.job_types import has_type
 from oarpy.model.terminals import python_words, terminal_name
 from oarpy.node import text
-from oarpy.ports.executor import Attempt, Launch
+from oarpy.ports.executor import Access, Attempt, Launch
 from oarpy.scheduling.snapshot import Topology
 from oarpy.settings import Settings
 
@@ -138,6 +138,13 @@ def part_of(job: ToRun, host: str, machines: Machines, settings: Settings, memor
     """What ``host``, which is not the head of ``job``, has to do for it."""
     launch = launch_of(job, host, machines, settings, memory_mib)
     return replace(launch, part=True, command="", directory="/", stdout="/dev/null", stderr="/dev/null")
+
+
+def access_of(job: ToRun, pair: tuple[str, str] | None, ports: Mapping[str, int]) -> Access | None:
+    """How oarsh comes to ``job`` on hosts with these ports; None when it cannot."""
+    if pair is None or not ports:
+        return None
+    return Access(*pair, authorized=(job.key,) if job.key else (), hosts=dict(ports))
 
 
 def _memory_mib(job: ToRun, host: str, machines: Machines, memory_mib: int | None) -> int | None:

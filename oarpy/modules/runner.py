@@ -46,13 +46,14 @@ from oarpy.database.node_sessions import Identity
 from oarpy.database.wake import Reader, wake
 from oarpy.drivers.local import LocalExecutor
 from oarpy.drivers.ssh import SshExecutor
+from oarpy.drivers.ssh_keys import KeyStock
 from oarpy.errors import NodeMisbehaves, NodeUnreachable, NotLeader, Stale
 from oarpy.instance import find_instance
 from oarpy.model.job_types import NOOP, REASSIGN, has_type
 from oarpy.model.states import FINAL, ON_NODES, EndCause, JobId, JobState, OrderKind
 from oarpy.modules.context import Context
 from oarpy.modules.fencing import Fences
-from oarpy.modules.job_launch import Machines, launch_of, part_of, runs_on_server
+from oarpy.modules.job_launch import Machines, access_of, launch_of, part_of, runs_on_server
 from oarpy.modules.parts import Parallel, Parts, late_events, lost_part
 from oarpy.modules.server_programs import ServerPrograms
 from oarpy.ports.executor import (
@@ -169,6 +170,10 @@ class Host:
     #: Whether it has been written that so many faults in a row make the host Suspected.
     suspected: bool = False
     left_alone_until: float = 0.0
+    #: Whether it is to take oarsh in, whether its session was opened so, and where it does.
+    oarsh: bool = False
+    opened_for_oarsh: bool = False
+    oarsh_port: int | None = None
 
 
 @dataclass(slots=True)
@@ -179,6 +184,9 @@ class Work:
     orders: dict[str, list[Order]] = field(default_factory=lambda: defaultdict(list))
     over: dict[str, list[Attempt]] = field(default_factory=lambda: defaultdict(list))
     needed: set[str] = field(default_factory=set)
+    #: Hosts whose session is to be opened anew.
+    reopened: set[str] = field(default_factory=set)
+    keys_wanted: bool = False
     distrusted: dict[str, str] = field(default_factory=dict)
     epilogues: list[Finishing] = field(default_factory=list)
     log: list[tuple[JobId, str]] = field(default_factory=list)
@@ -214,6 +222,7 @@ class Runner:
         if ctx.settings.prologue.node_prologue is not None:
             prepare_s += ctx.settings.prologue.timeout.total_seconds()
         self._parts = Parts(prepare_s)
+        self._keys = KeyStock(self._awake.set)
         # Hosts that failed wait for one another, never those that are met first.
         self._window = asyncio.Semaphore(nodes.window)
         self._window_of_failed = asyncio.Semaphore(nodes.window)
@@ -328,6 +337,11 @@ class Runner:
         self._ctx.passes("runner: launches written" if work.launches else "runner: turn written")
         for name in work.needed:
             self._keep(name)
+        if work.keys_wanted:
+            self._keys.refill()
+        for name in work.reopened:
+            if (open_now := self._hosts[name].session) is not None:
+                await open_now.close()
         for name, reason in work.distrusted.items():
             await self._distrust(self._hosts[name], reason)
         for name in {*work.launches, *work.orders, *work.over}:
@@ -509,10 +523,14 @@ class Runner:
             elif parallel.is_left or now >= parallel.deadline:
                 # Nothing that a user started has been on hosts that do not answer.
                 back.append(parallel.job_id)
-        for job in launches.launching(conn, [parallel.job_id for parallel in to_tell]):
+        told = [parallel.job_id for parallel in to_tell]
+        pairs = launches.keys(conn, told)
+        for job in launches.launching(conn, told):
             name = job.head or ""
             session = self._hosts[name].session
-            work.launches[name].append(self._launch_of(job, name, None if session is None else session.greeting))
+            launch = self._launch_of(job, name, None if session is None else session.greeting)
+            access = access_of(job, pairs.get(job.job_id), self._ports([name, *job.others]))
+            work.launches[name].append(replace(launch, access=access))
         finished = launches.finish(conn, ends)
         waiting, killed = launches.return_unbegun(conn, back)
         self._parts.forget(back)
@@ -597,7 +615,11 @@ class Runner:
             if fresh != {True}:
                 # It is launched when its hosts have told their clocks.
                 del can_begin[job_id]
+        self._provide_keys(
+            conn, [job for job in waiting if job.job_id in can_begin.keys() - idle], can_begin, others, work
+        )
         begun = set(launches.begin(conn, can_begin, others))
+        pairs = launches.keys(conn, [job.job_id for job in waiting if job.job_id in begun and _has_key(job, others)])
         work.changed += len(launches.start(conn, dict.fromkeys(sorted(begun & idle), timedelta())))
         for job in waiting:
             if job.job_id not in begun or job.job_id in idle:
@@ -610,9 +632,9 @@ class Runner:
             to_run = replace(job, lease=length)
             for name in parts or [head]:
                 session = self._hosts[name].session
-                work.launches[name].append(
-                    self._launch_of(to_run, name, None if session is None else session.greeting, part=bool(parts))
-                )
+                launch = self._launch_of(to_run, name, None if session is None else session.greeting, part=bool(parts))
+                access = access_of(job, pairs.get(job.job_id), self._ports([head, *parts]))
+                work.launches[name].append(replace(launch, access=access))
         launches.lease(conn, sorted(begun & leased), self._ctx.settings.nodes.lease)
         work.log += [(job_id, f"Launching on {heads[job_id]}") for job_id in sorted(begun)]
         work.more = len(begun) == MOST_LAUNCHES
@@ -621,6 +643,38 @@ class Runner:
         if runs_on_server(job.types) or has_type(job.types, NOOP):
             return self._server
         return next(iter(self._machines.hosts(job.resources)), self._server)
+
+    def _provide_keys(
+        self,
+        conn: Connection,
+        waiting: Sequence[ToRun],
+        heads: dict[JobId, str],
+        others: Mapping[JobId, Sequence[str]],
+        work: Work,
+    ) -> None:
+        """See to it that oarsh comes to the jobs that are to have it; those that have to wait for it leave ``heads``."""
+        keyed = [job.job_id for job in waiting if _has_key(job, others)]
+        if not keyed:
+            return
+        work.keys_wanted = True
+        had = launches.keys(conn, keyed)
+        made: dict[JobId, tuple[str, str]] = {}
+        for job_id in keyed:
+            deaf = [name for name in (heads[job_id], *others[job_id]) if not self._hosts[name].opened_for_oarsh]
+            for name in deaf:
+                self._hosts[name].oarsh = True
+            work.reopened.update(deaf)
+            pair = had.get(job_id) or (None if deaf else self._keys.take())
+            if deaf or (pair is None and self._keys.broken is None):
+                del heads[job_id]
+            elif pair is not None:
+                made[job_id] = pair
+        launches.give_keys(conn, made)
+
+    def _ports(self, names: Collection[str]) -> dict[str, int]:
+        """Where hosts take oarsh in."""
+        found = {name: host.oarsh_port for name in names if (host := self._hosts.get(name)) is not None}
+        return {name: port for name, port in found.items() if port is not None}
 
     def _others(self, job: ToRun, head: str) -> tuple[str, ...]:
         """The hosts of ``job`` besides ``head``, which are to make parts of it."""
@@ -740,17 +794,27 @@ class Runner:
                 events.append(conn, [lost_part(job_id, name, EndCause.NODE_REBOOTED) for job_id in lost])
                 if selections.wish_dead(conn, lost, "oar", EndCause.NODE_REBOOTED) or ended:
                     wake(conn, Reader.ALMIGHTY)
-                facts = {"containment": greeting.containment, "enforces": greeting.enforces}
+                facts = {
+                    "containment": greeting.containment,
+                    "enforces": greeting.enforces,
+                    "oarsh_port": greeting.oarsh_port,
+                }
                 node_sessions.met(conn, name, Identity(greeting.boot_id, greeting.spool_id), facts)
                 health.recover(conn, self._ctx.settings.health.tries, name)
                 unknown = launches.launching(
                     conn, [job_id for job_id, job in missing.items() if self._is_told(name, job_id, job)]
                 )
+                pairs = launches.keys(conn, [job.job_id for job in unknown if _has_key(job, {job.job_id: job.others})])
         if contradiction is not None:
             raise NodeMisbehaves(f"host {name}: {contradiction}")
         parts = {job_id: job for job_id, job in live.items() if job.head != name and job_id not in missing}
         orders = [order for job_id, job in parts.items() for order in self._likeness(job_id, job)]
-        return [self._launch_of(job, name, greeting, part=job.head != name) for job in unknown], orders
+        again = []
+        for job in unknown:
+            launch = self._launch_of(job, name, greeting, part=job.head != name)
+            access = access_of(job, pairs.get(job.job_id), self._ports([job.head or "", *job.others]))
+            again.append(replace(launch, access=access))
+        return again, orders
 
     def _is_told(self, name: str, job_id: JobId, job: Known) -> bool:
         """Whether a host that knows nothing of a launch is told of it at once: all but heads that wait for others."""
@@ -934,10 +998,13 @@ class Runner:
         instance, sequence, before = await self._in_database(lambda: self._next_number(host.name, epoch))
         host.number = SessionNumber(epoch, sequence)
         async with self._window_of_failed if host.failures else self._window:
-            session = await executor.open(host.name, instance, host.number)
+            # Only hosts of a cluster listen unasked.
+            oarsh = host.oarsh or isinstance(executor, SshExecutor)
+            session = await executor.open(host.name, instance, host.number, oarsh=oarsh)
         # Before its launches are looked at: from here on none of them counts as fenced for a while.
         self._fences.heard(host.name, session.greeting.clock, time.monotonic())
         self._fences.grant(host.name)
+        host.opened_for_oarsh, host.oarsh_port = oarsh, session.greeting.oarsh_port
         try:
             unknown, orders = await self._in_database(lambda: self._reconcile(host.name, session.greeting, before))
         except BaseException:
@@ -1009,6 +1076,7 @@ class Runner:
             task.cancel()
         await asyncio.gather(*keepers, return_exceptions=True)
         await self._programs.close()
+        await self._keys.close()
         for host in self._hosts.values():
             if host.session is not None:
                 await host.session.close()
@@ -1052,6 +1120,11 @@ def _tell_end(job_id: JobId, host: str, report: Ended, work: Work) -> None:
         work.events.append(Event("SWITCH_INTO_ERROR_STATE", job_id, (host,), _SAID[report.cause]))
     elif report.status == ASKS_AGAIN:
         work.events.append(Event("SWITCH_INTO_TERMINATE_STATE", job_id, (host,), "it ended with 99"))
+
+
+def _has_key(job: ToRun, others: Mapping[JobId, Sequence[str]]) -> bool:
+    """Whether oarsh comes to a job: where there is another host to come from, or where it was asked for."""
+    return bool(others[job.job_id]) or (job.key is not None and not runs_on_server(job.types))
 
 
 def _is_past(order: OpenOrder) -> bool:

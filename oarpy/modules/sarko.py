@@ -91,6 +91,7 @@ def _end_sessions(ctx: Context) -> None:
         ended = housekeeping.end_long_transactions(conn, LONGEST_TRANSACTION)
         crowding = housekeeping.make_room(conn, share=CROWDED, idle=LONGEST_IDLENESS)
         restored = housekeeping.restore_users(conn)
+        housekeeping.forget_keys(conn)
     for pid in ended:
         logger.warning("session %d: ended, a user's transaction was open for over %s", pid, LONGEST_TRANSACTION)
     if crowding:

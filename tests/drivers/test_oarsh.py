@@ -166,9 +166,8 @@ def test_another_user_reads_neither_key_nor_access(pair: Pair) -> None:
     for name in ("key", "access", "known_hosts", "authorized_keys", "sshd_config"):
         command = accounts.switched(accounts.account(accounts.BOB), ["cat", str(directory / name)])
         assert subprocess.run(command, capture_output=True, check=False).returncode == 1
-        mine = accounts.switched(
-            pair.head.user, ["test", "-r", str(directory / name), "-a", "!", "-w", str(directory / name)]
-        )
+        path = str(directory / name)
+        mine = accounts.switched(pair.head.user, ["test", "-r", path, "-a", "!", "-w", path])
         assert subprocess.run(mine, check=False).returncode == 0, name
 
     pair.head.kill(attempt, 0)

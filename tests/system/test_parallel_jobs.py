@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import signal
+import subprocess
 import uuid
 from collections.abc import Iterator
 from contextlib import suppress
@@ -245,3 +246,38 @@ def test_a_prologue_that_fails_on_one_host_ends_the_job_and_the_others_have_thei
     assert cluster.on("c3", "cat", "/tmp/epilogues").split() == [str(job_id)]
     suspected = cluster.database.execute("SELECT DISTINCT host FROM resources WHERE state = 'Suspected'")
     assert suspected == [("c2",)]
+
+
+MPI = r"""
+#include <mpi.h>
+#include <stdio.h>
+int main(int argc, char **argv) {
+    int rank, size, length, sum;
+    char name[MPI_MAX_PROCESSOR_NAME];
+    MPI_Init(&argc, &argv);
+    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    MPI_Comm_size(MPI_COMM_WORLD, &size);
+    MPI_Get_processor_name(name, &length);
+    MPI_Allreduce(&rank, &sum, 1, MPI_INT, MPI_SUM, MPI_COMM_WORLD);
+    printf("rank %d of %d on %s: %d\n", rank, size, name, sum);
+    MPI_Finalize();
+    return 0;
+}
+"""
+
+
+def test_an_mpi_program_runs_over_the_hosts_with_the_node_file_and_oarsh(cluster: Cluster) -> None:
+    (cluster.work / "ranks.c").write_text(MPI)
+    subprocess.run(["mpicc", "-o", str(cluster.work / "ranks"), str(cluster.work / "ranks.c")], check=True)
+
+    job_id = cluster.oarsub(
+        "-l", "/host=3/core=2", "mpirun --mca plm_rsh_agent oarsh -machinefile $OAR_NODEFILE ./ranks"
+    )
+    job = cluster.wait_until_final(job_id, timeout_s=60)
+
+    assert (job.state, job.exit_code) == ("Terminated", 0), cluster.read(f"OAR.{job_id}.stderr")
+    expected = [f"rank {rank} of 6 on c{rank // 2 + 1}: 15" for rank in range(6)]
+    assert sorted(cluster.read(f"OAR.{job_id}.stdout").splitlines()) == expected
+    for n in (1, 2, 3):
+        assert "orted" not in cluster.on(f"c{n}", "ps", "-eo", "comm")
+    assert cluster.database.execute("SELECT count(*) FROM job_keys WHERE job_id <> %s", (job_id,)) == [(0,)]
