@@ -24,14 +24,6 @@ from oarpy.model.resource_grammar import parse_wishes
 from oarpy.model.wording import excerpt
 
 UNSUPPORTED = {
-    "-k": "job keys",
-    "--use-job-key": "job keys",
-    "-i": "job keys",
-    "--import-job-key-from-file": "job keys",
-    "--import-job-key-inline": "job keys",
-    "--import-job-key-inline-priv": "job keys",
-    "-e": "job keys",
-    "--export-job-key-to-file": "job keys",
     "-T": "tokens for the API",
     "--api-token": "tokens for the API",
     "--stagein": "staging files in",
@@ -41,6 +33,7 @@ UNSUPPORTED = {
 _ADDED = ("resource", "type", "anterior")
 #: What a script cannot say of itself.
 _ABOUT_OTHERS = ("edit", "edit_array", "resubmit", "only", "key", "wait", "follow")
+_JOB_KEY = "oarpy.job_key"
 _DATE = frozenset("0123456789-: ")
 
 
@@ -101,6 +94,28 @@ _DATE = frozenset("0123456789-: ")
     type=click.Choice(["failed", "all"]),
     help="With --resubmit of an array's ID: its jobs that failed, or all that are over.",
 )
+@click.option("-k", "--use-job-key", is_flag=True, help="Let oarsh come to the job, on one host too.")
+@click.option(
+    "-i",
+    "--import-job-key-from-file",
+    "import_job_key",
+    metavar="FILE",
+    help="Likewise, and let whoever has this private key come.",
+)
+@click.option(
+    "--import-job-key-inline",
+    "--import-job-key-inline-priv",
+    "import_job_key_inline",
+    metavar="KEY",
+    help="The same; others see the command line.",
+)
+@click.option(
+    "-e",
+    "--export-job-key-to-file",
+    "export_job_key",
+    metavar="FILE",
+    help="Likewise with a new key, which is written there; %jobid% is replaced.",
+)
 @click.option("-v", "--verbose", count=True, help="Say how the request was understood.")
 @click.option("--key", metavar="KEY", help="Ask again what became of the request with this key.")
 @click.argument("command", nargs=-1)
@@ -154,6 +169,10 @@ def oarsub(ctx: click.Context, /, **options: Any) -> int:
     # The server looks again; here it spares a refusal the way to it.
     Submission.from_json(document)
     answer = Submitted.from_json(ask("submit", document, key=key))
+    if (job_key := ctx.meta.get(_JOB_KEY)) is not None:
+        from oarpy.commands.job_keys import export
+
+        export(job_key, answer.job_ids)
     if options["verbose"] or sys.stderr.isatty() or _is_not_oars(options):
         from oarpy.commands.understood import understood
 
@@ -272,6 +291,9 @@ def _submission(ctx: click.Context, options: Mapping[str, Any]) -> Submission:
         options = _merged(ctx, options, said)
         properties += said["property"]
         initial_request += "\n#OAR " + shlex.join(said["arguments"]) if said["arguments"] else ""
+    if options["import_job_key_inline"]:
+        # It is nobody else's to read.
+        initial_request = initial_request.replace(shlex.quote(options["import_job_key_inline"]), "KEY")
     needs_none = options["interactive"] or options["reservation"] is not None or may_lack_command(options["type"])
     if not command.strip() and not needs_none:
         raise RequestRefused("no command was given", exit_status=ExitStatus.NOTHING_TO_DO)
@@ -301,7 +323,19 @@ def _submission(ctx: click.Context, options: Mapping[str, Any]) -> Submission:
         **_reserved(options["reservation"]),
         **_filtered(properties),
         **_notified(options["notify"]),
+        **_keyed(ctx, options),
     )
+
+
+def _keyed(ctx: click.Context, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The public key that the job is to have; ``ctx`` keeps what is to be done with the private one."""
+    names = ("use_job_key", "import_job_key", "import_job_key_inline", "export_job_key")
+    if not any(options[name] for name in names):
+        return {}
+    from oarpy.commands.job_keys import wanted
+
+    ctx.meta[_JOB_KEY] = key = wanted(options)
+    return {"job_key": key.public}
 
 
 def _current_directory() -> str:

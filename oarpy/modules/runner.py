@@ -652,7 +652,7 @@ class Runner:
         others: Mapping[JobId, Sequence[str]],
         work: Work,
     ) -> None:
-        """See to it that oarsh comes to the jobs that are to have it; those that have to wait for it leave ``heads``."""
+        """See to it that oarsh comes to the jobs that are to have it; those that wait for that leave ``heads``."""
         keyed = [job.job_id for job in waiting if _has_key(job, others)]
         if not keyed:
             return

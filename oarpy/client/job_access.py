@@ -1,0 +1,14 @@
+"""How the owner of a job that runs comes to it with oarsh."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from oarpy.client.connection import Connection
+
+
+def job_access(connection: Connection, job_id: int) -> dict[str, Any] | None:
+    """What ``oarpy.node.oarsh`` calls an access, with the job's ``private`` key; None for whoever may not, or cannot."""
+    found = connection.value("SELECT oar.job_access(%s)", (job_id,))
+    return None if found is None else json.loads(str(found))

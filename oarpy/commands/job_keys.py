@@ -1,0 +1,93 @@
+"""Keys of jobs that their owner chooses: ``oarsub -k``, ``-i``, ``-e``.  Private keys stay with the user."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from oarpy.errors import RequestRefused
+from oarpy.model.exit_statuses import ExitStatus
+from oarpy.model.wording import excerpt
+
+#: Where the id of the job goes in the name of a file.
+ID = "%jobid%"
+
+
+class JobKey(NamedTuple):
+    """The public key, "" for one that the server makes; the private one, where it has to be written; and where."""
+
+    public: str
+    private: str
+    file: str | None
+
+
+def wanted(options: Mapping[str, Any]) -> JobKey:
+    """The key that the options ask for; a file that cannot be written is refused before anything is submitted."""
+    read, inline, file = options["import_job_key"], options["import_job_key_inline"], options["export_job_key"]
+    if read is not None and inline is not None:
+        raise _refused("a key comes from a file or from the command line, not from both")
+    if file is not None and not os.access(os.path.dirname(file) or ".", os.W_OK):
+        raise _refused(f"the job's key cannot be written to {excerpt(file)}")
+    if read is not None:
+        private = _read(read)
+        return JobKey(_public(read), private, file)
+    if inline is None and file is None:
+        return JobKey("", "", None)
+    with tempfile.TemporaryDirectory(prefix="oarsub-") as directory:
+        path = os.path.join(directory, "key")
+        if inline is not None:
+            _write(path, inline.replace("\\n", "\n").rstrip("\n") + "\n")
+        else:
+            _run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", path])
+        return JobKey(_public(path), _read(path), file)
+
+
+def export(key: JobKey, job_ids: Sequence[int]) -> None:
+    """Write the private key where the options say."""
+    if key.file is None or not job_ids:
+        return
+    for path in dict.fromkeys(key.file.replace(ID, str(job_id)) for job_id in job_ids):
+        try:
+            _write(path, key.private)
+        except OSError as error:
+            sentence = f"the jobs are submitted, but their key cannot be written to {excerpt(path)}: {error.strerror}"
+            raise _refused(sentence) from error
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError) as error:
+        raise _refused(f"the key {excerpt(path)} cannot be read") from error
+
+
+def _public(path: str) -> str:
+    """The public key of a private one; one with a passphrase would ask for it on every host."""
+    words = _run(["ssh-keygen", "-y", "-P", "", "-f", path]).split()
+    return " ".join(words[:2])
+
+
+def _run(command: Sequence[str]) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    except OSError as error:
+        raise _refused(f"ssh-keygen cannot be run: {error.strerror}") from error
+    if done.returncode != 0:
+        said = next(iter(reversed(done.stderr.strip().splitlines())), "ssh-keygen failed")
+        raise _refused(f"this is no key for a job, which is private and has no passphrase: {excerpt(said)}")
+    return done.stdout
+
+
+def _write(path: str, text: str) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    with open(fd, "w", encoding="ascii") as file:
+        os.fchmod(fd, 0o600)
+        file.write(text)
+
+
+def _refused(sentence: str) -> RequestRefused:
+    return RequestRefused(sentence, exit_status=ExitStatus.REFUSED)
