@@ -32,14 +32,14 @@ def downgrade() -> None:
             gantt_jobs_resources_visu, event_logs, event_log_hostnames, job_state_periods CASCADE;
         DROP TABLE IF EXISTS node_checks, quarantines;
         DROP TABLE IF EXISTS processes, node_sessions, leadership, notifications, suspicions, pending_events, events,
-            terminals, accounting, karmas, walltime_changes, orders, token_counts, energy_plan, frag_jobs,
+            terminals, job_keys, accounting, karmas, walltime_changes, orders, token_counts, energy_plan, frag_jobs,
             prediction_log, predictions, reservations, allocations, job_dependencies, job_state_logs, jobs,
             job_requests, requests, request_limits, identities, admission_rules, queues, resource_logs, maintenance,
             resources, properties, topology, job_edges, resource_edges, quotas, quota_periods, instance CASCADE;
         DROP SEQUENCE IF EXISTS job_ids, event_ids;
         DROP FUNCTION IF EXISTS refresh_visible_resources, ask, withdraw, answer, attend, me, refuse_queue_removal,
             refuse_new_id, refuse_truncation, wake_almighty, check_jobs_inserted, check_jobs_updated,
-            keep_resource_history, guard_resources, repeated_numbers, suspended_since, output_file,
+            keep_resource_history, guard_resources, repeated_numbers, suspended_since, output_file, job_access,
             check_inner_allocations, check_closed_containers CASCADE;
         DROP TYPE IF EXISTS energy_wish, job_state, resource_state, queue_state, frag_state, end_cause, dependency_kind,
             order_kind, request_state, prediction_kind, consumption_type, job_kind, reservation_state CASCADE;

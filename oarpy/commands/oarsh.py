@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +28,9 @@ def oarsh(words: tuple[str, ...]) -> int:
 
     \b
     Examples:
-        OAR_JOB_ID=42 oarsh c2
-        OAR_JOB_ID=42 oarsh c2 ps -ef
+        export OAR_JOB_ID=42
+        oarsh c2
+        oarsh c2 ps -ef
 
     The job must be yours, run, and have several hosts or have been submitted with -k.  Inside of a
     job OAR_JOB_ID is set.  The status is that of COMMAND, or 255; 3: there is no such job to come
@@ -48,9 +48,9 @@ def oarcp(words: tuple[str, ...]) -> int:
 
     \b
     Example:
-        OAR_JOB_ID=42 oarcp -r c2:/tmp/results .
+        oarcp -r c2:/tmp/results .
 
-    As for oarsh.
+    Which job, and which statuses, as for oarsh.
     """
     return enter("oarcp", words)
 
@@ -86,7 +86,7 @@ def _connector() -> list[str]:
     return [sys.executable, "-I", "-S", str(program.__file__)]
 
 
-def _access() -> Mapping[str, Any]:
+def _access() -> dict[str, Any]:
     text = os.environ.get("OAR_JOB_ID", "")
     if not text.isdigit():
         raise program.Refused(program.NO_JOB, "which job? Put its id into OAR_JOB_ID")
@@ -99,9 +99,9 @@ def _access() -> Mapping[str, Any]:
     return found
 
 
-def _write(directory: str, access: Mapping[str, Any]) -> None:
+def _write(directory: str, access: dict[str, Any]) -> None:
     said = {name: value for name, value in access.items() if name != "private"}
-    files = {"key": access["private"], "known_hosts": program.known_hosts(dict(access)), "access": json.dumps(said)}
+    files = {"key": access["private"], "known_hosts": program.known_hosts(access), "access": json.dumps(said)}
     for name, text in files.items():
         path = Path(directory, name)
         path.touch(mode=0o600)

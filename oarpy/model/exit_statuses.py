@@ -14,12 +14,15 @@ class ExitStatus(IntEnum):
     #: ``oarremoveresource``: the resource is not Dead.
     NOT_DEAD = 2
     #: ``oarwalltime``: the site's rules, or the job's owner, do not allow it.
+    #: ``oarsh``, ``oarcp``: there is no such job of the caller's that runs and can be come to.
     FORBIDDEN = 3
     #: ``oardel``: the id is not a number of a job.  ``oarwalltime``: no such job, or a mistake in typing.
+    #: ``oarsh``, ``oarcp``: the job has not this host, or it cannot be reached.
     #: ``oarsub --resubmit``: the job cannot be submitted again.
     BAD_ID = 4
     #: ``oarsub``: no command.  ``oardel -s``, ``oardel -c``: the job does not run.
     #: ``oarwalltime``: walltimes cannot be changed here.
+    #: ``oarsh``, ``oarcp``: an option of ssh that is not for jobs.
     NOTHING_TO_DO = 5
     #: ``oarsub``: bad ``--array``.  ``oardel``: the job is being deleted already.
     ARRAY_OR_ALREADY = 6

@@ -91,13 +91,18 @@ class System:
         return {str(name): int(str(pid)) for name, pid in self.database.execute("SELECT name, pid FROM processes")}
 
     def run(
-        self, *words: str, user: pwd.struct_passwd | None = None, check: bool = True, stdin: str = ""
+        self,
+        *words: str,
+        user: pwd.struct_passwd | None = None,
+        check: bool = True,
+        stdin: str = "",
+        inside: Sequence[str] = (),
     ) -> subprocess.CompletedProcess[str]:
-        """A command of oarpy's as ``user`` types it, in the directory of the jobs."""
+        """A command of oarpy's as ``user`` types it, in the directory of the jobs, ``inside`` another one."""
         user = user or self.user
         command = [str(COMMANDS / words[0]), *words[1:]]
         done = subprocess.run(
-            accounts.switched(user, command),
+            [*inside, *accounts.switched(user, command)],
             input=stdin,
             capture_output=True,
             text=True,

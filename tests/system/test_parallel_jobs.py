@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shlex
 import signal
+import stat
 import subprocess
 import uuid
 from collections.abc import Iterator
@@ -13,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import box, invariants
+from tests.support import accounts, box, invariants
 from tests.support.instance import SETTINGS, System, running_system
 from tests.support.postgres import TestDatabase
 from tests.support.waiting import wait_until
@@ -281,3 +283,57 @@ def test_an_mpi_program_runs_over_the_hosts_with_the_node_file_and_oarsh(cluster
     for n in (1, 2, 3):
         assert "orted" not in cluster.on(f"c{n}", "ps", "-eo", "comm")
     assert cluster.database.execute("SELECT count(*) FROM job_keys WHERE job_id <> %s", (job_id,)) == [(0,)]
+
+
+def test_the_owner_of_a_job_comes_to_it_from_the_front_end_and_nobody_else_does(cluster: Cluster) -> None:
+    job_id = cluster.oarsub("-l", "/host=2/core=1", "touch began; sleep 1000")
+    wait_until(lambda: (cluster.work / "began").exists(), timeout_s=30, what="the command runs")
+    bob = accounts.account(accounts.BOB)
+
+    mine = on_front_end(cluster, job_id, "oarsh", "c2", "hostname; echo $OAR_JOB_ID")
+    unknown = on_front_end(cluster, job_id, "oarsh", "c3", "hostname")
+    theirs = on_front_end(cluster, job_id, "oarsh", "c2", "hostname", user=bob)
+    copied = on_front_end(cluster, job_id, "oarcp", "c2:/etc/hostname", "copy")
+    nowhere = cluster.run("oarsh", "c2", "true", check=False)
+    cluster.run("oardel", str(job_id))
+    cluster.wait_until_final(job_id)
+    late = on_front_end(cluster, job_id, "oarsh", "c2", "true")
+
+    assert (mine.returncode, mine.stdout.split(), mine.stderr) == (0, ["c2", str(job_id)], "")
+    assert (unknown.returncode, unknown.stdout) == (4, "")
+    assert unknown.stderr == f"oarsh: c3 is not a host of job {job_id}, which has c1, c2\n"
+    assert (theirs.returncode, theirs.stdout) == (3, "")
+    assert (copied.returncode, cluster.read("copy")) == (0, "c2\n")
+    assert (nowhere.returncode, late.returncode) == (3, 3)
+    wait_until(lambda: cluster.database.execute("SELECT FROM job_keys") == [], what="its key is gone")
+
+
+def on_front_end(
+    cluster: Cluster, job_id: int, *words: str, user: pwd.struct_passwd | None = None
+) -> subprocess.CompletedProcess[str]:
+    """What a command says that is typed where the hosts' names are known."""
+    cluster.environment["OAR_JOB_ID"] = str(job_id)
+    hosts = box.a_box().directory / "c1" / "hosts"
+    command = ["unshare", "--mount", "sh", "-c", f'mount --bind {hosts} /etc/hosts && exec "$@"', "sh"]
+    try:
+        return cluster.run(*words, user=user, check=False, inside=command)
+    finally:
+        del cluster.environment["OAR_JOB_ID"]
+
+
+def test_a_key_that_its_owner_has_opens_a_job_on_one_host(cluster: Cluster) -> None:
+    job_id = cluster.oarsub("-e", "key.%jobid%", "-p", "host = 'c2'", "touch began; sleep 1000")
+    wait_until(lambda: (cluster.work / "began").exists(), timeout_s=30, what="the command runs")
+    key = f"key.{job_id}"
+
+    with_it = on_front_end(cluster, job_id, "oarsh", "-i", key, "c2", "hostname")
+    again = cluster.oarsub("-i", key, "-p", "host = 'c1'", "touch again; sleep 1000")
+    wait_until(lambda: (cluster.work / "again").exists(), timeout_s=30, what="the other command runs")
+    both = on_front_end(cluster, again, "oarsh", "-i", key, "c1", "hostname")
+    bad = cluster.run("oarsub", "-i", "began", "true", check=False)
+
+    assert stat.S_IMODE((cluster.work / key).stat().st_mode) == 0o600
+    assert (with_it.stdout, both.stdout) == ("c2\n", "c1\n"), with_it.stderr + both.stderr
+    assert "PRIVATE" not in str(cluster.database.execute("SELECT payload FROM requests"))
+    assert (bad.returncode, bad.stdout) == (1, "")
+    assert bad.stderr.startswith("oarsub: this is no key for a job")
