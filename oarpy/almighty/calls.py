@@ -16,6 +16,8 @@ from oarpy.automata.almighty import Event
 
 _CALL = b"call"
 _LARGEST = 64
+#: poll takes no time of more than 24 days, and a reservation may be years ahead.
+LONGEST_S = 86_400.0
 
 
 class Calls:
@@ -62,7 +64,8 @@ class Worker(Protocol):
 def answer(worker: Worker, end: socket.socket, stop: int) -> None:
     """Let ``worker`` turn at once and then whenever called, until ``stop`` can be read.
 
-    It turns again by itself while it answers JOBS_CHANGED: there is more to do.
+    It turns again by itself while it answers JOBS_CHANGED: there is more to do.  A turn that
+    is due after more than a day comes after a day.
     """
     poller = select.poll()
     poller.register(stop, select.POLLIN)
@@ -74,7 +77,8 @@ def answer(worker: Worker, end: socket.socket, stop: int) -> None:
         with suppress(BlockingIOError, BrokenPipeError, ConnectionResetError):
             end.send(outcome.name.encode("ascii"))
         due_in_s = 0.0 if outcome is Event.JOBS_CHANGED else worker.due_in_s
-        ready = {descriptor for descriptor, _ in poller.poll(None if due_in_s is None else -(-due_in_s * 1000 // 1))}
+        rest_ms = None if due_in_s is None else -(-min(due_in_s, LONGEST_S) * 1000 // 1)
+        ready = {descriptor for descriptor, _ in poller.poll(rest_ms)}
         if stop in ready:
             return
         with suppress(BlockingIOError):

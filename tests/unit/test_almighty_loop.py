@@ -153,6 +153,15 @@ def test_outcomes_reach_the_one_who_calls() -> None:
     assert outcomes == [Event.JOBS_TO_KILL]
 
 
+def test_a_worker_whose_next_turn_is_years_away_is_still_called() -> None:
+    worker = Worker()
+    worker.due_in_s = 10 * 365 * 86_400.0
+    with closing(Answering(worker)) as answering:
+        wait_until(lambda: worker.turns == 1)
+        answering.calls.call()
+        wait_until(lambda: worker.turns == 2)
+
+
 def test_a_worker_that_has_more_to_do_turns_again_by_itself() -> None:
     with closing(Answering(Worker(Event.JOBS_CHANGED, Event.JOBS_CHANGED))) as answering:
         wait_until(lambda: answering.worker.turns == 3)
