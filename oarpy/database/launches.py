@@ -75,6 +75,8 @@ class End:
     #: What it used on its first host; None where that is unknown.
     cpu: timedelta | None = None
     peak_mib: int | None = None
+    #: What the job's message becomes, if anything.
+    message: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +198,7 @@ _ENDS = {
     "exit_code": cast(of_each("statuses"), Integer),
     "cpu_used": cast(of_each("cpus"), Interval),
     "peak_memory_mib": cast(of_each("peaks"), Integer),
+    "message": func.coalesce(of_each("messages"), jobs_table.c.message),
 } | _CAUSES
 
 
@@ -274,6 +277,7 @@ def finish(conn: Connection, ends: Sequence[End]) -> list[JobId]:
         "causes": by_job({end.job_id: end.cause.value for end in ends}),
         "cpus": by_job({end.job_id: _interval(end.cpu) for end in ends}),
         "peaks": by_job({end.job_id: _mebibytes(end.peak_mib) for end in ends}),
+        "messages": by_job({end.job_id: end.message for end in ends if end.message}),
     }
     finished = jobs.transition(conn, [end.job_id for end in ends], JobEvent.ENDED, values=_ENDS, parameters=parameters)
     # After a reboot nobody knows whether what was Launching had begun.

@@ -42,6 +42,8 @@ PROTOCOL = 1
 MAX_LINE = 1 << 20
 #: Files longer than this are deflated: lists of resources repeat themselves.
 LONG_FILE = 16_384
+#: What a host may say of one thing.
+MAX_SENTENCE = 400
 
 
 class OarexecSession:
@@ -301,6 +303,7 @@ def read_report(message: Mapping[str, Any]) -> Report:
                     text=message["text"] or "",
                     cpu=_seconds(message["cpu_s"]),
                     peak_mib=message["peak_mib"],
+                    short_of_memory=str(message.get("short_of_memory") or "")[:MAX_SENTENCE],
                 )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise NodeMisbehaves(f"a report cannot be understood: {str(message)[:200]}") from error

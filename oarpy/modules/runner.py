@@ -119,7 +119,6 @@ _FAILED = {
 _SAID = {
     EndCause.NODE_REBOOTED: "its host was rebooted",
     EndCause.VANISHED: "the process that watched it was killed",
-    EndCause.OUT_OF_MEMORY: "it used more memory than it may",
 }
 
 
@@ -408,7 +407,10 @@ class Runner:
                 work.distrusted[host] = f"it speaks of job {job_id}, which it was never given"
             elif job.attempt > report.attempt.number or job.state in FINAL or job.state is JobState.FINISHING:
                 if host in job.others and job.state is JobState.FINISHING and isinstance(report, Ended | Refused):
-                    self._parallel(job_id, job).gone.add(host)
+                    parallel = self._parallel(job_id, job)
+                    if host not in parallel.gone:
+                        _tell_memory(host, report, work)
+                    parallel.gone.add(host)
                 self._dispose(host, report, work)
             elif host in job.others:
                 cause = self._hear_of_part(host, report, job, work)
@@ -1091,7 +1093,14 @@ def retry_after_s(failures: int, at_most_s: float = RETRY_MAX_S) -> float:
 
 def _end(report: Ended) -> End:
     return End(
-        report.attempt.job_id, report.cause, report.status, report.began, report.ran, report.cpu, report.peak_mib
+        report.attempt.job_id,
+        report.cause,
+        report.status,
+        report.began,
+        report.ran,
+        report.cpu,
+        report.peak_mib,
+        report.short_of_memory if report.cause is EndCause.OUT_OF_MEMORY else None,
     )
 
 
@@ -1112,6 +1121,7 @@ def _rebooted(job_id: JobId, job: Known) -> End:
 
 def _tell_end(job_id: JobId, host: str, report: Ended, work: Work) -> None:
     """OAR's events about an end that was not quite ordinary."""
+    _tell_memory(host, report, work)
     if report.event is not None:
         work.events.append(Event(report.event, job_id, (host,), report.text))
     elif report.cause is EndCause.FENCED:
@@ -1125,6 +1135,11 @@ def _tell_end(job_id: JobId, host: str, report: Ended, work: Work) -> None:
 def _has_key(job: ToRun, others: Mapping[JobId, Sequence[str]]) -> bool:
     """Whether oarsh comes to a job: where there is another host to come from, or where it was asked for."""
     return bool(others[job.job_id]) or (job.key is not None and not runs_on_server(job.types))
+
+
+def _tell_memory(host: str, report: Report, work: Work) -> None:
+    if isinstance(report, Ended) and report.short_of_memory:
+        work.events.append(Event("OUT_OF_MEMORY", report.attempt.job_id, (host,), report.short_of_memory))
 
 
 def _is_past(order: OpenOrder) -> bool:

@@ -77,7 +77,8 @@ REPORT: ``job``, ``attempt``, ``is`` one of
 * ``refused``: it did not begin and never will; ``text`` when that is because the spool could not be written;
 * ``ended``: ``ran`` (whether the command began), ``status`` (as of wait(2), or null), ``cause``,
   ``event`` and ``text`` where OAR has an event for it, ``age_s`` of the beginning and
-  ``ended_age_s`` of the end (null after a reboot), ``cpu_s``, ``peak_mib`` (or null).
+  ``ended_age_s`` of the end (null after a reboot), ``cpu_s``, ``peak_mib`` (or null), and
+  ``short_of_memory``: a sentence where processes were killed for using too much of it, or null.
 
 oarsh
 =====
@@ -728,6 +729,7 @@ def credible(end: Json) -> bool:
         end.get("cause") in CAUSES
         and (status is None or (isinstance(status, int) and 0 <= status <= 0xFFFF))
         and all(one is None or (isinstance(one, (int, float)) and 0 <= one < LONGEST_S) for one in numbers)
+        and isinstance(end.get("short_of_memory", ""), str)
     )
 
 
@@ -827,7 +829,7 @@ class Loose:
         signal_all(self.members(entry), signal.SIGCONT)
 
     def facts(self, entry: Entry) -> Json:
-        """What is known of a job at its end: peak_mib, out_of_memory."""
+        """What is known of a job at its end: peak_mib, short_of_memory."""
         return {}
 
     def release(self, entry: Entry) -> bool:
@@ -967,10 +969,8 @@ class CgroupsV1(Cgroups):
         if not entry.cgroup or "memory" not in self.roots:
             return {}
         peak = read_text(self._path("memory", entry, "memory.max_usage_in_bytes"))
-        if peak is None:
-            return {}
-        kills = re.search(r"^oom_kill (\d+)", read_text(self._path("memory", entry, "memory.oom_control")) or "", re.M)
-        return {"peak_mib": int(peak) >> 20, "out_of_memory": kills is not None and int(kills.group(1)) > 0}
+        limit = read_text(self._path("memory", entry, "memory.limit_in_bytes"))
+        return memory_facts(peak, limit, read_text(self._path("memory", entry, "memory.oom_control")))
 
     def release(self, entry: Entry) -> bool:
         left = [controller for controller in self.roots if not remove_group(self._path(controller, entry))]
@@ -1049,20 +1049,30 @@ class CgroupsV2(Cgroups):
     def facts(self, entry: Entry) -> Json:
         if not entry.cgroup:
             return {}
-        found: Json = {}
-        peak = read_text(self._path(entry, "memory.peak"))
-        if peak is not None:
-            found["peak_mib"] = int(peak) >> 20
-        kills = re.search(r"^oom_kill (\d+)", read_text(self._path(entry, "memory.events")) or "", re.M)
-        if kills is not None:
-            found["out_of_memory"] = int(kills.group(1)) > 0
-        return found
+        names = ("memory.peak", "memory.max", "memory.events")
+        return memory_facts(*(read_text(self._path(entry, name)) for name in names))
 
     def release(self, entry: Entry) -> bool:
         return remove_group(self._path(entry))
 
     def close(self) -> None:
         remove_group(self.root)
+
+
+def memory_facts(peak: Optional[str], limit: Optional[str], events: Optional[str]) -> Json:
+    """What a control group's files tell of a job's memory; none of them need be there."""
+    found: Json = {}
+    if peak is not None:
+        found["peak_mib"] = int(peak) >> 20
+    kills = re.search(r"^oom_kill (\d+)", events or "", re.M)
+    if kills is not None and int(kills.group(1)) > 0:
+        # Before Linux 5.19 nobody knows the peak in version 2.
+        used = "" if peak is None else ", %d MiB at its peak" % (int(peak) >> 20)
+        # Without a limit of its own it was the host that had no more.
+        known = limit is not None and limit.strip().isdigit() and int(limit) < 1 << 60
+        may = "the %d MiB that it may" % (int(limit or 0) >> 20) if known else "its host has"
+        found["short_of_memory"] = "it used more memory than %s%s (processes killed: %s)" % (may, used, kills.group(1))
+    return found
 
 
 def make_group(path: str) -> None:
@@ -2135,11 +2145,10 @@ class Guard:
     def _take_facts(self, entry: Entry) -> None:
         """Add to an outcome what the containment tells: its peak of memory, and whether that was too much."""
         found = self.containment.facts(entry)
-        if "peak_mib" in found:
-            entry.outcome["peak_mib"] = found["peak_mib"]
+        entry.outcome.update(found)
         # A command that outlived what was killed, and succeeded, has had enough.
         failed = entry.outcome.get("status") != 0 and entry.outcome.get("cause") in ("exit", "signal", "vanished")
-        if failed and found.get("out_of_memory"):
+        if failed and "short_of_memory" in found:
             entry.outcome["cause"] = "out_of_memory"
 
     def _own_strays(self) -> Optional[Set[Key]]:
@@ -2537,7 +2546,7 @@ class Guard:
         elif entry.state == Entry.REFUSED:
             report["text"] = entry.trouble
         elif entry.state == Entry.ENDED:
-            for name in ("ran", "status", "cause", "event", "text", "cpu_s", "peak_mib"):
+            for name in ("ran", "status", "cause", "event", "text", "cpu_s", "peak_mib", "short_of_memory"):
                 report[name] = entry.end.get(name)
             same_boot = entry.end.get("boot_id") == self.boot_id
             for name, instant in (("age_s", "began_at"), ("ended_age_s", "ended_at")):

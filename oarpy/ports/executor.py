@@ -110,6 +110,8 @@ class Ended:
 
     ``status`` is wait(2)'s, None when it is unknown; ``began`` is how long ago
     the command began, None when it did not or when the host has been rebooted.
+    ``short_of_memory``: a sentence, where processes of it were killed for using
+    too much memory, whatever it ended with.
     """
 
     attempt: Attempt
@@ -122,6 +124,7 @@ class Ended:
     text: str = ""
     cpu: timedelta | None = None
     peak_mib: int | None = None
+    short_of_memory: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,16 +45,6 @@ def test_a_death_by_signal_is_told_as_one(node):
     assert (end.cause, end.status) == (EndCause.SIGNAL, 11)
 
 
-def test_a_job_that_uses_more_memory_than_it_may_ends_for_that_reason(node):
-    if "memory" not in node.session.greeting.enforces:
-        pytest.skip("memory cannot be limited here")
-
-    end = node.run("head -c 200000000 /dev/zero | tail", memory_mib=20)
-
-    assert (end.cause, end.ran) == (EndCause.OUT_OF_MEMORY, True)
-    assert end.peak_mib in (19, 20)
-
-
 def test_a_job_hears_the_signals_that_its_wrapper_ignores(node):
     end = node.run("kill -TERM $$; echo survived")
 

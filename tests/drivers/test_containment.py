@@ -1,0 +1,75 @@
+"""What a job is kept to on its host, and what is left of it afterwards."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from oarpy.model.states import EndCause
+from oarpy.ports.executor import Began, Ended
+from tests.support.node import Node, a_node
+
+#: Fills so many MiB of memory.
+FILLS = "head -c {}M /dev/zero | tail"
+
+
+@pytest.fixture(params=["as root", "over ssh"])
+def limiting(request: pytest.FixtureRequest) -> Iterator[Node]:
+    """A host that can keep jobs to their memory."""
+    with a_node(request.param) as node:
+        assert node.session is not None
+        assert "memory" in node.session.greeting.enforces
+        yield node
+
+
+@pytest.fixture
+def here() -> Iterator[Node]:
+    with a_node("as root") as node:
+        yield node
+
+
+def test_a_job_that_uses_more_memory_than_it_may_ends_for_that_reason(limiting: Node) -> None:
+    end = limiting.run(FILLS.format(200), memory_mib=20)
+
+    assert (end.cause, end.ran) == (EndCause.OUT_OF_MEMORY, True)
+    assert end.peak_mib in (19, 20)
+    said = "it used more memory than the 20 MiB that it may, {} MiB at its peak (processes killed: 1)"
+    assert end.short_of_memory in (said.format(19), said.format(20))
+
+
+def test_a_job_that_stays_within_its_memory_is_told_its_peak_alone(limiting: Node) -> None:
+    end = limiting.run(FILLS.format(30), memory_mib=100)
+
+    assert (end.cause, end.status, end.short_of_memory) == (EndCause.EXIT, 0, "")
+    assert end.peak_mib is not None
+    assert 30 <= end.peak_mib < 100
+
+
+def test_a_job_that_goes_on_without_what_was_killed_ends_as_it_ends(limiting: Node) -> None:
+    end = limiting.run(FILLS.format(200) + "; exit 0", memory_mib=20)
+
+    assert (end.cause, end.status) == (EndCause.EXIT, 0)
+    assert end.short_of_memory.startswith("it used more memory than the 20 MiB that it may")
+
+
+def test_a_part_of_a_job_tells_that_it_was_short_of_memory(here: Node) -> None:
+    part = here.launch("", part=True, memory_mib=20)
+    here.wait_for(part, Began)
+    group = _memory_group(here) / "cgroup.procs"
+
+    # As what comes from the job's head does.
+    subprocess.run(["sh", "-c", f"echo $$ > {group}; {FILLS.format(200)}"], capture_output=True, check=False)
+    here.kill(part, after_s=0)
+
+    assert here.wait_for(part, Ended).short_of_memory.startswith("it used more memory than the 20 MiB that it may")
+
+
+def _memory_group(node: Node) -> Path:
+    for root in (Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")):
+        found = root / "oarpy" / str(node.instance) / "1.1"
+        if found.is_dir():
+            return found
+    raise AssertionError("the job has no group")
