@@ -39,7 +39,7 @@ _MET = text(
     """
 )
 _UNREACHABLE = text(
-    "UPDATE node_sessions SET unreachable_since = COALESCE(unreachable_since, now()) WHERE host = :host"
+    "UPDATE node_sessions SET unreachable_since = now() WHERE host = :host AND unreachable_since IS NULL"
 )
 _ALL_UNREACHABLE = text("SELECT host FROM node_sessions WHERE unreachable_since IS NOT NULL ORDER BY host")
 _LOST = text("UPDATE node_sessions SET lost_at = now() WHERE host = :host AND lost_at IS NULL")

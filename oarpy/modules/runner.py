@@ -1061,13 +1061,15 @@ class Runner:
         suspect = host.faults >= FAILURES
         with self._ctx.transaction() as conn:
             node_sessions.lost(conn, host.name)
-            if suspect and not host.suspected:
-                reason = f"no session could be opened, {FAILURES} times in a row"
-                # Here and not by the event's effect, which might come after the link is back.
+            if suspect:
                 node_sessions.unreachable(conn, host.name)
-                nodes.suspect(conn, [host.name], by_check=True)
-                events.append(conn, [Event("NODE_UNREACHABLE", hosts=(host.name,), description=reason)])
-                wake(conn, Reader.ALMIGHTY)
+                # Here and not by an event's effect, which might come after the link is back.  Each time, for a
+                # person may have made it Alive; one that is Absent is in nobody's way.
+                news = nodes.suspect(conn, [host.name], by_check=True)
+                if news or (host.name == self._server and not host.suspected):
+                    reason = f"no session could be opened, {FAILURES} times in a row"
+                    events.append(conn, [Event("NODE_UNREACHABLE", hosts=(host.name,), description=reason)])
+                    wake(conn, Reader.ALMIGHTY)
         return suspect
 
     async def _close(self) -> None:
