@@ -1425,10 +1425,10 @@ class Guard:
             write_durably(".", "spool_id", self.spool_id + "\n")
         words = (read_text("session") or "0 0").split()
         self.number = (int(words[0]), int(words[1]))
-        words = (read_text("lease") or "").split()
-        if words[:1] == [self.boot_id] and len(words) == 2:
+        told = (read_text("lease") or "").split()
+        if told[:1] == [self.boot_id] and len(told) == 2:
             with suppress(ValueError):
-                self.lease_since = min(clock(), duration(words[1]))
+                self.lease_since = min(clock(), duration(told[1]))
         # That of an earlier boot stays there until a session is greeted, which is after all entries were looked at.
         self.rebooted = words[2:] not in ([], [self.boot_id])
         self.poll = select.epoll()
