@@ -125,6 +125,7 @@ class Nodes:
     spool_dir: str | None = None
     min_uid: int | None = None
     memory_share: bool = False
+    gpu_device: str = "/dev/nvidia#"
     order_timeout: timedelta = timedelta(seconds=60)
     ssh: str = "ssh -o BatchMode=yes -o ConnectTimeout=10 -o ServerAliveInterval=10 -o ServerAliveCountMax=3"
     python: str = "python3"
@@ -136,6 +137,8 @@ class Nodes:
     def __post_init__(self) -> None:
         if self.window == 0:
             raise ConfigurationError("nodes.window must be 1 or more")
+        if not self.gpu_device.startswith("/") or "#" not in self.gpu_device:
+            raise ConfigurationError("nodes.gpu_device must be a path with a # for the number, as /dev/nvidia#")
         if self.lease < timedelta(seconds=1):
             raise ConfigurationError("nodes.lease must be a second or more")
         try:

@@ -229,6 +229,9 @@ def write_launch(launch: Launch) -> dict[str, Any]:
         "kill_after_s": launch.kill_after.total_seconds(),
         "cpus": launch.cpus,
         "memory_mib": launch.memory_mib,
+        "devices": None
+        if launch.visible_devices is None
+        else {"denied": launch.denied_devices, "visible": launch.visible_devices},
         "part": launch.part,
         "prologue": launch.prologue,
         "epilogue": launch.epilogue,

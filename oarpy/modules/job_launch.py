@@ -23,6 +23,8 @@ from oarpy.settings import Settings
 MEMORY = "mem_mib"
 #: A property of hosts that kill what the server does not prolong.
 FENCE = "fence"
+#: The property that names a resource's device on its host: a path, or the number that ``nodes.gpu_device`` is given.
+DEVICE = "gpudevice"
 #: Types of jobs whose command runs on the server's machine, outside of what they hold.
 ON_SERVER = ("deploy", "cosystem")
 
@@ -35,6 +37,7 @@ class Machines:
         self._rows: dict[int, int] = {}
         self._lines: dict[int, str] = {}
         self._sizes: dict[str, int] = {}
+        self._devices: dict[str, list[str]] = {}
 
     def refresh(self, conn: Connection) -> None:
         """Make sure that what is known is not older than the transaction of ``conn``."""
@@ -44,6 +47,7 @@ class Machines:
             self._rows = {resource_id: row for row, resource_id in enumerate(self._topology.ids)}
             self._lines = {}
             self._sizes = {}
+            self._devices = {}
 
     def hosts(self, resource_ids: Sequence[int]) -> list[str]:
         """The host of each resource that has one, sorted: the lines of the node file."""
@@ -79,6 +83,20 @@ class Machines:
         fenced = self._column(FENCE)
         return any(fenced[row] for row in self._of(resource_ids, host))
 
+    def devices(self, resource_ids: Sequence[int], host: str) -> tuple[set[str], list[str]]:
+        """What ``gpudevice`` is of the resources on ``host``, and of all there, ascending."""
+        assert self._topology is not None
+        values = self._topology.properties.get(DEVICE)
+        if values is None:
+            return set(), []
+        addresses = self._column("network_address")
+        if host not in self._devices:
+            found = {str(values[row]) for row, at in enumerate(addresses) if at == host and values[row] is not None}
+            self._devices[host] = sorted(found - {""}, key=lambda name: (len(name), name))
+        if not self._devices[host]:
+            return set(), []
+        return {str(values[row]) for row in self._found(resource_ids) if addresses[row] == host}, self._devices[host]
+
     def properties(self, resource_ids: Sequence[int]) -> str:
         """The lines of the file that oarprint reads."""
         return "".join(self._line(row) for row in self._found(resource_ids))
@@ -112,6 +130,7 @@ def launch_of(job: ToRun, head: str, machines: Machines, settings: Settings, mem
     """
     elsewhere = runs_on_server(job.types)
     limits, programs = settings.kill, settings.prologue
+    mine, devices = (set[str](), list[str]()) if elsewhere else machines.devices(job.resources, head)
     return Launch(
         attempt=Attempt(job.job_id, job.attempt),
         user=job.user,
@@ -127,11 +146,18 @@ def launch_of(job: ToRun, head: str, machines: Machines, settings: Settings, mem
         kill_after=limits.soft,
         cpus=None if elsewhere else machines.cpus(job.resources, head),
         memory_mib=None if elsewhere else _memory_mib(job, head, machines, memory_mib),
+        denied_devices=tuple(device_path(name, settings.nodes.gpu_device) for name in devices if name not in mine),
+        visible_devices=",".join(str(n) for n, name in enumerate(devices) if name in mine) if devices else None,
         umask=job.umask,
         prologue=programs.node_prologue,
         epilogue=programs.node_epilogue,
         program_timeout=programs.timeout,
     )
+
+
+def device_path(name: str, pattern: str) -> str:
+    """Where the device is that a resource names; ``pattern`` holds a # for the number."""
+    return name if name.startswith("/") else pattern.replace("#", name)
 
 
 def part_of(job: ToRun, host: str, machines: Machines, settings: Settings, memory_mib: int | None = None) -> Launch:

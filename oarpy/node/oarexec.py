@@ -46,8 +46,10 @@ LAUNCH: ``job``, ``attempt``; ``user`` (name, null for oarexec's own account); `
 the user's login shell), ``directory``, ``stdout``, ``stderr`` (relative to it), ``append``,
 ``umask``; ``environment`` (object), ``nodes`` and ``resources`` (contents of two files;
 ``{"deflated": BASE64}`` when long); ``walltime_s``, ``grace_s``, ``kill_after_s``;
-``cpus`` ("0-3,8" or null), ``memory_mib`` (or null); ``part``: no command runs, the containment
-is made and kept for what comes from the job's head, until the part is killed; ``prologue`` and
+``cpus`` ("0-3,8" or null), ``memory_mib`` (or null); ``devices`` (or null): ``denied``, paths that the
+job must not use, and ``visible``, its own by their places among those of this host; ``part``: no
+command runs, the containment is made and kept for what comes from the job's head, until the part is
+killed; ``prologue`` and
 ``epilogue``: programs of the administrator's on this node, or null, and ``program_timeout_s``;
 ``access`` (or null): how oarsh comes to this job, ``private`` and ``public`` of the job's own key
 pair, ``authorized``, more public keys, ``proof``, and ``hosts``, the ports of oarexec on them.
@@ -151,7 +153,7 @@ import zlib
 from collections import deque
 from contextlib import suppress
 from functools import lru_cache
-from typing import Any, Callable, Deque, Dict, Iterable, List, Optional, Set, Tuple
+from typing import Any, Callable, Deque, Dict, Iterable, List, Optional, Sequence, Set, Tuple
 
 PROTOCOL = 1
 MAX_LINE = 1 << 20
@@ -313,6 +315,8 @@ HARMLESS = re.compile(
 PLAIN = re.compile(r"[^\x00-\x1f\x7f\"\\]*\Z")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 INSTANCE = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
+# How programs are told which GPUs to use where nothing keeps them from the others.
+VISIBLE = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
 CPU_LIST = re.compile(r"\d+(-\d+)?(,\d+(-\d+)?)*\Z")
 ENTRY = re.compile(r"(\d+)\.(\d+)\Z")
 
@@ -766,7 +770,9 @@ class Loose:
     def mark(self, entry: Entry) -> str:
         return "%s:%s" % (self.instance, entry.name)
 
-    def prepare(self, entry: Entry, cpus: Optional[str], memory_mib: Optional[int]) -> List[str]:
+    def prepare(
+        self, entry: Entry, cpus: Optional[str], memory_mib: Optional[int], denied: Sequence[str] = ()
+    ) -> List[str]:
         """Make room for a job; returns the files by which a process joins, writing 0."""
         return []
 
@@ -890,7 +896,9 @@ class CgroupsV1(Cgroups):
     def __init__(self, instance: str, mounts: Dict[str, str]) -> None:
         super().__init__(instance)
         self.roots: Dict[str, str] = {}
-        for controller in ("freezer", "cpuset", "memory"):
+        # Only root may deny devices.
+        devices = ("devices",) if os.geteuid() == 0 else ()
+        for controller in ("freezer", "cpuset", "memory", *devices):
             if controller in mounts:
                 try:
                     self.roots[controller] = self._base(mounts[controller])
@@ -898,7 +906,9 @@ class CgroupsV1(Cgroups):
                     if controller == "freezer":
                         raise
         self.enforces = tuple(
-            what for what, by in (("kill", "freezer"), ("cpus", "cpuset"), ("memory", "memory")) if by in self.roots
+            what
+            for what, by in (("kill", "freezer"), ("cpus", "cpuset"), ("memory", "memory"), ("devices", "devices"))
+            if by in self.roots
         )
 
     def _base(self, mount: str) -> str:
@@ -919,12 +929,19 @@ class CgroupsV1(Cgroups):
     def procs(self, entry: Entry) -> str:
         return self._path("freezer", entry, "cgroup.procs")
 
-    def prepare(self, entry: Entry, cpus: Optional[str], memory_mib: Optional[int]) -> List[str]:
+    def prepare(
+        self, entry: Entry, cpus: Optional[str], memory_mib: Optional[int], denied: Sequence[str] = ()
+    ) -> List[str]:
         joins = []
+        unused = {"cpuset": cpus is None, "memory": memory_mib is None, "devices": not denied}
         for controller in self.roots:
-            if (controller == "cpuset" and cpus is None) or (controller == "memory" and memory_mib is None):
+            if unused.get(controller, False):
                 continue
             os.mkdir(self._path(controller, entry), 0o755)
+            if controller == "devices":
+                for kind, major, minor in device_numbers(denied):
+                    rule = "%s %d:%d rwm" % (kind, major, minor)
+                    write_control(self._path(controller, entry, "devices.deny"), rule)
             if controller == "cpuset" and cpus is not None:
                 write_control(self._path(controller, entry, "cpuset.cpus"), cpus)
             if controller == "memory" and memory_mib is not None:
@@ -995,7 +1012,23 @@ class CgroupsV2(Cgroups):
         self.root = path
         enabled = (read_text(os.path.join(path, "cgroup.subtree_control")) or "").split()
         limits = [what for what, by in (("cpus", "cpuset"), ("memory", "memory")) if by in enabled]
+        if self._can_deny_devices():
+            limits.append("devices")
         self.enforces = ("kill", *limits)
+
+    def _can_deny_devices(self) -> bool:
+        """Whether the kernel takes a program of ours that watches over a group's devices."""
+        if os.geteuid() != 0:
+            return False
+        path = os.path.join(self.root, "probe")
+        try:
+            make_group(path)
+            deny_devices(path, [("c", 1, 3)])
+        except OSError:
+            return False
+        finally:
+            remove_group(path)
+        return True
 
     def _enable(self, path: str) -> None:
         present = (read_text(os.path.join(path, "cgroup.controllers")) or "").split()
@@ -1011,8 +1044,14 @@ class CgroupsV2(Cgroups):
     def procs(self, entry: Entry) -> str:
         return self._path(entry, "cgroup.procs")
 
-    def prepare(self, entry: Entry, cpus: Optional[str], memory_mib: Optional[int]) -> List[str]:
+    def prepare(
+        self, entry: Entry, cpus: Optional[str], memory_mib: Optional[int], denied: Sequence[str] = ()
+    ) -> List[str]:
         os.mkdir(self._path(entry), 0o755)
+        if "devices" in self.enforces:
+            numbers = device_numbers(denied)
+            if numbers:
+                deny_devices(self._path(entry), numbers)
         if cpus is not None and "cpus" in self.enforces:
             write_control(self._path(entry, "cpuset.cpus"), cpus)
         if memory_mib is not None and "memory" in self.enforces:
@@ -1057,6 +1096,84 @@ class CgroupsV2(Cgroups):
 
     def close(self) -> None:
         remove_group(self.root)
+
+
+def device_numbers(paths: Sequence[str]) -> List[Tuple[str, int, int]]:
+    """The type, major and minor number of each device there is; one that this host lacks need not be denied.
+
+    Raises ``OSError`` for what is no device.
+    """
+    found = []
+    for path in paths:
+        try:
+            status = os.stat(path)
+        except FileNotFoundError:
+            continue
+        if not stat.S_ISCHR(status.st_mode) and not stat.S_ISBLK(status.st_mode):
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), path)
+        kind = "c" if stat.S_ISCHR(status.st_mode) else "b"
+        found.append((kind, os.major(status.st_rdev), os.minor(status.st_rdev)))
+    return found
+
+
+# The system call bpf(2) by machine; its commands, and what they are told here.
+BPF_CALLS = {"x86_64": 321, "aarch64": 280, "ppc64le": 361, "riscv64": 280, "armv7l": 386}
+BPF_PROG_LOAD, BPF_PROG_ATTACH = 5, 8
+BPF_PROG_TYPE_CGROUP_DEVICE = 15
+BPF_CGROUP_DEVICE = 6
+# What stands above us (a service manager, a container) goes on to decide as well.
+BPF_F_ALLOW_MULTI = 2
+
+
+def device_program(denied: Sequence[Tuple[str, int, int]]) -> bytes:
+    """The program that answers 0 to the use of denied devices, and 1 to that of others."""
+    load, mask, unless, answer, leave = 0x61, 0x57, 0x55, 0xB7, 0x95
+
+    def step(code: int, to: int = 0, source: int = 0, offset: int = 0, value: int = 0) -> bytes:
+        return struct.pack("<BBhi", code, to | source << 4, offset, value)
+
+    # r1 names three words: kind (in its lower half) and access, major, minor.
+    steps = [step(load, 2, 1), step(mask, 2, value=0xFFFF), step(load, 3, 1, 4), step(load, 4, 1, 8)]
+    for kind, major, minor in denied:
+        steps += [
+            step(unless, 2, offset=4, value=1 if kind == "b" else 2),
+            step(unless, 3, offset=3, value=major),
+            step(unless, 4, offset=2, value=minor),
+            step(answer, 0),
+            step(leave),
+        ]
+    return b"".join([*steps, step(answer, 0, value=1), step(leave)])
+
+
+def deny_devices(group: str, denied: Sequence[Tuple[str, int, int]]) -> None:
+    """Keep what is in a control group of version 2 from devices.  Raises ``OSError`` where that cannot be had."""
+    import ctypes
+
+    call = BPF_CALLS.get(os.uname().machine)
+    if call is None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), group)
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def bpf(command: int, attributes: bytes) -> int:
+        buffer = ctypes.create_string_buffer(attributes, len(attributes))
+        done = libc.syscall(ctypes.c_long(call), command, buffer, ctypes.c_uint(len(attributes)))
+        if done < 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), group)
+        return int(done)
+
+    code = device_program(denied)
+    steps, licence = ctypes.create_string_buffer(code, len(code)), ctypes.create_string_buffer(b"BSD")
+    where = (ctypes.addressof(steps), ctypes.addressof(licence))
+    program = bpf(BPF_PROG_LOAD, struct.pack("<IIQQ32x", BPF_PROG_TYPE_CGROUP_DEVICE, len(code) // 8, *where))
+    try:
+        directory = os.open(group, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            # Kept by the group, and gone with it.
+            bpf(BPF_PROG_ATTACH, struct.pack("<IIII", directory, program, BPF_CGROUP_DEVICE, BPF_F_ALLOW_MULTI))
+        finally:
+            os.close(directory)
+    finally:
+        os.close(program)
 
 
 def memory_facts(peak: Optional[str], limit: Optional[str], events: Optional[str]) -> Json:
@@ -1164,6 +1281,9 @@ class Launch:
         self.kill_after_s = expect(message, "kill_after_s", float, 20.0)
         self.cpus = expect(message, "cpus", str, None)
         self.memory_mib = expect(message, "memory_mib", int, None)
+        devices = expect(message, "devices", dict, {})
+        self.denied = expect(devices, "denied", list, [])
+        self.visible = expect(devices, "visible", str, None)
         self.part = expect(message, "part", bool, False)
         self.prologue = expect(message, "prologue", str, None)
         self.epilogue = expect(message, "epilogue", str, None)
@@ -1174,6 +1294,8 @@ class Launch:
         self.access = None if access is None else Access(access)
         if self.cpus is not None and not CPU_LIST.match(self.cpus):
             raise Garbled("cpus is %r" % self.cpus)
+        if not all(isinstance(path, str) and os.path.isabs(path) and "\0" not in path for path in self.denied):
+            raise Garbled("devices denied are %r" % self.denied)
         for name, value in self.environment.items():
             if not isinstance(value, str) or not names_variable(name):
                 raise Garbled("environment holds %r" % name)
@@ -1678,7 +1800,7 @@ class Guard:
         except OSError as error:
             raise SpoolFailed(trouble(error)) from error
         try:
-            joins = self.containment.prepare(entry, launch.cpus, launch.memory_mib)
+            joins = self.containment.prepare(entry, launch.cpus, launch.memory_mib, launch.denied)
         except OSError as error:
             raise Refusal("CPUSET_ERROR", "the job's control group cannot be made: %s" % error) from error
         entry.program_s = launch.program_timeout_s
@@ -1855,6 +1977,9 @@ class Guard:
             found[name] = nodes
         found["OAR_RESOURCE_PROPERTIES_FILE"] = os.path.join(self.directory, entry.path("resources"))
         found[MARK] = self.containment.mark(entry)
+        # Where the others are denied the job's own are all there is, and the libraries count them from 0.
+        if launch.visible is not None and "devices" not in self.containment.enforces:
+            found.update(dict.fromkeys(VISIBLE, launch.visible))
         if launch.access is not None:
             found["OARSH_ACCESS"] = self._access_file(entry, "access")
             found["OAR_JOB_KEY_FILE"] = self._access_file(entry, "key")
@@ -2867,7 +2992,7 @@ def diagnosis(spool: str, containment: Loose, weakness: Optional[str]) -> Json:
         findings.append("setpriv (util-linux) is missing; no job can be started")
     if root and not reachable(existing):
         findings.append("users cannot reach their node files: a directory above %s is closed to them" % spool)
-    for what in ("cpus", "memory"):
+    for what in ("cpus", "memory", "devices"):
         if what not in containment.enforces:
             findings.append("jobs are not kept to their %s" % what)
     return {

@@ -62,6 +62,9 @@ class Launch:
     kill_after: timedelta
     cpus: str | None = None
     memory_mib: int | None = None
+    #: Paths of the host's devices that the job must not use; its own by their places among all, "0,2".
+    denied_devices: tuple[str, ...] = ()
+    visible_devices: str | None = None
     umask: int = 0o022
     append: bool = True
     #: No command runs: the containment is made for what comes from the job's head, and kept until it is killed.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,6 +67,57 @@ def test_a_part_of_a_job_tells_that_it_was_short_of_memory(here: Node) -> None:
     here.kill(part, after_s=0)
 
     assert here.wait_for(part, Ended).short_of_memory.startswith("it used more memory than the 20 MiB that it may")
+
+
+@pytest.fixture(params=["as root", "over ssh", "over ssh, v2"])
+def gpus(request: pytest.FixtureRequest) -> Iterator[tuple[Node, str, str]]:
+    """A host with two devices, which are zero and full under other names."""
+    with a_node(request.param) as node:
+        assert node.session is not None
+        assert "devices" in node.session.greeting.enforces
+        for name, minor in (("gpu0", 5), ("gpu1", 7)):
+            os.mknod(node.work / name, 0o666 | stat.S_IFCHR, os.makedev(1, minor))
+            (node.work / name).chmod(0o666)
+        yield node, str(node.work / "gpu0"), str(node.work / "gpu1")
+
+
+def test_a_job_sees_its_own_devices_only(gpus: tuple[Node, str, str]) -> None:
+    node, mine, other = gpus
+    looks = "for gpu in gpu0 gpu1; do head -c 1 $gpu >/dev/null && echo $gpu; done; echo ${CUDA_VISIBLE_DEVICES-unset}"
+
+    node.run(looks, job_id=1, denied_devices=(other,), visible_devices="0")
+    node.run(looks, job_id=2, denied_devices=(mine, other), visible_devices="")
+    node.run(looks, job_id=3, denied_devices=(), visible_devices="0,1")
+
+    assert node.read("1.out") == "gpu0\nunset\n"
+    assert "Operation not permitted" in node.read("1.err")
+    assert node.read("2.out") == "unset\n"
+    assert node.read("3.out") == "gpu0\ngpu1\nunset\n"
+
+
+def test_a_device_that_the_host_lacks_need_not_be_denied_and_what_is_none_is_refused(
+    gpus: tuple[Node, str, str],
+) -> None:
+    node, _, other = gpus
+
+    lacking = node.run("true", job_id=1, denied_devices=(other, f"{node.work}/gpu7"), visible_devices="0")
+    wrong = node.run("true", job_id=2, denied_devices=(str(node.work),), visible_devices="0")
+
+    assert lacking.cause is EndCause.EXIT
+    assert (wrong.cause, wrong.event) == (EndCause.LAUNCH_ERROR, "CPUSET_ERROR")
+    assert "No such device" in wrong.text
+
+
+def test_where_devices_cannot_be_denied_programs_are_told_which_are_theirs() -> None:
+    with a_node("as its user") as node:
+        assert node.session is not None
+        assert "devices" not in node.session.greeting.enforces
+
+        node.run(
+            "echo $CUDA_VISIBLE_DEVICES $ROCR_VISIBLE_DEVICES", denied_devices=("/dev/full",), visible_devices="0,2"
+        )
+
+        assert node.read("1.out") == "0,2 0,2\n"
 
 
 def _memory_group(node: Node) -> Path:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import pwd
+import stat
 from collections.abc import Iterator
 
 import pytest
@@ -21,6 +24,38 @@ def cluster(database: TestDatabase) -> Iterator[Cluster]:
     for cluster in a_cluster(database):
         database.execute(MEMORY)
         yield cluster
+
+
+def text(cluster: Cluster, job_id: int, stream: str) -> str:
+    path = cluster.work / f"OAR.{job_id}.{stream}"
+    return path.read_text() if path.exists() else ""
+
+
+def test_a_job_is_kept_from_the_devices_that_it_does_not_hold(cluster: Cluster) -> None:
+    for n, minor in ((0, 5), (1, 7)):
+        os.mknod(cluster.work / f"gpu{n}", 0o666 | stat.S_IFCHR, os.makedev(1, minor))
+        (cluster.work / f"gpu{n}").chmod(0o666)
+    root = pwd.getpwuid(os.geteuid())
+    cluster.run("oarproperty", "-c", "-a", "gpudevice", user=root)
+    cluster.database.execute(
+        "INSERT INTO resources (type, network_address, host, gpudevice) SELECT 'gpu', 'c1', 'c1', %s || n FROM "
+        "generate_series(0, 1) AS n",
+        (f"{cluster.work}/gpu",),
+    )
+    looks = "for gpu in gpu0 gpu1; do head -c 1 $gpu >/dev/null && echo $gpu; done; sleep 1000"
+    keeps = "-l", "/host=1[gpu=1]/core=1", "-p", "host = 'c1'"
+
+    first = cluster.oarsub(*keeps, looks)
+    second = cluster.oarsub(*keeps, looks)
+    none = cluster.oarsub("-p", "host = 'c1'", "-l", "/core=1,walltime=1", "echo begins; " + looks)
+
+    wait_until(lambda: all(text(cluster, job, "stdout") for job in (first, second)), timeout_s=30, what="both looked")
+    assert sorted(text(cluster, job, "stdout") for job in (first, second)) == ["gpu0\n", "gpu1\n"]
+    cluster.run("oardel", str(first), str(second))
+    wait_until(lambda: "gpu1" in text(cluster, none, "stderr"), timeout_s=30, what="the third has looked")
+    assert text(cluster, none, "stdout") == "begins\n"
+    cluster.run("oardel", str(none))
+    cluster.wait_until_all_final([first, second, none])
 
 
 def test_a_user_is_told_that_the_job_used_more_memory_than_it_may(cluster: Cluster) -> None:
