@@ -19,6 +19,7 @@ from oarpy.model.states import EndCause, JobId
 from oarpy.ports.executor import (
     Answer,
     Attempt,
+    Beat,
     Began,
     Ended,
     Executor,
@@ -67,6 +68,8 @@ class Node:
         #: The latest report of each attempt, and every answer.
         self.reports: dict[Attempt, Report] = {}
         self.answers: dict[int, Answer] = {}
+        #: What it has told of its clock last.
+        self.clock = 0.0
         self._runner = asyncio.Runner()
         self._heard: Any = None
         self._orders = 0
@@ -80,6 +83,7 @@ class Node:
         self.number = number or self.number._replace(sequence=self.number.sequence + 1)
         self.session = self._run(self.executor.open(self.name, self.instance, self.number, oarsh=self.oarsh))
         self._heard = self.session.heard()
+        self.clock = self.session.greeting.clock
         self.reports.update((report.attempt, report) for report in self.session.greeting.inventory)
 
     def disconnect(self) -> None:
@@ -129,6 +133,13 @@ class Node:
         self._run(self.session.order([Order(number, word, attempt, **other)]))
         self._listen(lambda: number in self.answers, f"an answer to {word}")
         return self.answers[number]
+
+    def ping(self) -> None:
+        """Tell the host its clock, and wait until it tells another."""
+        assert self.session is not None
+        before = self.clock
+        self._run(self.session.ping(before))
+        self._listen(lambda: self.clock > before, "its clock")
 
     def kill(self, attempt: Attempt, after_s: float = 5.0) -> Answer:
         return self.order(OrderWord.KILL, attempt, kill_after=timedelta(seconds=after_s), cause=EndCause.KILLED)
@@ -217,6 +228,8 @@ class Node:
                 for one in said:
                     if isinstance(one, Answer):
                         self.answers[one.number] = one
+                    elif isinstance(one, Beat):
+                        self.clock = one.clock
                     else:
                         self.reports[one.attempt] = one
 
