@@ -90,4 +90,4 @@ def _write(path: str, text: str) -> None:
 
 
 def _refused(sentence: str) -> RequestRefused:
-    return RequestRefused(sentence, exit_status=ExitStatus.REFUSED)
+    return RequestRefused(sentence, exit_status=ExitStatus.JOB_KEY)

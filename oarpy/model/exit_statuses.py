@@ -44,6 +44,8 @@ class ExitStatus(IntEnum):
     SCRIPT_OR_NOTHING_CHOSEN = 12
     #: ``oarnodesetting -f``: the file cannot be read.
     HOST_FILE = 13
+    #: ``oarsub -i``, ``-e``: no key for a job, or its file cannot be written.
+    JOB_KEY = 15
     #: ``oarsub --notify``: unsafe or malformed.
     NOTIFY = 16
     #: ``oarsub -I``: a job that runs nothing has no shell.

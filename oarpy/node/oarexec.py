@@ -2064,8 +2064,9 @@ class Guard:
             return
         sock.setblocking(False)
         if len(self.calls) >= MOST_CALLS:
-            sock.close()
-            return
+            # Whoever means it says so at once: those who have waited longest say nothing.
+            oldest = next(iter(self.calls))
+            self._end_call(oldest, self.calls[oldest][0])
         self.calls[sock.fileno()] = (sock, bytearray())
         self.poll.register(sock.fileno(), select.EPOLLIN)
         self._after(CALL_S, self._end_call, sock.fileno(), sock)

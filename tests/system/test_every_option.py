@@ -526,6 +526,7 @@ oarsub -q nowhere true => 8
 oarsub --array-param-file /nowhere true => 9
 oarsub -r {reserved} -l /core=4,walltime=1:00 true => 10
 oarsub -S /nowhere => 12
+oarsub -i /nowhere true => 15
 oarsub --notify nonsense true => 16
 oarsub -l /core=x true => 18
 oarsub -q admin true => 254
@@ -540,6 +541,8 @@ admin oardel --force-terminate-finishing-job {held} => 10
 admin oardel --force-terminate-finishing-job {finishing} => 11
 oarhold x => 4
 oarresume x => 4
+oarsh c1 true => 3
+oarcp c1:file . => 3
 oarwalltime --force {running} +0:01 => 3
 oarwalltime 99999999 +0:01 => 4
 oarnodes --sql 'state =' => 18

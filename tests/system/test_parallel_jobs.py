@@ -335,5 +335,19 @@ def test_a_key_that_its_owner_has_opens_a_job_on_one_host(cluster: Cluster) -> N
     assert stat.S_IMODE((cluster.work / key).stat().st_mode) == 0o600
     assert (with_it.stdout, both.stdout) == ("c2\n", "c1\n"), with_it.stderr + both.stderr
     assert "PRIVATE" not in str(cluster.database.execute("SELECT payload FROM requests"))
-    assert (bad.returncode, bad.stdout) == (1, "")
+    assert (bad.returncode, bad.stdout) == (15, "")
     assert bad.stderr.startswith("oarsub: this is no key for a job")
+
+
+def test_on_each_host_a_job_has_its_processors_and_its_share_of_the_memory(database: TestDatabase) -> None:
+    for cluster in a_cluster(database, "memory_share = true\n"):
+        limits = (
+            "oarsh c2 'taskset -pc $$; cat /sys/fs/cgroup/memory$(grep memory: /proc/self/cgroup | cut -d: -f3 |"
+            " sed s,.*/oarpy,/oarpy,)/memory.limit_in_bytes'; sed -n 's/MemTotal: *//p' /proc/meminfo"
+        )
+        job_id = cluster.oarsub("-l", "/host=2/core=1", limits)
+        cluster.wait_until_final(job_id)
+
+        affinity, limit, total = cluster.read(f"OAR.{job_id}.stdout").splitlines()
+        assert affinity.rpartition(": ")[2] == "0"
+        assert int(limit) >> 20 == (int(total.split()[0]) >> 10) // 2
