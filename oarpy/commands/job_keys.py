@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from oarpy.errors import RequestRefused
 from oarpy.model.exit_statuses import ExitStatus
+from oarpy.model.payloads import OWN_KEY
 from oarpy.model.wording import excerpt
 
 #: Where the id of the job goes in the name of a file.
@@ -18,7 +19,7 @@ ID = "%jobid%"
 
 
 class JobKey(NamedTuple):
-    """The public key, "" for one that the server makes; the private one, where it has to be written; and where."""
+    """The public key, or ``OWN_KEY``; the private one, and where it has to be written."""
 
     public: str
     private: str
@@ -36,7 +37,7 @@ def wanted(options: Mapping[str, Any]) -> JobKey:
         private = _read(read)
         return JobKey(_public(read), private, file)
     if inline is None and file is None:
-        return JobKey("", "", None)
+        return JobKey(OWN_KEY, "", None)
     with tempfile.TemporaryDirectory(prefix="oarsub-") as directory:
         path = os.path.join(directory, "key")
         if inline is not None:

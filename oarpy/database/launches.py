@@ -46,7 +46,7 @@ class ToRun:
     resources: tuple[int, ...]
     head: str | None
     others: tuple[str, ...]
-    #: The public key of -k, "" for one that the server makes; None without -k.
+    #: The public key of -i or -e, ``OWN_KEY`` for -k; None without any of them.
     key: str | None
     #: The name of its terminal, if it is interactive.
     terminal: str | None = None

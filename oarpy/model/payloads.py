@@ -46,6 +46,7 @@ HIGHEST_SIGNAL = 64
 DEFAULT_CHECKPOINT_SIGNAL = 12
 
 
+OWN_KEY = "own"
 #: Of a public key; one for RSA of 16384 bits has 2 800.
 MAX_KEY = 4000
 _BASE64 = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=")
@@ -84,7 +85,7 @@ class Submission(NamedTuple):
     umask: int = 0o022
     dry_run: bool = False
     reservation: ReservationDates | None = None
-    #: A public key that oarsh is to let in besides the job's own; "" asks for the job's own alone.
+    #: A public key that oarsh is to let in besides the job's own; ``OWN_KEY`` asks for the job's own alone.
     job_key: str | None = None
     interactive: bool = False
 
@@ -458,7 +459,7 @@ def _check_goes_with_reservation(submission: Submission) -> None:
 
 def _job_key(text: str | None) -> str | None:
     """A public key as OpenSSH writes it, without a comment."""
-    if text:
+    if text is not None and text != OWN_KEY:
         kind, _, blob = text.partition(" ")
         if not kind.replace("-", "").isalnum() or not blob or not _BASE64.issuperset(blob):
             raise SyntaxRefused("job_key of the submission is not a public key")

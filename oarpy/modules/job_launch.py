@@ -13,6 +13,7 @@ from oarpy.database import resources
 from oarpy.database.launches import ToRun
 from oarpy.model.durations import render_duration
 from oarpy.model.job_types import has_type
+from oarpy.model.payloads import OWN_KEY
 from oarpy.model.terminals import python_words, terminal_name
 from oarpy.node import text
 from oarpy.ports.executor import Access, Attempt, Launch
@@ -170,7 +171,7 @@ def access_of(job: ToRun, pair: tuple[str, str] | None, ports: Mapping[str, int]
     """How oarsh comes to ``job`` on hosts with these ports; None when it cannot."""
     if pair is None or not ports:
         return None
-    return Access(*pair, authorized=(job.key,) if job.key else (), hosts=dict(ports))
+    return Access(*pair, authorized=() if job.key in (None, OWN_KEY) else (job.key,), hosts=dict(ports))
 
 
 def _memory_mib(job: ToRun, host: str, machines: Machines, memory_mib: int | None) -> int | None:

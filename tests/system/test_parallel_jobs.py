@@ -332,6 +332,11 @@ def test_a_key_that_its_owner_has_opens_a_job_on_one_host(cluster: Cluster) -> N
     both = on_front_end(cluster, again, "oarsh", "-i", key, "c1", "hostname")
     bad = cluster.run("oarsub", "-i", "began", "true", check=False)
 
+    own = cluster.oarsub("-k", "-p", "host = 'c3'", "touch own; sleep 1000")
+    wait_until(lambda: (cluster.work / "own").exists(), timeout_s=30, what="the third command runs")
+    terminal = on_front_end(cluster, own, "oarsh", "-tt", "c3", "tty; id -un")
+
+    assert terminal.stdout.replace("\r", "").split() == ["/dev/pts/0", cluster.user.pw_name], terminal.stderr
     assert stat.S_IMODE((cluster.work / key).stat().st_mode) == 0o600
     assert (with_it.stdout, both.stdout) == ("c2\n", "c1\n"), with_it.stderr + both.stderr
     assert "PRIVATE" not in str(cluster.database.execute("SELECT payload FROM requests"))
