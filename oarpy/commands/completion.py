@@ -29,7 +29,7 @@ FILES = "<files>"
 MOST = 500
 TYPES = (
     *("besteffort", "container", "cosystem", "deadline=", "deploy", "expire=", "idempotent", "inner=", "nice=", "noop"),
-    *("placeholder=", "allowed=", "postpone=", "state=permissive", "timesharing=", "token:"),
+    *("placeholder=", "allowed=", "postpone=", "reassign", "state=permissive", "timesharing=", "token:"),
 )
 # Bash breaks words at "=" and ":"; oarpy sees whole ones, and what stands before the break is taken off again.
 _BASH = """\

@@ -22,8 +22,8 @@ _WITHOUT_COMMAND = (NOOP, "container", "placeholder")
 _FIRST = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_")
 #: Types that mean something to oarpy, and common ones that mean something to its neighbours.
 KNOWN_TYPES = frozenset(
-    "besteffort idempotent noop deploy cosystem container inner timesharing placeholder allowed token postpone deadline"
-    " expire nice qos state origin allow_classic_ssh devel night exotic monitor".split()
+    "besteffort idempotent reassign noop deploy cosystem container inner timesharing placeholder allowed token postpone"
+    " deadline expire nice qos state origin allow_classic_ssh devel night exotic monitor".split()
 )
 _DATED = frozenset({"postpone", "deadline", "expire"})
 _REST = _FIRST | frozenset("0123456789.:-")

@@ -285,8 +285,9 @@ def _empty(conn: Connection, hosts: Collection[str]) -> list[JobId]:
 
 
 def _resubmit(conn: Connection, job_ids: Sequence[JobId], kind: Resubmits, site: Site) -> dict[JobId, JobId]:
-    limit = min(site.max_resubmissions if kind is Resubmits.FAILED else site.max_reruns, MOST_COPIES)
-    had = "have failed" if kind is Resubmits.FAILED else "have been made"
+    failed = kind in (Resubmits.FAILED, Resubmits.FENCED)
+    limit = min(site.max_resubmissions if failed else site.max_reruns, MOST_COPIES)
+    had = "have failed" if failed else "have been made"
     copies = submissions.resubmit(conn, job_ids, max_resubmissions=limit)
     resubmitted = [
         Event("RESUBMIT_JOB_AUTOMATICALLY", old, description=f"submitted again as job {new}")
