@@ -282,7 +282,7 @@ def test_a_dry_run_says_when_and_where(database, commands):
         (["-S", "/etc/hostname"], 12),
         (["-S"], 5),
         (["-r", "someday", "true"], 7),
-        (["-k", "true"], 69),
+        (["-i", "/nowhere", "true"], 15),
         (["--stagein", "f", "true"], 69),
         (["-T", "true"], 69),
         (["--edit", "x", "-n", "m"], 4),
