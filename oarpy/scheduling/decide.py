@@ -556,7 +556,7 @@ class Pass:
         self, demands: Demands, passed: Gate, told: _Choice, latest_s: int, *, released: bool
     ) -> _Choice | None:
         """A place that starts by ``latest_s`` and ends before the one that was told, and ends first."""
-        gantt, bounds, _ = self._machine.normal
+        view = self._machine.normal
         best: _Choice | None = None
         for demand in demands:
             length_s = self._length_s(demand)
@@ -564,14 +564,15 @@ class Pass:
             until_s = min(
                 latest_s, passed.latest_s, passed.ends_by_s - demand.walltime_s, end_s - demand.walltime_s - 1
             )
-            if not released:
-                place = self._machine.normal.earliest(demand, length_s, passed.earliest_s, until_s)
-            else:
-                after_s = bounds.lower(demand, length_s, self._now_s)
-                after_s = max(min(after_s, told.place.start_s - length_s + 1), self._now_s)
-                if passed.earliest_s > after_s:
-                    after_s = gantt.boundary(passed.earliest_s)
-                place = gantt.earliest(demand, length_s, after_s, until_s) if after_s <= until_s else None
+            before_s = told.place.start_s - length_s
+            place = view.earliest(demand, length_s, passed.earliest_s, min(until_s, before_s) if released else until_s)
+            if place is None and released and until_s > before_s:
+                # What it has been told is free for it, so what is known does not hold.
+                after_s = max(before_s + 1, self._now_s)
+                if passed.earliest_s >= after_s:
+                    after_s = view.gantt.boundary(passed.earliest_s)
+                after_s = view.gantt.fitting_until(demand, told.place.start_s, after_s)
+                place = view.gantt.earliest(demand, length_s, after_s, until_s)
             if place is not None:
                 best = _Choice(demand, place)
         return best

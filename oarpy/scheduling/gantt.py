@@ -237,6 +237,24 @@ class Gantt:
             return grain.whole(self._free[slot])
         return self._rows(grain)[slot]
 
+    def fitting_until(self, demand: Demand, end_s: int, after_s: int) -> int:
+        """The first instant from which the demand fits all along until ``end_s``, where a slot starts; or ``after_s``.
+
+        No place that is taken just before and at ``end_s`` begins earlier.
+        """
+        wanted = demand.coarse or demand
+        rows, stop = self._rows(wanted.grain), bisect_left(self._starts, end_s)
+        first = bisect_left(self._starts, after_s, 0, stop)
+        fitting, room, step = stop, wanted.mask, _FIRST_STEP
+        while fitting > first:
+            read = rows[max(first, fitting - step) : fitting]
+            read.reverse()
+            suffixes = list(accumulate(read, and_, initial=room))
+            if not wanted.fits(suffixes[-1]):
+                return self._starts[fitting - bisect_left(suffixes, True, key=lambda room: not wanted.fits(room)) + 1]
+            fitting, room, step = fitting - len(read), suffixes[-1], step * 2
+        return after_s
+
     def earliest(
         self, demand: Demand, length_s: int, after_s: int, latest_s: int = NEVER_S, pools: Iterable[str] = ()
     ) -> Place | None:
