@@ -14,8 +14,7 @@ def fail() -> None:
 
 
 if __name__ == "__main__":
-    # Not "submitit_logs/%j": submitit makes that folder after the submission, and by then the job has begun.
-    executor = submitit.AutoExecutor(folder="submitit_logs", cluster="oar")
+    executor = submitit.AutoExecutor(folder="submitit_logs/%j", cluster="oar")
     executor.update_parameters(
         name="submitit", timeout_min=10, oar_cores=1, oar_additional_parameters={"project": "demo"}
     )

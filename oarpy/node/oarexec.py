@@ -260,6 +260,8 @@ shift 5
 exec %s --reuid "$uid" --regid "$gid" --groups "$groups" -- /bin/sh -c "$opening" oarexec "$@"
 """
 # Whoever opens them keeps its own stdout and stderr: a shell may speak of its children's deaths.
+# A folder that bears the id of the job is made after the submission (submitit does that) or may, just made, not be seen
+# here yet: the job may be quicker.
 # $1 directory, $2 stdout, $3 stderr, $4 append or truncate, $5 umask, $6 shell; then what to execute.
 _OPENING = """
 umask "$5"
@@ -267,6 +269,14 @@ if ! cd -- "$1"; then
   if [ ! -e "$1" ]; then why=absent; elif [ ! -d "$1" ]; then why=file; else why=forbidden; fi
   echo "error WORKING_DIRECTORY $why" >&5; exit 1
 fi 2>/dev/null
+waited=0
+for file in "$2" "$3"; do
+  case $file in */*) ;; *) continue ;; esac
+  while [ ! -d "${file%/*}/" ] && [ "$waited" -lt 3 ]; do
+    sleep 1
+    waited=$((waited + 1))
+  done
+done
 if [ "$4" = truncate ]; then
   command exec 6>"$2" || { echo "error OUTPUT_FILES stdout" >&5; exit 1; }
 else

@@ -132,6 +132,20 @@ def test_what_hinders_a_start_ends_the_job_with_its_reason(node, other, event, s
     assert node.read("ran") == ""
 
 
+def test_a_folder_for_the_output_may_come_after_the_start(node):
+    attempt = node.launch("echo out; echo err >&2", stdout="late/1/out", stderr="late/1/err")
+    node.began(attempt)
+    folder = node.work / "late/1"
+    folder.mkdir(parents=True)
+    for path in (folder.parent, folder):
+        os.chown(path, node.user.pw_uid, node.user.pw_gid)
+
+    end = node.ended(attempt)
+
+    assert (end.cause, end.status) == (EndCause.EXIT, 0)
+    assert (node.read("late/1/out"), node.read("late/1/err")) == ("out\n", "err\n")
+
+
 def test_a_directory_that_only_root_may_enter_is_refused_to_a_user(node):
     closed = node.work.parent / "closed"
     closed.mkdir(mode=0o700)

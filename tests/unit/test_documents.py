@@ -25,7 +25,7 @@ from oarpy.model.exit_statuses import ExitStatus
 from oarpy.model.states import EndCause, JobState, ResourceState
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "schemas").glob("*.md")])
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "schemas").glob("*.md")])
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 REFERENCE = (ROOT / "docs/reference.md").read_text(encoding="utf-8")
 USER_GUIDE = (ROOT / "docs/user-guide.md").read_text(encoding="utf-8")
