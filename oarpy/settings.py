@@ -126,6 +126,9 @@ class Nodes:
     min_uid: int | None = None
     memory_share: bool = False
     gpu_device: str = "/dev/nvidia#"
+    clean_ipc: bool = True
+    clean_processes: bool = False
+    clean_directories: tuple[str, ...] = ()
     order_timeout: timedelta = timedelta(seconds=60)
     ssh: str = "ssh -o BatchMode=yes -o ConnectTimeout=10 -o ServerAliveInterval=10 -o ServerAliveCountMax=3"
     python: str = "python3"
@@ -137,6 +140,11 @@ class Nodes:
     def __post_init__(self) -> None:
         if self.window == 0:
             raise ConfigurationError("nodes.window must be 1 or more")
+        for path in self.clean_directories:
+            if not path.startswith("/") or not path.strip("/"):
+                raise ConfigurationError(
+                    f"nodes.clean_directories holds {path!r}, which is no directory's absolute path"
+                )
         if not self.gpu_device.startswith("/") or "#" not in self.gpu_device:
             raise ConfigurationError("nodes.gpu_device must be a path with a # for the number, as /dev/nvidia#")
         if self.lease < timedelta(seconds=1):

@@ -233,6 +233,7 @@ def write_launch(launch: Launch) -> dict[str, Any]:
         if launch.visible_devices is None
         else {"denied": launch.denied_devices, "visible": launch.visible_devices},
         "part": launch.part,
+        "sweep": list(launch.sweep),
         "prologue": launch.prologue,
         "epilogue": launch.epilogue,
         "program_timeout_s": launch.program_timeout.total_seconds(),

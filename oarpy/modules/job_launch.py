@@ -18,7 +18,7 @@ from oarpy.model.terminals import python_words, terminal_name
 from oarpy.node import text
 from oarpy.ports.executor import Access, Attempt, Launch
 from oarpy.scheduling.snapshot import Topology
-from oarpy.settings import Settings
+from oarpy.settings import Nodes, Settings
 
 #: Resources of this type stand for so many MiB of their host's memory as their quantity says.
 MEMORY = "mem_mib"
@@ -154,6 +154,12 @@ def launch_of(job: ToRun, head: str, machines: Machines, settings: Settings, mem
         epilogue=programs.node_epilogue,
         program_timeout=programs.timeout,
     )
+
+
+def sweep_of(nodes: Nodes) -> tuple[str, ...]:
+    """What hosts remove of a user whose last job there is over."""
+    words = (("processes", nodes.clean_processes), ("ipc", nodes.clean_ipc))
+    return (*(word for word, wanted in words if wanted), *nodes.clean_directories)
 
 
 def device_path(name: str, pattern: str) -> str:

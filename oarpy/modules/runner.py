@@ -53,7 +53,7 @@ from oarpy.model.job_types import NOOP, REASSIGN, has_type
 from oarpy.model.states import FINAL, ON_NODES, EndCause, JobId, JobState, OrderKind
 from oarpy.modules.context import Context
 from oarpy.modules.fencing import Fences
-from oarpy.modules.job_launch import Machines, access_of, launch_of, part_of, runs_on_server
+from oarpy.modules.job_launch import Machines, access_of, launch_of, part_of, runs_on_server, sweep_of
 from oarpy.modules.parts import Parallel, Parts, late_events, lost_part
 from oarpy.modules.server_programs import ServerPrograms
 from oarpy.ports.executor import (
@@ -829,7 +829,8 @@ class Runner:
         if greeting is not None and self._ctx.settings.nodes.memory_share:
             memory_mib = greeting.memory_mib
         launch = (part_of if part else launch_of)(job, head, self._machines, self._ctx.settings, memory_mib)
-        return replace(launch, lease=job.lease)
+        sweep = () if head == self._server else sweep_of(self._ctx.settings.nodes)
+        return replace(launch, lease=job.lease, sweep=sweep)
 
     async def _tell(self, host: Host, work: Work) -> None:
         """Tell a host what was written; what does not reach it is told to its next session."""

@@ -7,6 +7,7 @@ nothing installed.  It has two lives::
     oarexec guard   --spool DIR --instance UUID [--min-uid N]
     oarexec watch   --spool DIR --instance UUID [--min-uid N]
     oarexec doctor  --spool DIR
+    oarexec sweep   UID GID WHAT [DIR …]
 
 A **session** carries lines between its stdin and stdout (the runner's link) and
 the guard's socket, starts a guard when there is none, and ends with either.  The
@@ -51,6 +52,8 @@ job must not use, and ``visible``, its own by their places among those of this h
 command runs, the containment is made and kept for what comes from the job's head, until the part is
 killed; ``prologue`` and
 ``epilogue``: programs of the administrator's on this node, or null, and ``program_timeout_s``;
+``sweep`` (or null): what to remove of the job's user when no other job of his is here, any of the
+words ``processes`` and ``ipc``, then directories;
 ``access`` (or null): how oarsh comes to this job, ``private`` and ``public`` of the job's own key
 pair, ``authorized``, more public keys, ``proof``, and ``hosts``, the ports of oarexec on them.
 
@@ -127,6 +130,10 @@ A **prologue** runs when the containment is made, before the wrapper, an **epilo
 containment is empty and gone, before the end is reported; both as oarexec's own account, outside of
 the containment.  A guard that died lets the next one begin the epilogue anew; a prologue that had
 not ended belongs to a launch that never began.
+
+A **sweep** removes what is left of a user when his last job here is over, before the epilogue: it runs
+as that user, so it can remove nothing that he could not, and follows no links.  Unless his processes
+are to be killed, too, a living one means that nothing else is touched.  Launches of the user wait for it.
 
 A **wrapper** is a small shell: it waits at its gate (a pipe; end of file means that it must
 not run), writes ``begun``, runs the command as its user, and writes ``exit``.  It outlives the guard.
@@ -576,6 +583,7 @@ class Entry:
         "stderr",
         "suspended_at",
         "suspended_s",
+        "sweep",
         "trouble",
         "uid",
         "user",
@@ -623,6 +631,7 @@ class Entry:
         # What oarsh has to know of the job, None when it cannot come in; and how it enters the containment.
         self.proof: Optional[str] = None
         self.joins: List[str] = []
+        self.sweep: List[str] = []
         self.outcome: Json = {}
         self.end: Json = {}
         # Why the spool could not take it.
@@ -660,6 +669,7 @@ class Entry:
             "kill_after_s": self.kill_after_s,
             "epilogue": self.epilogue,
             "program_s": self.program_s,
+            "sweep": self.sweep,
             "lease_s": self.lease_s,
             "lease_from": self.lease_from,
             "proof": self.proof,
@@ -1295,6 +1305,7 @@ class Launch:
         self.denied = expect(devices, "denied", list, [])
         self.visible = expect(devices, "visible", str, None)
         self.part = expect(message, "part", bool, False)
+        self.sweep = expect(message, "sweep", list, [])
         self.prologue = expect(message, "prologue", str, None)
         self.epilogue = expect(message, "epilogue", str, None)
         self.program_timeout_s = expect(message, "program_timeout_s", float, 60.0)
@@ -1306,6 +1317,8 @@ class Launch:
             raise Garbled("cpus is %r" % self.cpus)
         if not all(isinstance(path, str) and os.path.isabs(path) and "\0" not in path for path in self.denied):
             raise Garbled("devices denied are %r" % self.denied)
+        if not all(isinstance(word, str) and "\0" not in word for word in self.sweep):
+            raise Garbled("sweep is %r" % self.sweep)
         for name, value in self.environment.items():
             if not isinstance(value, str) or not names_variable(name):
                 raise Garbled("environment holds %r" % name)
@@ -1503,6 +1516,8 @@ class Guard:
         self.notes: Dict[int, Entry] = {}
         # What waits for each running prologue or epilogue, given its status.
         self.programs: Dict[int, Callable[[int], None]] = {}
+        # The users of whom something is being removed.
+        self.sweeping: Set[int] = set()
         self.watched: Dict[int, Entry] = {}
         self.strays: Dict[int, Optional[Key]] = {}
         self.free = os.listdir(os.path.join(self.directory, "free"))
@@ -1799,7 +1814,12 @@ class Guard:
             raise Refusal("USER_SHELL", "the command is longer than %d bytes; put it into a script" % MAX_COMMAND)
         if self.root and self.setpriv is None:
             raise Refusal("EXIT_VALUE_OAREXEC", "setpriv (util-linux) is missing on this host")
+        if account.uid in self.sweeping:
+            # What begins now would be taken for something that is left.
+            self._after(0.02, self.waiting.append, (entry, launch))
+            return
         entry.user, entry.uid = account.name, account.uid
+        entry.sweep = launch.sweep if self.root else []
         entry.groups = ",".join(map(str, account.groups))
         entry.directory = launch.directory
         entry.stderr = launch.stderr
@@ -2271,12 +2291,42 @@ class Guard:
             self._take_facts(entry)
             if not self.containment.release(entry):
                 self._after(0.005, self.gone.append, entry)
+            elif self._is_swept_after(entry):
+                self._begin_sweep(entry)
             elif entry.epilogue is not None:
                 self._begin_epilogue(entry)
             elif entry.outcome.get("ran") is False and "event" not in entry.outcome:
                 self._give_up(entry)
             else:
                 self._conclude(entry)
+
+    def _is_swept_after(self, entry: Entry) -> bool:
+        """Whether something of the entry's user is to be removed now: it is his last, and there may be something."""
+        if not entry.sweep or entry.boot_id != self.boot_id or entry.uid <= 0:
+            return False
+        if any(other is not entry and other.uid == entry.uid and not other.over for other in self.entries.values()):
+            return False
+        return entry.sweep != ["ipc"] or any(ipc_of(kind, entry.uid) for kind in IPC)
+
+    def _begin_sweep(self, entry: Entry) -> None:
+        """Remove what is left of a user; the job goes on to its end afterwards."""
+        uid, gid, sweep = entry.uid, entry.groups.partition(",")[0], entry.sweep
+        words = [name for name in ("processes", "ipc") if name in sweep]
+        directories = [path for path in sweep if os.path.isabs(path)]
+
+        def ended(said: Optional[str]) -> None:
+            self.sweeping.discard(uid)
+            entry.sweep = []
+            if said is not None:
+                complain("job %s: the sweep %s" % (entry.name, said))
+            self.gone.append(entry)
+
+        arguments = [sys.executable, "-I", "-S", os.path.abspath(__file__), "sweep", str(uid), gid, ",".join(words)]
+        self.sweeping.add(uid)
+        try:
+            self._run_program(entry, [*arguments, *directories], ended)
+        except OSError as error:
+            ended("cannot be run: %s" % error)
 
     def _take_facts(self, entry: Entry) -> None:
         """Add to an outcome what the containment tells: its peak of memory, and whether that was too much."""
@@ -2878,6 +2928,103 @@ def spawn(arguments: List[str], environment: Dict[str, str], descriptors: Dict[i
         os._exit(127)
 
 
+# The kinds of System V IPC: what /proc calls them, their ids, and how they are removed.
+IPC = {"shm": "shmid", "sem": "semid", "msg": "msqid"}
+IPC_RMID = 0
+PR_SET_PDEATHSIG = 1
+DEATH_S = 5.0
+# Nobody who does not mean harm makes deeper ones; each level keeps a descriptor open.
+DEEPEST = 200
+
+
+def ipc_of(kind: str, uid: int) -> List[int]:
+    """The ids of what a user owns or made, of one kind of System V IPC."""
+    lines = (read_text("/proc/sysvipc/" + kind) or "").splitlines()
+    names = lines[0].split() if lines else []
+    rows = (dict(zip(names, line.split())) for line in lines[1:])  # noqa: B905 (strict came with Python 3.10)
+    return [int(row[IPC[kind]]) for row in rows if str(uid) in (row["uid"], row["cuid"])]
+
+
+def processes_of(uid: int) -> List[int]:
+    """The living processes that run as a user in any way, this one excepted."""
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit() and int(name) != os.getpid():
+            try:
+                status = read_text("/proc/%s/status" % name) or ""
+            except OSError:
+                continue
+            uids = re.search(r"^Uid:(.*)", status, re.M)
+            if uids and str(uid) in uids.group(1).split() and not re.search(r"^State:\s+[ZX]", status, re.M):
+                found.append(int(name))
+    return found
+
+
+def sweep(uid: int, gid: int, words: List[str], directories: List[str]) -> int:
+    """Remove what is left of a user, being him."""
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    os.setgroups([])
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
+    if 0 in os.getresuid():
+        return 1
+    # Another guard begins with nothing of this going on.
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    deadline = clock() + DEATH_S
+    while processes_of(uid):
+        if "processes" not in words or clock() > deadline:
+            # What lives may use what else there is.
+            return 0 if "processes" not in words else 3
+        with suppress(ProcessLookupError):
+            # All at once, so that none can fork in between.
+            os.kill(-1, signal.SIGKILL)
+        time.sleep(0.02)
+    if "ipc" in words:
+        for kind in IPC:
+            for number in ipc_of(kind, uid):
+                if kind == "sem":
+                    libc.semctl(number, 0, IPC_RMID)
+                else:
+                    getattr(libc, kind + "ctl")(number, IPC_RMID, None)
+    for path in directories:
+        with suppress(OSError):
+            remove_owned(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), uid, 0)
+    return 0
+
+
+def remove_owned(directory: int, uid: int, depth: int) -> None:
+    """Remove what a user owns in a directory, which is closed.
+
+    Goes into his directories alone, of the same file system, by descriptors: whatever others put
+    in their place meanwhile, or links to, is left alone.
+    """
+    try:
+        device = os.fstat(directory).st_dev
+        for name in os.listdir(directory):
+            with suppress(OSError):
+                found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+                if found.st_uid != uid:
+                    continue
+                if not stat.S_ISDIR(found.st_mode):
+                    os.unlink(name, dir_fd=directory)
+                    continue
+                flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+                inner = os.open(name, flags, dir_fd=directory)
+                status = os.fstat(inner)
+                if status.st_uid == uid and status.st_dev == device and depth < DEEPEST:
+                    if status.st_mode & stat.S_IRWXU != stat.S_IRWXU:
+                        # Else he could not remove what is in it.
+                        os.fchmod(inner, stat.S_IRWXU)
+                    remove_owned(inner, uid, depth + 1)
+                else:
+                    os.close(inner)
+                os.rmdir(name, dir_fd=directory)
+    finally:
+        os.close(directory)
+
+
 def guard(spool: str, instance: str, min_uid: Optional[int]) -> int:
     """Be the guard, unless there is one already."""
     os.umask(0o022)
@@ -3039,6 +3186,8 @@ USAGE = "usage: oarexec session|guard|watch|doctor --spool DIR [--instance UUID]
 
 
 def main(arguments: List[str]) -> int:
+    if arguments[:1] == ["sweep"] and len(arguments) >= 4 and arguments[1].isdigit() and arguments[2].isdigit():
+        return sweep(int(arguments[1]), int(arguments[2]), arguments[3].split(","), arguments[4:])
     options = dict(zip(arguments[1::2], arguments[2::2]))  # noqa: B905 (strict came with Python 3.10)
     spool = options.get("--spool", "")
     instance = options.get("--instance", "")

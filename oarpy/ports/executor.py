@@ -69,6 +69,8 @@ class Launch:
     append: bool = True
     #: No command runs: the containment is made for what comes from the job's head, and kept until it is killed.
     part: bool = False
+    #: What to remove of its user when no other job of his is there: "processes", "ipc", directories.
+    sweep: tuple[str, ...] = ()
     #: The administrator's programs on the host.
     prologue: str | None = None
     epilogue: str | None = None

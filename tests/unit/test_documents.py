@@ -169,7 +169,7 @@ def _read(text: str, like: object) -> object:
     if isinstance(like, timedelta):
         return settings.parse_duration(text)
     if isinstance(like, tuple):
-        return tuple(text.split(", "))
+        return () if text == "[]" else tuple(text.split(", "))
     if isinstance(like, bool):
         return text == "true"
     if isinstance(like, int | float | dict):
