@@ -33,11 +33,17 @@ class Follower:
             if status.st_ino != self._inode or status.st_size < self._read:
                 self._inode, self._read = status.st_ino, 0
             self.problem = None
-            while data := os.pread(descriptor, _BLOCK, self._read):
+            # A fault of whoever reads what is written is not the file's.
+            while data := self._more(descriptor):
                 self._write(data)
                 self._read += len(data)
+        finally:
+            os.close(descriptor)
+
+    def _more(self, descriptor: int) -> bytes:
+        try:
+            return os.pread(descriptor, _BLOCK, self._read)
         except OSError as error:
             # What is no file cannot be followed: a pipe, a directory.
             self.problem = (error.strerror or str(error)).lower()
-        finally:
-            os.close(descriptor)
+            return b""

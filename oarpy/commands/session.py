@@ -11,7 +11,7 @@ import signal
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from io import TextIOWrapper
+from io import BufferedWriter, FileIO, TextIOWrapper
 from typing import Any, NoReturn, TypeVar
 
 import click
@@ -94,19 +94,55 @@ def with_lines(function: F) -> F:
     )(function)
 
 
+class OutputLost(OarError):
+    """Results cannot be written to where stdout leads."""
+
+    exit_status = ExitStatus.OUTPUT_LOST
+
+
+class _Output(FileIO):
+    """Standard output, whose faults are told from those of other files."""
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise OutputLost(
+                f"standard output cannot be written ({error.strerror}); what was asked for may have been done"
+            ) from error
+
+
 def run(command: click.Command) -> NoReturn:
     """Run ``command`` as the program; does not return."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    closed = [name for name in ("stdout", "stderr") if getattr(sys, name) is None]
+    if "stdout" not in closed:
+        sys.stdout = TextIOWrapper(
+            BufferedWriter(_Output(sys.stdout.fileno(), "wb", closefd=False)),
+            encoding=sys.stdout.encoding,
+            line_buffering=sys.stdout.isatty(),
+        )
+    for name in closed:
+        # The caller wants nothing of it.
+        setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             # A name that the caller's locale cannot show is no reason to fail.
             stream.reconfigure(errors="backslashreplace")
     status = _status(command)
-    with suppress(BrokenPipeError):
+    try:
         sys.stdout.flush()
-    sys.stderr.flush()
+    except BrokenPipeError:
+        pass
+    except OutputLost as error:
+        if status != ExitStatus.OUTPUT_LOST:
+            status = _complain(command, str(error), ExitStatus.OUTPUT_LOST)
+    with suppress(OSError):
+        sys.stderr.flush()
     # Taking the interpreter down in order costs 5 ms and frees nothing that the kernel does not.
     os._exit(status)
 
@@ -135,7 +171,9 @@ def _status(command: click.Command) -> int:
 
 
 def _complain(command: click.Command, sentence: str, status: int) -> int:
-    click.echo(f"{command.name}: {' '.join(sentence.split())}", err=True)
+    # The status tells where stderr does not lead anywhere either.
+    with suppress(OSError):
+        click.echo(f"{command.name}: {' '.join(sentence.split())}", err=True)
     return status
 
 

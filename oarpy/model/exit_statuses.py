@@ -58,6 +58,8 @@ class ExitStatus(IntEnum):
     UNSUPPORTED = 69
     #: A defect of oarpy itself.
     DEFECT = 70
+    #: Results cannot be written to stdout: a full disk.  What was asked for may have been done.
+    OUTPUT_LOST = 74
     #: The server does not answer; nothing has been done and nothing will be.
     TRY_LATER = 75
     #: The connection broke while the request was on its way: ask again with its key.

@@ -1,5 +1,8 @@
 """The parts of commands that need no server."""
 
+import os
+import subprocess
+import sys
 import time
 
 import pytest
@@ -95,6 +98,37 @@ def test_dates_are_in_the_zone_of_the_caller(monkeypatch):
 def test_what_controls_a_terminal_is_escaped():
     assert printable("é a\tb\x1b[2J\n") == "é a\\tb\\x1b[2J\\n"
     assert printable("a\nb\x07", but="\n") == "a\nb\\x07"
+
+
+OARSTAT = [sys.executable, "-c", "from oarpy.commands.oarstat import main; main()"]
+
+
+def test_results_that_cannot_be_written_are_no_success():
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run([*OARSTAT, "--help"], stdout=full, stderr=subprocess.PIPE, text=True)
+
+    assert done.returncode == ExitStatus.OUTPUT_LOST
+    assert done.stderr == (
+        "oarstat: standard output cannot be written (No space left on device); what was asked for may have been done\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("redirected", "words", "status"),
+    [
+        (">&-", ["--help"], 0),
+        (">&- 2>&-", ["--no-such"], 1),
+        ("2>&-", ["--no-such"], 1),
+        ("2>/dev/full", ["-j", "x"], 4),
+    ],
+)
+def test_a_command_goes_without_the_streams_that_its_caller_closed(tmp_path, redirected, words, status):
+    environment = {**os.environ, "OARPY_HOME": str(tmp_path)}
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$@" {redirected}', "sh", *OARSTAT, *words], env=environment, capture_output=True
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (status, b"", b"")
 
 
 def test_no_two_statuses_are_the_same_number():

@@ -144,3 +144,16 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path, make):
 
     assert bytes(shown) == b""
     assert follower.problem
+
+
+def test_a_fault_of_the_reader_is_not_taken_for_one_of_the_file(tmp_path: Path):
+    def leaves(data: bytes) -> None:
+        raise BrokenPipeError
+
+    path = tmp_path / "out"
+    path.write_bytes(b"one")
+    follower = Follower(str(path), leaves)
+
+    with pytest.raises(BrokenPipeError):
+        follower.step()
+    assert follower.problem is None
