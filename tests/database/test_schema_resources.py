@@ -125,7 +125,7 @@ def test_a_change_of_queues_wakes_almighty(host, statement):
         ("INSERT INTO resources (state) VALUES ('Alive')", "needs a network_address"),
         ("UPDATE resources SET resource_id = 9 WHERE resource_id = 1", "the id of a resource never changes"),
         ("DELETE FROM resources WHERE resource_id = 1", "resource 1 is Alive; only Dead resources can be removed"),
-        ("TRUNCATE resources", "table resources cannot be truncated"),
+        ("TRUNCATE resources CASCADE", "table resources cannot be truncated"),
         ("UPDATE resources SET cpuset = '0; reboot' WHERE resource_id = 1", "resources_cpuset_check"),
         ("UPDATE resources SET type = '' WHERE resource_id = 1", "resources_type_check"),
         ("UPDATE resources SET state = 'Broken' WHERE resource_id = 1", "invalid input value for enum"),
