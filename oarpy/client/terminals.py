@@ -7,18 +7,21 @@ deletes a waiting job whose command is gone.
 from __future__ import annotations
 
 import os
+import shlex
 import socket
 import subprocess
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 from oarpy.client.asking import LOOK_AGAIN_S, RECONNECT_S
 from oarpy.client.connection import Connection, ConnectionLost
+from oarpy.client.job_access import job_access
 from oarpy.errors import RequestRefused, ServerUnavailable
 from oarpy.model.exit_statuses import ExitStatus
 from oarpy.model.terminals import python_words, terminal_name
-from oarpy.node import terminal, text
+from oarpy.node import oarsh, terminal, text
 
 _LOOK = """
     SELECT state, job_type, extract(epoch FROM predicted_start_at)::bigint, COALESCE(why, ''), head, end_cause
@@ -29,6 +32,7 @@ _MINE = """
     SELECT job_id FROM oar.visible_jobs
     WHERE job_user = oar.me() AND state IN ('Running', 'Suspended', 'Resuming') ORDER BY job_id
 """
+_OARSH = "from oarpy.commands.oarsh import main; main()"
 #: How long a job may take to end after its terminal has.
 _END_S = 15.0
 
@@ -84,7 +88,7 @@ def seat(conn: Connection, job_id: int) -> Seat:
         elif not sight.runs:
             reason = f"is {sight.state}, not Running"
         else:
-            reason = "has no terminal of yours; it is no interactive job, or belongs to another user"
+            reason = "has no terminal of yours: it was not submitted with -I or -k, or belongs to another user"
         raise RequestRefused(f"job {job_id} {reason}", exit_status=ExitStatus.CONNECT)
     return Seat(sight.head, terminal_name(tokens[0][0]))
 
@@ -126,14 +130,14 @@ def told_end(connect: Callable[[], Connection], job_id: int) -> str:
     return f"it ended ({_cause(sight)})"
 
 
-def link(seat: Seat, remote: Sequence[str]) -> socket.socket:
-    """A link to the terminal, through the command ``remote`` where it is on another host.
+def link(job_id: int, seat: Seat) -> socket.socket:
+    """A link to the terminal of a job of the caller, by way of oarsh where it is on another host.
 
     Raises:
         RequestRefused: there is no way to it.
     """
     name = os.uname().nodename
-    if seat.host in (name, name.partition(".")[0], "localhost") or not remote:
+    if seat.host in (name, name.partition(".")[0], "localhost"):
         try:
             return terminal.connected(seat.name)
         except OSError as error:
@@ -141,11 +145,24 @@ def link(seat: Seat, remote: Sequence[str]) -> socket.socket:
                 f"the terminal on host {seat.host} cannot be reached from {name} ({error.strerror})",
                 exit_status=ExitStatus.CONNECT,
             ) from error
+    environment = {key: value for key, value in os.environ.items() if key != oarsh.VARIABLE}
+    attach = shlex.join([*python_words("python3", text("terminal")), "attach", seat.name])
     mine, theirs = socket.socketpair()
     with theirs:
-        words = [*remote, *python_words("python3", text("terminal")), "attach", seat.name]
-        subprocess.Popen(words, stdin=theirs.fileno(), stdout=theirs.fileno(), start_new_session=True)
+        subprocess.Popen(
+            [sys.executable, "-c", _OARSH, "-T", seat.host, attach],
+            stdin=theirs.fileno(),
+            stdout=theirs.fileno(),
+            start_new_session=True,
+            env=environment | {"OAR_JOB_ID": str(job_id)},
+        )
     return mine
+
+
+def host_of(conn: Connection, job_id: int) -> str | None:
+    """The first host of a running job of the caller to which oarsh comes; None where it does not."""
+    sight, found = look(conn, job_id), job_access(conn, job_id)
+    return sight.head if sight is not None and found is not None and sight.head in (found["hosts"] or ()) else None
 
 
 def _cause(sight: Sight | None) -> str:

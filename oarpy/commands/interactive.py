@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
@@ -10,11 +11,12 @@ import click
 
 from oarpy.client.abandoning import DeletedIfInterrupted
 from oarpy.client.conversation import converse
-from oarpy.client.terminals import Seat, Sight, link, mine, seat, told_end, wait_until_running
+from oarpy.client.terminals import Seat, Sight, host_of, link, mine, seat, told_end, wait_until_running
 from oarpy.commands.listing import shown_date
 from oarpy.commands.session import connect, tell
 from oarpy.errors import RequestRefused
 from oarpy.model.exit_statuses import ExitStatus
+from oarpy.node import oarsh
 
 
 def open_shell(job_id: int, *, keep: bool) -> None:
@@ -32,8 +34,10 @@ def open_shell(job_id: int, *, keep: bool) -> None:
     _converse(job_id, found, keep=keep)
 
 
-def reconnect(job_id: int | None, *, keep: bool) -> None:
+def reconnect(job_id: int | None, *, keep: bool) -> int:
     """Be the terminal of a running job; without an id, of the caller's only one.
+
+    A job that was not submitted with ``-I`` gives another shell, where oarsh comes to it.
 
     Raises:
         RequestRefused: there is none, or it is somebody else's.
@@ -42,14 +46,35 @@ def reconnect(job_id: int | None, *, keep: bool) -> None:
         running = mine(connect())
         if len(running) != 1:
             _say("No job of yours runs." if not running else f"Choose one: {' '.join(map(str, running))}")
-            return
+            return 0
         job_id = running[0]
-    _converse(job_id, seat(connect(), job_id), keep=keep)
+    conn = connect()
+    try:
+        found = seat(conn, job_id)
+    except RequestRefused:
+        host = host_of(conn, job_id)
+        if host is None:
+            raise
+        return _enter(job_id, host)
+    _converse(job_id, found, keep=keep)
+    return 0
+
+
+def _enter(job_id: int, host: str) -> int:
+    """A shell of its own beside the command of a job; its status."""
+    from oarpy.commands.oarsh import enter
+
+    os.environ["OAR_JOB_ID"] = str(job_id)
+    os.environ.pop(oarsh.VARIABLE, None)
+    _say(f"# Connect to OAR job {job_id} via the node {host}")
+    status = enter("oarsh", (host,))
+    _say(f"# Disconnected from OAR job {job_id}")
+    return status
 
 
 def _converse(job_id: int, found: Seat, *, keep: bool) -> None:
     _say(f"# Connect to OAR job {job_id} via the node {found.host}")
-    parting = converse(link(found, ()), keep=keep)
+    parting = converse(link(job_id, found), keep=keep)
     if parting.left and keep:
         _say(f"# Left OAR job {job_id}; oarsub -C {job_id} comes back")
     elif parting.status is not None or parting.left:

@@ -230,8 +230,7 @@ def _reconnect(options: Mapping[str, Any]) -> int:
     from oarpy.commands.interactive import reconnect
 
     # The id may stand alone, as OAR has it: oarsub -C 42.
-    reconnect(options["connect_to"] or None, keep=options["keep"])
-    return 0
+    return reconnect(options["connect_to"] or None, keep=options["keep"])
 
 
 def _key(text: str | None) -> str | None:

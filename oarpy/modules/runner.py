@@ -621,7 +621,12 @@ class Runner:
             conn, [job for job in waiting if job.job_id in can_begin.keys() - idle], can_begin, others, work
         )
         begun = set(launches.begin(conn, can_begin, others))
-        pairs = launches.keys(conn, [job.job_id for job in waiting if job.job_id in begun and _has_key(job, others)])
+        keyed = [
+            job.job_id
+            for job in waiting
+            if job.job_id in begun and self._has_key(job, heads[job.job_id], others[job.job_id])
+        ]
+        pairs = launches.keys(conn, keyed)
         work.changed += len(launches.start(conn, dict.fromkeys(sorted(begun & idle), timedelta())))
         for job in waiting:
             if job.job_id not in begun or job.job_id in idle:
@@ -655,7 +660,7 @@ class Runner:
         work: Work,
     ) -> None:
         """See to it that oarsh comes to the jobs that are to have it; those that wait for that leave ``heads``."""
-        keyed = [job.job_id for job in waiting if _has_key(job, others)]
+        keyed = [job.job_id for job in waiting if self._has_key(job, heads[job.job_id], others[job.job_id])]
         if not keyed:
             return
         work.keys_wanted = True
@@ -672,6 +677,12 @@ class Runner:
             elif pair is not None:
                 made[job_id] = pair
         launches.give_keys(conn, made)
+
+    def _has_key(self, job: ToRun, head: str, others: Sequence[str]) -> bool:
+        """Whether oarsh comes to a job: from another of its hosts, to its terminal, or as was asked for."""
+        if runs_on_server(job.types):
+            return bool(others)
+        return bool(others) or job.key is not None or (job.terminal is not None and head != self._server)
 
     def _ports(self, names: Collection[str]) -> dict[str, int]:
         """Where hosts take oarsh in."""
@@ -806,7 +817,9 @@ class Runner:
                 unknown = launches.launching(
                     conn, [job_id for job_id, job in missing.items() if self._is_told(name, job_id, job)]
                 )
-                pairs = launches.keys(conn, [job.job_id for job in unknown if _has_key(job, {job.job_id: job.others})])
+                pairs = launches.keys(
+                    conn, [job.job_id for job in unknown if self._has_key(job, job.head or name, job.others)]
+                )
         if contradiction is not None:
             raise NodeMisbehaves(f"host {name}: {contradiction}")
         parts = {job_id: job for job_id, job in live.items() if job.head != name and job_id not in missing}
@@ -1133,11 +1146,6 @@ def _tell_end(job_id: JobId, host: str, report: Ended, work: Work) -> None:
         work.events.append(Event("SWITCH_INTO_ERROR_STATE", job_id, (host,), _SAID[report.cause]))
     elif report.status == ASKS_AGAIN:
         work.events.append(Event("SWITCH_INTO_TERMINATE_STATE", job_id, (host,), "it ended with 99"))
-
-
-def _has_key(job: ToRun, others: Mapping[JobId, Sequence[str]]) -> bool:
-    """Whether oarsh comes to a job: where there is another host to come from, or where it was asked for."""
-    return bool(others[job.job_id]) or (job.key is not None and not runs_on_server(job.types))
 
 
 def _tell_memory(host: str, report: Report, work: Work) -> None:

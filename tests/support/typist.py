@@ -23,7 +23,7 @@ _LEAD = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); o
 
 
 class Typist:
-    """``command`` runs as ``user`` in a window of ``rows`` and ``columns``."""
+    """``command`` runs as ``user`` in a window of ``size``, rows and columns; root puts it ``inside`` another."""
 
     def __init__(
         self,
@@ -33,12 +33,13 @@ class Typist:
         cwd: Path,
         environment: Mapping[str, str],
         size: tuple[int, int] = (24, 80),
+        inside: Sequence[str] = (),
     ) -> None:
         self._master, slave = os.openpty()
         self.resize(*size)
         os.fchown(slave, user.pw_uid, user.pw_gid)
         self.process = subprocess.Popen(
-            accounts.switched(user, [sys.executable, "-c", _LEAD, *command]),
+            [*inside, *accounts.switched(user, [sys.executable, "-c", _LEAD, *command])],
             stdin=slave,
             stdout=slave,
             stderr=slave,

@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 
 from tests.support import accounts, box, invariants
-from tests.support.instance import SETTINGS, System, running_system
+from tests.support.instance import COMMANDS, SETTINGS, System, running_system
 from tests.support.postgres import TestDatabase
+from tests.support.typist import Typist
 from tests.support.waiting import wait_until
 
 #: Two cores on each of three hosts.
@@ -319,6 +320,47 @@ def on_front_end(
         return cluster.run(*words, user=user, check=False, inside=command)
     finally:
         del cluster.environment["OAR_JOB_ID"]
+
+
+def test_a_shell_on_another_host_is_a_terminal_here_and_may_be_come_back_to(cluster: Cluster) -> None:
+    hosts = box.a_box().directory / "c1" / "hosts"
+    inside = ["unshare", "--mount", "sh", "-c", f'mount --bind {hosts} /etc/hosts && exec "$@"', "sh"]
+
+    def at_terminal(*words: str) -> Typist:
+        command = [str(COMMANDS / words[0]), *words[1:]]
+        return Typist(command, cluster.user, cwd=cluster.work, environment=cluster.environment, inside=inside)
+
+    first = at_terminal("oarsub", "-I", "--keep", "-p", "host = 'c2'", "-l", "/core=1")
+    job_id = int(first.wait_for(r"OAR_JOB_ID=(\d+)\r\n")[1])
+    first.wait_for(rf"# Connect to OAR job {job_id} via the node c2\r\n")
+    first.type("here=$(hostname); tty\n")
+    first.wait_for(r"/dev/pts/\d+\r\n")
+    first.vanish()
+
+    second = at_terminal("oarsub", "-C", str(job_id))
+    second.type("echo st''ill-$here-$(stty size | tr ' ' -)\n")
+    second.wait_for(r"still-c2-24-80\r\n")
+    second.type("exit 4\n")
+
+    assert second.end() == 0, second.shown
+    assert cluster.wait_until_final(job_id).exit_code == 4 * 256
+
+
+def test_another_shell_joins_a_job_that_runs_a_command(cluster: Cluster) -> None:
+    hosts = box.a_box().directory / "c1" / "hosts"
+    inside = ["unshare", "--mount", "sh", "-c", f'mount --bind {hosts} /etc/hosts && exec "$@"', "sh"]
+    job_id = cluster.oarsub("-k", "-p", "host = 'c3'", "touch began; sleep 1000")
+    wait_until(lambda: (cluster.work / "began").exists(), timeout_s=30, what="the command runs")
+    command = [str(COMMANDS / "oarsub"), "-C", str(job_id)]
+
+    me = Typist(command, cluster.user, cwd=cluster.work, environment=cluster.environment, inside=inside)
+    me.wait_for(rf"# Connect to OAR job {job_id} via the node c3\r\n")
+    me.type("echo in-$(hostname)-$OAR_JOB_ID\n")
+    me.wait_for(rf"in-c3-{job_id}\r\n")
+    me.type("exit\n")
+
+    assert me.end() == 0, me.shown
+    assert cluster.job(job_id).state == "Running"
 
 
 def test_a_key_that_its_owner_has_opens_a_job_on_one_host(cluster: Cluster) -> None:
