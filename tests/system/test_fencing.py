@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import uuid
 from collections.abc import Iterator
@@ -76,9 +77,10 @@ def test_a_job_that_may_be_reassigned_runs_elsewhere_and_never_at_the_same_time(
     wait_until(lambda: not cluster.database.execute(alive), timeout_s=60, what="the host is Alive again")
     again = cluster.oarsub("-p", f"host = '{lost}'", "true")
     assert cluster.wait_until_final(again, timeout_s=30).state == "Terminated"
-    spool = hosts.do("exec", lost, "sh", "-c", "ls /var/spool/oarpy-*/*/jobs").split()
-    assert f"{job_id}.1" not in spool or wait_until(
-        lambda: f"{job_id}.1" not in hosts.do("exec", lost, "sh", "-c", "ls /var/spool/oarpy-*/*/jobs").split(),
+    spool = re.search(r'spool_dir = "(.*)"', (cluster.home / "oarpy.toml").read_text())
+    assert spool is not None
+    wait_until(
+        lambda: f"{job_id}.1" not in hosts.do("exec", lost, "sh", "-c", f"ls {spool[1]}/*/jobs").split(),
         timeout_s=30,
         what="the host has forgotten it",
     )
