@@ -208,7 +208,8 @@ def test_nobody_else_gets_to_the_terminal(system: System, at_terminal: At) -> No
 
     assert (done.returncode, done.stdout) == (20, "")
     assert done.stderr == (
-        f"oarsub: job {job_id} has no terminal of yours: it was not submitted with -I or -k, or belongs to another user\n"
+        f"oarsub: job {job_id} has no terminal of yours: it was not submitted with -I or -k,"
+        " or belongs to another user\n"
     )
     names = [line.split()[-1] for line in Path("/proc/net/unix").read_text().splitlines() if "@oarpy/" in line]
     intruder = (
