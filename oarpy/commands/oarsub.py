@@ -80,7 +80,7 @@ _DATE = frozenset("0123456789-: ")
     metavar="[ID]",
     help="Come back to the terminal of the running job ID; without it, of your only one.",
 )
-@click.option("--keep", is_flag=True, help="With -I and -C: the job goes on when the link to its terminal is lost.")
+@click.option("--keep", is_flag=True, help="With -I or -C: from then on the job outlives the link to its terminal.")
 @click.option("-S", "--scanscript", is_flag=True, help="COMMAND is a script with lines of options: #OAR -l core=2")
 @click.option("--dry-run", is_flag=True, help="Submit nothing; say when and where the job would start.")
 @click.option("--wait", is_flag=True, help="Wait for the end of the job, and exit with its status.")

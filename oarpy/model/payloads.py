@@ -523,7 +523,7 @@ class _Fields:
         if len(value) > longest:
             raise self._wrong(name, f"has {len(value)} characters; {longest} are allowed")
         if "\0" in value or (not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value)):
-            raise self._wrong(name, "has characters that are none")
+            raise self._wrong(name, "has bytes that are no characters")
         return value
 
     def items(self, name: str) -> list[object]:

@@ -219,7 +219,8 @@ class Server:
             hello = json.loads(content.decode())
             if not isinstance(hello, dict):
                 raise ValueError("no hello")
-            self.keep = hello.get("keep") is True
+            # Whoever kept it once may come back without saying so again.
+            self.keep = self.keep or hello.get("keep") is True
             if not self.pid:
                 self._start(hello.get("environment"))
             self._resize(hello.get("rows"), hello.get("columns"))

@@ -120,8 +120,11 @@ def test_a_job_that_is_kept_outlives_its_link_and_is_come_back_to(system: System
     first.vanish()
     (system.work / "go").touch()
 
+    other = at_terminal("oarsub", "-C", str(job_id))
+    other.wait_for(r"meanwhile\r\n")
+    other.vanish()
+
     second = at_terminal("oarsub", "-C", str(job_id), "--keep")
-    second.wait_for(r"meanwhile\r\n")
     second.type("echo $here-again\n")
     second.wait_for(r"before-again\r\n")
     second.type("\r~.")
