@@ -581,6 +581,7 @@ class Entry:
         "start",
         "state",
         "stderr",
+        "stdout",
         "suspended_at",
         "suspended_s",
         "sweep",
@@ -609,6 +610,7 @@ class Entry:
         self.uid = -1
         self.groups = ""
         self.directory = "/"
+        self.stdout = "/dev/null"
         self.stderr = "/dev/null"
         self.cgroup = False
         self.walltime_s: Optional[float] = None
@@ -662,6 +664,7 @@ class Entry:
             "uid": self.uid,
             "groups": self.groups,
             "directory": self.directory,
+            "stdout": self.stdout,
             "stderr": self.stderr,
             "cgroup": self.cgroup,
             "walltime_s": self.walltime_s,
@@ -1822,7 +1825,7 @@ class Guard:
         entry.sweep = launch.sweep if self.root else []
         entry.groups = ",".join(map(str, account.groups))
         entry.directory = launch.directory
-        entry.stderr = launch.stderr
+        entry.stdout, entry.stderr = launch.stdout, launch.stderr
         entry.walltime_s, entry.grace_s, entry.kill_after_s = launch.walltime_s, launch.grace_s, launch.kill_after_s
         try:
             self.shared.put(entry.path("nodes"), launch.nodes)
@@ -2261,7 +2264,7 @@ class Guard:
             ("WORKING_DIRECTORY", "file"): "the working directory %s is not a directory" % entry.directory,
             ("WORKING_DIRECTORY", "forbidden"): "%s may not enter the working directory %s"
             % (entry.user, entry.directory),
-            ("OUTPUT_FILES", "stdout"): "%s cannot write its standard output file" % entry.user,
+            ("OUTPUT_FILES", "stdout"): "%s cannot write its standard output file %s" % (entry.user, entry.stdout),
             ("OUTPUT_FILES", "stderr"): "%s cannot write its standard error file %s" % (entry.user, entry.stderr),
             ("USER_SHELL", "shell"): "the login shell of %s cannot be executed" % entry.user,
             ("CPUSET_ERROR", "join"): "the job cannot enter its control group",

@@ -117,8 +117,8 @@ def test_output_is_appended_or_replaced_as_asked(node):
     [
         ({"directory": "/nowhere/at all"}, "WORKING_DIRECTORY", "/nowhere/at all does not exist"),
         ({"directory": "/etc/passwd"}, "WORKING_DIRECTORY", "/etc/passwd is not a directory"),
-        ({"stdout": "missing/out"}, "OUTPUT_FILES", "standard output"),
-        ({"stderr": "missing/err"}, "OUTPUT_FILES", "standard error"),
+        ({"stdout": "missing/out"}, "OUTPUT_FILES", "standard output file missing/out"),
+        ({"stderr": "missing/err"}, "OUTPUT_FILES", "standard error file missing/err"),
         ({"user": "nobody-of-this-name"}, "USER_UNKNOWN", "no account nobody-of-this-name"),
         ({"user": "root"}, "USER_REFUSED", "root"),
         ({"user": "daemon"}, "USER_REFUSED", "daemon"),
