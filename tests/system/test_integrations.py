@@ -439,6 +439,110 @@ def test_batchspawner_starts_a_notebook_server_and_stops_it(running: System, pla
     assert list((place / ".jupyterhub").iterdir()) == []
 
 
+# Programs without a page, whose calls are known.
+@pytest.fixture
+def ended(running: System) -> list[str]:
+    """Two jobs that are over."""
+    jobs = [running.oarsub("-n", f"over{number}", "true") for number in (1, 2)]
+    running.wait_until_all_final(jobs)
+    return [str(job) for job in jobs]
+
+
+def test_nipype_takes_the_id_from_json_and_puts_it_on_a_command_line(running: System, place: Path) -> None:
+    words = ["oarsub", "-O", str(place / "out"), "-E", str(place / "err"), "-J", "-n", "a_name", "-S", "./script.sh"]
+    (place / "script.sh").write_text("#!/bin/sh\necho done\n")
+    (place / "script.sh").chmod(0o755)
+    lines = call(running, words, place).stdout.splitlines()
+    begin = next(number for number, line in enumerate(lines) if line.startswith("{"))
+    end = next(number for number, line in enumerate(lines) if line.startswith("}"))
+    job = json.loads("\n".join(lines[begin : end + 1]))["job_id"]
+
+    running.wait_until_final(int(job))
+    said = call(running, ["oarstat", "-J", "-s", "-j", job], place).stdout
+
+    assert json.loads(said)[job].lower() == "terminated"
+    assert (place / "out").read_text() == "done\n"
+
+
+def test_pydra_names_options_with_an_equals_sign(running: System, place: Path) -> None:
+    options = ["--name=X", f"--stdout={place}/oar-%jobid%.out", f"--stderr={place}/oar-%jobid%.err"]
+    submitted = call(running, ["oarsub", *options, "echo done"], place)
+    job = re.findall(r"OAR_JOB_ID=(\d+)", submitted.stdout)[0]
+
+    running.wait_until_final(int(job))
+
+    assert (place / f"oar-{job}.out").read_text() == "done\n"
+    again = call(running, ["oarstat", "-J", "--sql", f"resubmit_job_id='{job}'"], place)
+    assert (again.returncode, json.loads(again.stdout)) == (0, {})
+
+
+def test_fluiddyn_reads_the_second_format(running: System, place: Path) -> None:
+    job = running.oarsub("-n", "fluid", "-l", "/core=1,walltime=0:10:0", "sleep 300")
+    running.wait_until_state(job, "Running")
+
+    said = call(running, ["oarstat", "-u"], place, environment={"OAR_OARSTAT_OUTPUT_FORMAT": "2"}).stdout
+    line = next(line for line in said.splitlines() if "fluid" in line)
+    words = line.split()
+    message = dict(part.split("=") for part in words[4].split(","))
+
+    assert (words[0], words[1], words[2]) == (str(job), "R", running.user.pw_name)
+    assert {key: message[key] for key in "RWJN"} == {"R": "1", "W": "0:10:0", "J": "B", "N": "fluid"}
+    call(running, ["oardel", str(job)], place)
+    running.wait_until_final(job)
+
+
+def test_melissa_asks_for_states_and_deletes_what_is_over(running: System, place: Path, ended: list[str]) -> None:
+    command = "env 'A=b' sh -c 'echo -x $A' -- cmd"
+    options = [f"--directory={place}", "--resource=core=1", "--name", "m"]
+    submitted = call(running, ["oarsub", *options, "--", command], place)
+    job = int(re.findall(r"OAR_JOB_ID=(\d+)", submitted.stdout)[0])
+    running.wait_until_final(job)
+    states = call(running, ["oarstat", "--state", *(word for one in ended for word in ("--job", one))], place).stdout
+
+    assert (place / f"OAR.m.{job}.stdout").read_text() == "-x b\n"
+    assert [re.fullmatch(r"([0-9]+): ([A-Za-z]+)", line)[0] for line in states.splitlines()] == [
+        f"{one}: Terminated" for one in ended
+    ]
+    assert call(running, ["oardel", *ended], place).returncode in (0, 6)
+
+
+def test_gridscale_glues_values_and_reads_the_second_word(running: System, place: Path) -> None:
+    words = ["oarsub", "-Oout", "-Eerr", "-t", "besteffort", "-q", "default", "-d", str(place), "echo done"]
+    submitted = call(running, words, place).stdout.splitlines()
+    job = next(line for line in submitted if line.startswith("OAR_JOB_ID")).split("=")[1]
+    assert job.isdecimal()
+
+    running.wait_until_final(int(job))
+    said = call(running, ["oarstat", "-j", job, "-s"], place).stdout.splitlines()
+
+    assert said[0].split()[1] == "Terminated"
+    assert (place / "out").read_text() == "done\n"
+
+
+def test_libbatch_takes_what_follows_the_last_equals_sign(running: System, place: Path) -> None:
+    (place / "x_Batch.sh").write_text("#!/bin/sh\ncat $OAR_NODEFILE\n")
+    (place / "x_Batch.sh").chmod(0o755)
+    line = f"oarsub -t allow_classic_ssh -d {place} -S {place}/x_Batch.sh 2>&1"
+    lines = shell(running, line, place).stdout.split("\n")
+    job = lines[lines.index("") - 1].rpartition("=")[2]
+
+    running.wait_until_final(int(job))
+
+    assert (place / f"OAR.{job}.stdout").read_text() == f"{os.uname().nodename}\n"
+
+
+def test_scripts_print_hosts_and_export_the_id(running: System, place: Path) -> None:
+    line = "export $(oarsub 'sleep 300' | grep OAR_JOB_ID); echo $OAR_JOB_ID"
+    job = shell(running, line, place).stdout.strip()
+    running.wait_until_state(int(job), "Running")
+    line = f"oarstat -j {job} -p | oarprint core -P host -F '% ' -f -"
+
+    assert shell(running, line, place).stdout.split() == [os.uname().nodename]
+    assert list(json.loads(call(running, ["oarstat", "-J", "-j", job, "-p"], place).stdout)) == [job]
+    assert call(running, ["oardel", "-s", "SIGTERM", job], place).returncode == 0
+    running.wait_until_final(int(job))
+
+
 @pytest.mark.parametrize("command", ["oarsub", "oarstat", "oardel", "oarnodes"])
 def test_programs_that_ask_for_a_version_get_one(running: System, place: Path, command: str) -> None:
     said = call(running, [command, "--version"], place)
