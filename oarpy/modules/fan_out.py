@@ -333,26 +333,26 @@ class FanOut:
             self._say(watcher, {"behind": True}, last=True)
             return
         self._say(watcher, {"position": str(watcher.position)})
-        self._catch_up(watcher)
 
     def _catch_up(self, watcher: _Watcher) -> None:
         """Serve one that has read all it got out of the backlog, as much as it may leave unread."""
-        if watcher.position < self._backlog.begin:
-            self._say(watcher, {"behind": True}, last=True)
-            return
         wanted = watcher.wanted
-        if wanted is None or self._position is None:
-            return
-        for position, line in self._backlog.after(watcher.position):
-            if len(watcher.unread) >= MOST_UNREAD:
-                break
-            watcher.position = position
-            if wanted.covers(line.job_id, line.array_id, line.user):
-                watcher.unread += line.text
-        else:
-            watcher.position = max(watcher.position, self._position)
-            watcher.lags = False
-        self._write(watcher)
+        # One that reads as fast as it is written to gets page after page: a loop, for the backlog has many.
+        while watcher.lags and not watcher.unread and wanted is not None and self._position is not None:
+            if watcher.position < self._backlog.begin:
+                self._say(watcher, {"behind": True}, last=True)
+                return
+            for position, line in self._backlog.after(watcher.position):
+                if len(watcher.unread) >= MOST_UNREAD:
+                    break
+                watcher.position = position
+                if wanted.covers(line.job_id, line.array_id, line.user):
+                    watcher.unread += line.text
+            else:
+                watcher.position = max(watcher.position, self._position)
+                watcher.lags = False
+            if not self._send(watcher):
+                return
 
     def _look(self, now_s: float) -> None:
         self._looked_s = now_s
@@ -447,17 +447,24 @@ class FanOut:
 
     def _say(self, watcher: _Watcher, document: dict[str, Any], *, last: bool = False) -> None:
         watcher.unread += json.dumps(document).encode() + b"\n"
-        self._write(watcher)
         if last:
+            self._send(watcher)
             self._forget(watcher)
+        else:
+            self._write(watcher)
 
     def _refuse(self, watcher: _Watcher, sentence: str) -> None:
         self._say(watcher, {"refused": sentence}, last=True)
 
     def _write(self, watcher: _Watcher) -> None:
-        """Send what the watcher's socket takes; the rest when it takes more."""
+        """Send what the watcher's socket takes; the rest, and what is in the backlog for it, when it takes more."""
+        if self._send(watcher):
+            self._catch_up(watcher)
+
+    def _send(self, watcher: _Watcher) -> bool:
+        """Send what the watcher's socket takes of what is unread; whether the watcher is still there."""
         if watcher.sock.fileno() not in self._watchers:
-            return
+            return False
         try:
             while watcher.unread:
                 del watcher.unread[: watcher.sock.send(watcher.unread)]
@@ -465,13 +472,12 @@ class FanOut:
             pass
         except OSError:
             self._forget(watcher)
-            return
+            return False
         if bool(watcher.unread) != watcher.writing:
             watcher.writing = bool(watcher.unread)
             events = selectors.EVENT_READ | (selectors.EVENT_WRITE if watcher.writing else 0)
             self._selector.modify(watcher.sock, events)
-        if watcher.lags and not watcher.unread and watcher.wanted is not None and self._position is not None:
-            self._catch_up(watcher)
+        return True
 
     def _forget(self, watcher: _Watcher) -> None:
         descriptor = watcher.sock.fileno()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -221,6 +222,42 @@ def test_who_is_far_behind_reads_the_tables_and_comes_back(database, path, monke
 
         happen(database, "NEW")
         assert types(read(late, 1)) == types(read(present, 1)) == ["NEW"]
+
+
+def test_who_is_far_behind_is_told_so_once(database, serving, path, monkeypatch, caplog):
+    monkeypatch.setattr(fan_out, "BACKLOG", 2)
+    with closing(feed(database, path, after=None)) as reader:
+        reader.begin()
+        happen(database, *(f"E{number}" for number in range(10)))
+        read(reader, 10)
+
+        with closing(raw(path, b'{"wanted": {}, "after": "0:0"}\n')) as late, late.makefile("rb") as file:
+            assert file.readlines() == [b'{"behind": true}\n']
+
+        happen(database, "LATER")
+        assert types(read(reader, 1)) == ["LATER"]
+    assert not caplog.records
+
+
+def test_a_long_backlog_is_served_without_depth(database, serving, path, monkeypatch, caplog):
+    count = 1000
+    with closing(feed(database, path, after=None)) as reader:
+        reader.begin()
+        database.execute("INSERT INTO events (type) SELECT 'E' || n FROM generate_series(1, %s) AS n", (count,))
+        read(reader, count)
+        # Each line is a page of its own; some hundreds of them fit into the socket at once.
+        monkeypatch.setattr(fan_out, "MOST_UNREAD", 1)
+        deepest = sys.getrecursionlimit()
+        sys.setrecursionlimit(300)
+        try:
+            with closing(raw(path, b'{"wanted": {}, "after": "0:0"}\n')) as late, late.makefile("rb") as file:
+                assert json.loads(file.readline()) == {"position": "0:0"}
+                told = [json.loads(file.readline())["event"]["type"] for _ in range(count)]
+        finally:
+            sys.setrecursionlimit(deepest)
+
+    assert told == [f"E{number}" for number in range(1, count + 1)]
+    assert not caplog.records
 
 
 def test_who_is_ahead_of_the_fan_out_hears_nothing_twice(database, serving, path, monkeypatch):
