@@ -156,6 +156,8 @@ class Pass:
         #: The places that jobs were told, and those that stand until the turn of their job.
         self._promises = Promises(snapshot, platform, usable)
         self._kept: dict[JobId, Kept] = {}
+        #: How many of them were left for earlier ones.
+        self._moves = 0
         #: What was raised over jobs before their turn.
         self._failed: dict[JobId, str] = {}
 
@@ -479,7 +481,7 @@ class Pass:
             self._release(kept)
             return self._place_normal(scope, job, demands, passed)
         told = _Choice(own, Place(kept.start_s, kept.bits))
-        latest_s = self._now_s if self._is_beyond_depth(job) else kept.start_s
+        latest_s = kept.start_s if self._may_move(job) else self._now_s
         hopeless = job.job_id in self._promises.certain or (
             self._quotas is None and latest_s < kept.start_s and not any(map(self._fits_now, demands))
         )
@@ -510,8 +512,16 @@ class Pass:
             by_then = replace(passed, latest_s=min(kept.start_s, passed.latest_s))
             decision = self._place_at(scope, job, demands, by_then, choice)
             if isinstance(decision, Start | Predict):
+                self._moves += 1
                 return decision
         return self._place_at(scope, job, demands, passed, told)
+
+    def _may_move(self, job: WaitingJob) -> bool:
+        """Whether a kept place may be left for a better one that is not now."""
+        if self._moves < self._limits.moves:
+            return not self._is_beyond_depth(job)
+        self._look_again(self._now_s + 1)
+        return False
 
     def _told_demand(self, scope: Scope, demands: Demands, passed: Gate, kept: Kept) -> Demand | None:
         """The demand of the alternative that the job was told, None when its place will not do any more."""

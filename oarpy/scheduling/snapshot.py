@@ -178,6 +178,8 @@ class Limits:
     jobs are fully planned; those behind are only tested for now (None: all are
     planned).  ``starts_only``: nobody is told of later starts, so a job behind those
     that stands where it was told, and cannot start now, need not be decided on.
+    ``moves``: how many planned starts that were told may move earlier, other than to now;
+    the turn of the others comes with the next pass.
     ``security_s`` is what a job may need beyond its walltime to be gone,
     ``kill_grace_s`` what one that is being killed may need.  A besteffort job starts
     where its resources are free for ``besteffort_s``, even if that is less than its
@@ -201,6 +203,7 @@ class Limits:
     besteffort_s: int = 300
     plan_first: int | None = None
     starts_only: bool = False
+    moves: int = 2000
     lent_types: tuple[str, ...] = ("default",)
     quota_types: tuple[str, ...] = ("default",)
     quota_horizon_s: int = 60 * 86_400

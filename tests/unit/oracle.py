@@ -158,6 +158,7 @@ class Oracle:
         self.resumes: set[JobId] = set()
         self.standing: dict[JobId, Held] = {}
         self.certain: set[JobId] = set()
+        self.moves = 0
         self.held: list[Held] = []
         self.dispensable: list[Dispensable] = []
         self.chosen: set[JobId] = set()
@@ -724,7 +725,8 @@ class Oracle:
         allowed = self.is_within_quotas(job, start, alternative.walltime_s, place.resources)
         if not first <= start <= self.latest(job, alternative) or deep or not allowed:
             return self.normal(job, first, beyond=beyond)
-        found = self.search(job, first, self.snapshot.now_s if beyond else start)
+        only_now = beyond or self.moves >= self.snapshot.limits.moves
+        found = self.search(job, first, self.snapshot.now_s if only_now else start)
         if (
             job.job_id not in self.certain
             and found is not None
@@ -732,6 +734,7 @@ class Oracle:
         ):
             sooner = self.rid_of_besteffort(job, first, found, beyond=beyond, latest=start)
             if sooner is not None:
+                self.moves += 1
                 return sooner
         room = self.room(start, self.up(start + self.length(alternative)), besteffort_counts=False)
         return self.rid_of_besteffort(job, first, (index, start, room, place.resources), beyond=beyond)

@@ -83,7 +83,9 @@ def some_time_later(before: Snapshot, seed: int) -> Snapshot:
         promises=promises,
         requested=tuple(one for one in before.requested if one.job_id not in granted),
         reserved=(*before.reserved, *accepted),
-        limits=replace(before.limits, plan_first=rng.choice((None, None, None, 4))),
+        limits=replace(
+            before.limits, plan_first=rng.choice((None, None, None, 4)), moves=rng.choice((1000, 1000, 0, 2))
+        ),
     )
 
 
