@@ -518,10 +518,11 @@ class Pass:
 
     def _may_move(self, job: WaitingJob) -> bool:
         """Whether a kept place may be left for a better one that is not now."""
-        if self._moves < self._limits.moves:
-            return not self._is_beyond_depth(job)
-        self._look_again(self._now_s + 1)
-        return False
+        if self._is_beyond_depth(job):
+            return False
+        if self._moves >= self._limits.moves:
+            self._look_again(self._now_s + 1)
+        return self._moves < self._limits.moves
 
     def _told_demand(self, scope: Scope, demands: Demands, passed: Gate, kept: Kept) -> Demand | None:
         """The demand of the alternative that the job was told, None when its place will not do any more."""
