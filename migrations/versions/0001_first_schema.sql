@@ -932,12 +932,13 @@ BEGIN
 END $$;
 
 -- The session is that of whoever waits for an interactive job of the caller: it holds 2^62 + job_id until it ends.
+-- Anybody can take that lock; who does keeps the job waiting, and may not keep its owner waiting, too.
 CREATE FUNCTION attend(the_job bigint) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = oar, pg_temp AS $$
 BEGIN
     IF EXISTS (SELECT FROM terminals JOIN jobs USING (job_id)
                WHERE job_id = the_job AND job_user = me() AND stopped_at IS NULL) THEN
-        PERFORM pg_advisory_lock_shared((1::bigint << 62) + the_job);
+        PERFORM pg_try_advisory_lock_shared((1::bigint << 62) + the_job);
     END IF;
 END $$;
 

@@ -28,6 +28,7 @@ _LOOK = """
     FROM oar.visible_jobs WHERE job_id = %s
 """
 _TOKEN = "SELECT token::text FROM oar.visible_terminals WHERE job_id = %s"
+_ATTEND = "SELECT oar.attend(%s)"
 _MINE = """
     SELECT job_id FROM oar.visible_jobs
     WHERE job_user = oar.me() AND state IN ('Running', 'Suspended', 'Resuming') ORDER BY job_id
@@ -105,6 +106,8 @@ def wait_until_running(connect: Callable[[], Connection], job_id: int, show: Cal
         try:
             if conn is None:
                 conn = _reconnected(connect, job_id)
+            # Each time: somebody else may have had the lock before.
+            conn.rows(_ATTEND, (job_id,))
             sight = look(conn, job_id)
             if sight is None or sight.is_over:
                 raise RequestRefused(
@@ -173,9 +176,7 @@ def _reconnected(connect: Callable[[], Connection], job_id: int) -> Connection:
     deadline = time.monotonic() + RECONNECT_S
     while True:
         try:
-            conn = connect()
-            conn.rows("SELECT oar.attend(%s)", (job_id,))
-            return conn
+            return connect()
         except ServerUnavailable as error:
             if time.monotonic() > deadline:
                 raise ServerUnavailable(

@@ -226,6 +226,18 @@ def test_nobody_else_gets_to_the_terminal(system: System, at_terminal: At) -> No
     assert me.end() == 0
 
 
+def test_a_lock_that_a_stranger_has_keeps_nobody_waiting(system: System, at_terminal: At) -> None:
+    with system.database.engine.connect() as stranger:
+        locks = "SELECT pg_advisory_lock((1::bigint << 62) + n) FROM generate_series(1, 100) AS n"
+        stranger.exec_driver_sql(locks).all()
+
+        me = at_terminal("oarsub", "-I")
+        started(me)
+
+        me.type("exit\n")
+        assert me.end() == 0
+
+
 @pytest.mark.parametrize(
     ("words", "status", "sentence"),
     [
