@@ -228,6 +228,9 @@ class Runner:
         self._fences = Fences(ctx.settings.nodes.lease_margin.total_seconds(), time.monotonic())
         #: The shortest lease that is out at each host; None until the tables were asked.
         self._leases: dict[str, float] | None = None
+        #: Clocks of hosts, and when they were heard.  They count from the next turn on, whose transaction shows that no
+        #: other runner had begun by then: what is told back must not be later than that one's beginning.
+        self._beats: dict[str, tuple[float, float]] = {}
         #: Hosts that must tell their clock before leased jobs are launched there.
         self._stale: set[str] = set()
         self._own_orders = 0
@@ -325,6 +328,9 @@ class Runner:
 
     async def _turn(self) -> Work:
         heard, self._heard = self._heard, []
+        beats, self._beats = self._beats, {}
+        for name, (clock, at) in beats.items():
+            self._fences.heard(name, clock, at)
         try:
             work = await self._in_database(lambda: self._write(heard))
         except BaseException:
@@ -995,7 +1001,7 @@ class Runner:
                 async for said in host.session.heard():
                     for one in said:
                         if isinstance(one, Beat):
-                            self._fences.heard(host.name, one.clock, time.monotonic())
+                            self._beats[host.name] = one.clock, time.monotonic()
                             if host.name in self._stale:
                                 self._stale.discard(host.name)
                                 self._awake.set()
@@ -1018,6 +1024,7 @@ class Runner:
             oarsh = host.oarsh or isinstance(executor, SshExecutor)
             session = await executor.open(host.name, instance, host.number, oarsh=oarsh)
         # Before its launches are looked at: from here on none of them counts as fenced for a while.
+        self._beats.pop(host.name, None)
         self._fences.heard(host.name, session.greeting.clock, time.monotonic())
         self._fences.grant(host.name)
         host.opened_for_oarsh, host.oarsh_port = oarsh, session.greeting.oarsh_port
