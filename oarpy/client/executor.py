@@ -166,6 +166,8 @@ class OarExecutor(Executor):
             with self._lock:
                 open_calls = list(self._calls)
                 if not open_calls and self._ends:
+                    # A call that was being submitted when the executor was shut down begins another one.
+                    self._thread = None
                     return
             if not open_calls:
                 self._changed.wait()
