@@ -214,7 +214,10 @@ class Server:
         if kind == b"d":
             self.typed += content
         elif kind == b"w":
-            self._resize(*json.loads(content.decode()))
+            size = json.loads(content.decode())
+            if not isinstance(size, list) or len(size) != 2:
+                raise ValueError("no size")
+            self._resize(*size)
         elif kind == b"h":
             hello = json.loads(content.decode())
             if not isinstance(hello, dict):
