@@ -36,7 +36,10 @@ _FIELDS = {
 }
 _REPEATED = ("resource", "property", "type", "anterior")
 #: What a job is from its beginning on, and what is about other things.
-_UNFIT = ("reservation", "array", "array_param_file", "scanscript", "dry_run", "interactive", "keep")
+_UNFIT = (
+    *("reservation", "array", "array_param_file", "scanscript", "dry_run", "interactive", "keep"),
+    *("use_job_key", "import_job_key", "import_job_key_inline", "export_job_key"),
+)
 _Read: TypeAlias = Callable[[click.Context, Mapping[str, Any]], Submission]
 _Finish: TypeAlias = Callable[[Submitted, Mapping[str, Any]], int]
 
@@ -85,7 +88,7 @@ def _check(ctx: click.Context, options: Mapping[str, Any]) -> None:
         raise SyntaxRefused("--only goes with --resubmit ID, the id of an array", exit_status=ExitStatus.REFUSED)
     for name in (*_UNFIT, "wait", "follow") if edits else _UNFIT:
         if _is_said(ctx, name):
-            raise SyntaxRefused(f"--{name.replace('_', '-')} does not go with {what}", exit_status=ExitStatus.REFUSED)
+            raise SyntaxRefused(f"{_option(ctx, name)} does not go with {what}", exit_status=ExitStatus.REFUSED)
     if edits and options["hold"]:
         raise SyntaxRefused("oarhold holds a job, --edit does not", exit_status=ExitStatus.REFUSED)
 
@@ -102,6 +105,11 @@ def _changes(ctx: click.Context, options: Mapping[str, Any], read: _Read) -> dic
 
 def _is_empty(value: str | Sequence[str] | bool) -> bool:
     return value == "" or value == ("",)
+
+
+def _option(ctx: click.Context, name: str) -> str:
+    """How the option is written that is called ``name`` here."""
+    return next(word for one in ctx.command.params if one.name == name for word in one.opts if word.startswith("--"))
 
 
 def _is_said(ctx: click.Context, name: str) -> bool:

@@ -34,6 +34,8 @@ _ADDED = ("resource", "type", "anterior")
 #: What a script cannot say of itself.
 _ABOUT_OTHERS = ("edit", "edit_array", "resubmit", "only", "key", "wait", "follow")
 _JOB_KEY = "oarpy.job_key"
+#: Options whose value is a private key.
+_INLINE = ("--import-job-key-inline", "--import-job-key-inline-priv")
 _DATE = frozenset("0123456789-: ")
 
 
@@ -103,8 +105,7 @@ _DATE = frozenset("0123456789-: ")
     help="Likewise, and let whoever has this private key come.",
 )
 @click.option(
-    "--import-job-key-inline",
-    "--import-job-key-inline-priv",
+    *_INLINE,
     "import_job_key_inline",
     metavar="KEY",
     help="The same; others see the command line.",
@@ -283,16 +284,13 @@ def _earlier(key: str) -> Mapping[str, Any]:
 def _submission(ctx: click.Context, options: Mapping[str, Any]) -> Submission:
     directory = _current_directory()
     command = " ".join(options["command"])
-    initial_request = shlex.join(["oarsub", *sys.argv[1:]])
+    initial_request = _as_typed(["oarsub", *sys.argv[1:]])
     properties = list(options["property"][-1:])
     if options["scanscript"]:
         command, said = _scan(ctx, options["command"], directory)
         options = _merged(ctx, options, said)
         properties += said["property"]
-        initial_request += "\n#OAR " + shlex.join(said["arguments"]) if said["arguments"] else ""
-    if options["import_job_key_inline"]:
-        # It is nobody else's to read.
-        initial_request = initial_request.replace(shlex.quote(options["import_job_key_inline"]), "KEY")
+        initial_request += "\n#OAR " + _as_typed(said["arguments"]) if said["arguments"] else ""
     needs_none = options["interactive"] or options["reservation"] is not None or may_lack_command(options["type"])
     if not command.strip() and not needs_none:
         raise RequestRefused("no command was given", exit_status=ExitStatus.NOTHING_TO_DO)
@@ -324,6 +322,19 @@ def _submission(ctx: click.Context, options: Mapping[str, Any]) -> Submission:
         **_notified(options["notify"]),
         **_keyed(ctx, options),
     )
+
+
+def _as_typed(words: Sequence[str]) -> str:
+    """A command line as it is kept: without private keys, which are nobody else's to read."""
+    kept: list[str] = []
+    for word in words:
+        option, equals, _ = word.partition("=")
+        if kept and kept[-1] in _INLINE:
+            word = "KEY"
+        elif equals and option in _INLINE:
+            word = f"{option}=KEY"
+        kept.append(word)
+    return shlex.join(kept)
 
 
 def _keyed(ctx: click.Context, options: Mapping[str, Any]) -> dict[str, Any]:
