@@ -12,6 +12,14 @@ from tests.support.instance import System, running_system
 from tests.support.postgres import TestDatabase, TestServer, throwaway_server
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("soak", "-m soak")
+    group.addoption("--hosts", type=int, default=8, help="how many hosts the soak test has")
+    group.addoption("--jobs", type=int, default=200, help="how many jobs it submits")
+    group.addoption("--faults", type=int, default=40, help="how many faults they meet")
+    group.addoption("--seed", type=int, default=1, help="which faults and jobs, and in which order")
+
+
 def pytest_configure() -> None:
     # What a script leaves in the background ignores interrupts, and so would the commands under test.
     signal.signal(signal.SIGINT, signal.default_int_handler)

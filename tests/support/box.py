@@ -8,7 +8,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -50,7 +51,24 @@ class Box:
 
 @cache
 def a_box() -> Box:
-    """Up from its first use to the end of the run.  Skips where a machine allows nobody namespaces."""
+    """Up from its first use to the end of the run."""
+    box = _new_box(HOSTS, V2_HOST)
+    atexit.register(_end, box)
+    return box
+
+
+@contextmanager
+def box_of(hosts: int) -> Iterator[Box]:
+    """Another one, of ``hosts`` hosts, whose faults hurt no other test."""
+    box = _new_box(hosts, V2_HOST)
+    try:
+        yield box
+    finally:
+        _end(box)
+
+
+def _new_box(hosts: int, v2_host: str) -> Box:
+    """Skips where a machine allows nobody namespaces."""
     if os.geteuid() != 0:
         pytest.skip("a cluster in a box needs root")
     may = subprocess.run(["unshare", "--net", "--uts", "--mount", "--pid", "--fork", "true"], check=False)
@@ -58,8 +76,11 @@ def a_box() -> Box:
         pytest.skip("this machine allows no namespaces")
     directory = Path(tempfile.mkdtemp(prefix="oarpy-box-", dir="/var/tmp"))
     box = Box(directory)
-    atexit.register(_end, box)
-    box.do("up", str(HOSTS), "--cgroup2", V2_HOST)
+    try:
+        box.do("up", str(hosts), "--cgroup2", v2_host)
+    except BaseException:
+        _end(box)
+        raise
     return box
 
 
