@@ -87,7 +87,7 @@ def test_doctor_tells_host_by_host_what_is_enforced(cluster: System) -> None:
         hosts.do("mend", "c2")
 
     said = {each["subject"]: (each["level"], each["sentence"]) for each in found}
-    assert said["c1"] == ("ok", "enforced: cpus, memory, freeze, kill (cgroups v1); not: devices")
+    assert said["c1"] == ("ok", "enforced: cpus, memory, freeze, kill, devices (cgroups v1)")
     assert said["c2"] == ("weak", "cannot be examined: the host cannot be reached")
     # Whatever controllers this machine leaves to version 2.
     assert said[box.V2_HOST][1].startswith("enforced: ")
