@@ -33,6 +33,9 @@ def wanted(options: Mapping[str, Any]) -> JobKey:
         raise _refused("a key comes from a file or from the command line, not from both")
     if file is not None and not os.access(os.path.dirname(file) or ".", os.W_OK):
         raise _refused(f"the job's key cannot be written to {excerpt(file)}")
+    if file is not None and os.path.lexists(file):
+        # It may be the key that its owner has no copy of.
+        raise _refused(f"{excerpt(file)} is there already, and is not written over")
     if read is not None:
         private = _read(read)
         return JobKey(_public(read), private, file)
@@ -84,7 +87,7 @@ def _run(command: Sequence[str]) -> str:
 
 
 def _write(path: str, text: str) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     with open(fd, "w", encoding="ascii") as file:
         os.fchmod(fd, 0o600)
         file.write(text)

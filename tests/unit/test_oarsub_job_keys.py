@@ -8,8 +8,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from oarpy.commands import oarsub
-from oarpy.errors import SyntaxRefused
+from oarpy.commands import job_keys, oarsub
+from oarpy.errors import RequestRefused, SyntaxRefused
 
 KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\\nb3BlbnNzaC1r\\n-----END"
 
@@ -44,3 +44,14 @@ def test_the_key_of_a_job_that_is_there_cannot_be_changed(monkeypatch, which, wo
 
     assert isinstance(done.exception, SyntaxRefused)
     assert str(done.exception) == f"{words[0]} does not go with {which[0]}"
+
+
+def test_a_file_that_is_there_is_not_written_over(tmp_path):
+    file = tmp_path / "id_ed25519"
+    file.write_text("the only copy")
+    options = {"import_job_key": None, "import_job_key_inline": None, "export_job_key": str(file)}
+
+    with pytest.raises(RequestRefused, match="is there already, and is not written over"):
+        job_keys.wanted(options)
+
+    assert file.read_text() == "the only copy"
