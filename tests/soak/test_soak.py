@@ -60,6 +60,7 @@ class Soak:
     hosts: list[str]
     spool: str
     chance: random.Random
+    luck: random.Random
     jobs: dict[int, Expected] = field(default_factory=dict)
     rebooted: set[str] = field(default_factory=set)
     told: list[str] = field(default_factory=list)
@@ -201,7 +202,7 @@ class Soak:
                     if time.monotonic() >= when:
                         del undone[host]
                         undo()
-                host, kind = self.chance.choice(self.hosts), self.chance.choice(kinds)
+                host, kind = self.luck.choice(self.hosts), self.luck.choice(kinds)
                 if host not in undone:
                     faults -= 1
                     begun = time.strftime("%H:%M:%S")
@@ -209,7 +210,7 @@ class Soak:
                     self.told.append(f"{begun} {getattr(kind, '__name__', 'cut_long')} {host}")
                     if later is not None:
                         undone[host] = (time.monotonic() + later[0], later[1])
-                time.sleep(self.chance.uniform(0.2, 1.5))
+                time.sleep(self.luck.uniform(0.2, 1.5))
         finally:
             for when, undo in undone.values():
                 time.sleep(max(0.0, when - time.monotonic()))
@@ -235,7 +236,7 @@ class Soak:
                 os.kill(before, signal.SIGKILL)
 
     def briefly_cut(self, host: str) -> tuple[float, Callable[[], object]]:
-        return self.cut_for(host, self.chance.uniform(1, 6))
+        return self.cut_for(host, self.luck.uniform(1, 6))
 
     def cut_for(self, host: str, seconds: float) -> tuple[float, Callable[[], object]]:
         self.box.do("cut", host)
@@ -244,7 +245,7 @@ class Soak:
     def reboots(self, host: str) -> tuple[float, Callable[[], object]]:
         self.rebooted.add(host)
         self.box.do("kill", host)
-        return self.chance.uniform(0, 4), lambda: self.box.do("boot", host)
+        return self.luck.uniform(0, 4), lambda: self.box.do("boot", host)
 
     # What must be so afterwards.
 
@@ -302,7 +303,9 @@ def a_soak(database: TestDatabase, hosts: int, seed: int) -> Iterator[Soak]:
         nodes = f'[nodes]\nssh = "{shlex.join(box.ssh)}"\nspool_dir = "{spool}"\n'
         with running_system(database, slots=0, settings=SETTINGS + nodes + HEALTH) as system:
             database.execute(PLATFORM, (hosts,))
-            soak = Soak(system, box, [f"c{n}" for n in range(1, hosts + 1)], spool, random.Random(seed))
+            soak = Soak(
+                system, box, [f"c{n}" for n in range(1, hosts + 1)], spool, random.Random(seed), random.Random(seed)
+            )
             try:
                 yield soak
             finally:
@@ -323,6 +326,8 @@ def soaked(database: TestDatabase, *, hosts: int, jobs: int, faults: int, seed: 
             soak.system.wait_until_all_final(list(soak.jobs), timeout_s=OVERHEAD_S + 2 * jobs)
         assert soak.wrong() == []
         assert [error for error in done if error is not None] == []
+        # A runner that died had not told every host what is over; its next session does.
+        soak.system.wait_until_final(soak.system.oarsub("-l", f"/host={hosts}", "true"), timeout_s=60)
         with suppress(AssertionError):
             wait_until(lambda: soak.left() == [], timeout_s=30)
         assert soak.left() == []
