@@ -129,7 +129,7 @@ def test_what_is_not_the_job_s_is_refused(pair: Pair) -> None:
 
 def test_a_host_is_not_believed_that_has_not_the_job_s_key(pair: Pair, tmp_path: Path) -> None:
     other = a_key(tmp_path, "other")
-    wrong = f"sed s/{shlex.quote(pair.access.public.split()[1][-8:])}/AAAAAAAA/ -i known_hosts"
+    wrong = f"sed 's|{pair.access.public.split()[1][-8:]}|AAAAAAAA|' -i known_hosts"
     assert other[1] != pair.access.public
 
     mine = "for f in access known_hosts; do cp $(dirname $OARSH_ACCESS)/$f .; done"

@@ -227,7 +227,7 @@ def test_deleting_a_reservation_frees_what_it_reserved(system: System) -> None:
 @pytest.mark.parametrize(
     ("status", "sentence", "words"),
     [
-        (7, "'tomorrow' is not a date; write YYYY-MM-DD HH:MM:SS", ["-r", "tomorrow", "true"]),
+        (7, "'someday' is not a date; write YYYY-MM-DD HH:MM:SS, or such as", ["-r", "someday", "true"]),
         (7, "'2030-02-30 10:00:00' is not a date", ["-r", "2030-02-30 10:00:00", "true"]),
         (7, "ends before it starts", ["-r", "2030-01-01 10:00:00, 2030-01-01 09:00:00", "true"]),
         (7, "the reservation would be over already", ["-r", "2020-01-01 10:00:00, 2020-01-01 11:00:00", "true"]),
