@@ -147,3 +147,43 @@ def test_oarstat_shows_the_priority_of_a_job_that_waits(system: System) -> None:
     assert "    priority = " in system.run("oarstat", "-f", "-j", str(waiting)).stdout
     assert "    priority = " not in system.run("oarstat", "-f", "-j", str(running)).stdout
     assert detail(system, running, "priority") is None
+
+
+def test_what_a_job_was_told_moves_only_earlier_when_another_ends_early(system: System) -> None:
+    system.admin("oarqueue", "--replan", "default,earlier")
+    going = system.oarsub("-l", "/core=1,walltime=0:30", *EVERYTHING[2:], "until [ -e go ]; do sleep 0.05; done")
+    staying = system.oarsub("-l", "/core=1,walltime=0:10", *EVERYTHING[2:], "sleep 600")
+    system.wait_until_state(going, "Running")
+    system.wait_until_state(staying, "Running")
+    wide = system.oarsub("-l", "/core=2,walltime=0:20", *EVERYTHING[2:], "true")
+    narrow = system.oarsub("-l", "/core=1,walltime=0:40", *EVERYTHING[2:], "true")
+    told = {job_id: predicted(system, job_id) for job_id in (wide, narrow)}
+
+    (system.work / "go").touch()
+    system.wait_until_final(going)
+    wait_until(
+        lambda: told[wide] - predicted(system, wide) > 15 * 60,
+        timeout_s=20,
+        what="the wide job is told an earlier start",
+    )
+
+    wait_until(
+        lambda: told[narrow] - predicted(system, narrow) > 15 * 60, timeout_s=20, what="the narrow one follows it"
+    )
+    said = system.database.execute("SELECT job_id, start_at FROM prediction_log ORDER BY job_id, said_at")
+    for job_id in (wide, narrow):
+        starts = [start for whose, start in said if whose == job_id]
+        assert starts == sorted(starts, reverse=True)
+
+
+def predicted(system: System, job_id: int) -> int:
+    """The planned start, once there is one."""
+    found: list[tuple[object, ...]] = wait_until(
+        lambda: system.database.execute(
+            "SELECT extract(epoch FROM start_at)::bigint FROM predictions WHERE job_id = %s AND start_at IS NOT NULL",
+            (job_id,),
+        ),
+        timeout_s=20,
+        what=f"job {job_id} has a planned start",
+    )
+    return int(str(found[0][0]))
