@@ -21,6 +21,12 @@ SOCKET_NAME = ".s.PGSQL.5432"
 LONGEST_SOCKET_PATH = 107
 
 
+def names_of_this_machine() -> frozenset[str]:
+    """What a host may be called in the tables that is this machine."""
+    name = os.uname().nodename
+    return frozenset((name, name.partition(".")[0], "localhost"))
+
+
 class Instance:
     """The files of one instance.
 

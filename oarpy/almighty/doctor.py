@@ -27,7 +27,7 @@ from oarpy.database import examinations, hosts, schema
 from oarpy.database.examinations import Examined
 from oarpy.drivers import postgresql
 from oarpy.errors import ConfigurationError, OarError
-from oarpy.instance import Instance
+from oarpy.instance import Instance, names_of_this_machine
 from oarpy.model import numbering
 
 LEAST_FREE_MIB = 512
@@ -138,11 +138,10 @@ def _database(instance: Instance) -> Iterator[Finding]:
 
 def _hosts(instance: Instance) -> Iterator[Finding]:
     """What each host enforces, as its own oarexec says."""
-    name = os.uname().nodename
     engine = bringing_up.admin_engine(instance)
     try:
         with engine.begin() as conn:
-            orders = examinations.ask(conn, HOSTS_WITHIN, but={name, name.partition(".")[0], "localhost"})
+            orders = examinations.ask(conn, HOSTS_WITHIN, but=names_of_this_machine())
         waiting = set(orders.values())
         deadline = time.monotonic() + HOSTS_WITHIN.total_seconds() + HOSTS_MARGIN_S
         while waiting and time.monotonic() < deadline:

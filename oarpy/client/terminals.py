@@ -19,6 +19,7 @@ from oarpy.client.asking import LOOK_AGAIN_S, RECONNECT_S
 from oarpy.client.connection import Connection, ConnectionLost
 from oarpy.client.job_access import job_access
 from oarpy.errors import RequestRefused, ServerUnavailable
+from oarpy.instance import names_of_this_machine
 from oarpy.model.exit_statuses import ExitStatus
 from oarpy.model.terminals import python_words, terminal_name
 from oarpy.node import oarsh, terminal, text
@@ -139,13 +140,12 @@ def link(job_id: int, seat: Seat) -> socket.socket:
     Raises:
         RequestRefused: there is no way to it.
     """
-    name = os.uname().nodename
-    if seat.host in (name, name.partition(".")[0], "localhost"):
+    if seat.host in names_of_this_machine():
         try:
             return terminal.connected(seat.name)
         except OSError as error:
             raise RequestRefused(
-                f"the terminal on host {seat.host} cannot be reached from {name} ({error.strerror})",
+                f"the terminal on host {seat.host} cannot be reached from {os.uname().nodename} ({error.strerror})",
                 exit_status=ExitStatus.CONNECT,
             ) from error
     environment = {key: value for key, value in os.environ.items() if key != oarsh.VARIABLE}

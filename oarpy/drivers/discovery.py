@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from importlib.util import find_spec
-from pathlib import Path
 
+from oarpy import node
 from oarpy.errors import OarError, SyntaxRefused
+from oarpy.instance import names_of_this_machine
 from oarpy.model.host_rows import HostSeen, host_told
 
 #: Hosts that are asked at the same time.
@@ -24,9 +23,8 @@ def discover(
     hosts: Sequence[str], ssh: Sequence[str], python: str, timeout: timedelta
 ) -> Iterator[tuple[str, HostSeen | str]]:
     """Each host with what it told, or with the reason why it did not, in the order of ``hosts``."""
-    program = _program()
-    name = os.uname().nodename
-    mine = {name, name.partition(".")[0], "localhost"}
+    program = node.text("discovery")
+    mine = names_of_this_machine()
 
     def ask(host: str) -> HostSeen | str:
         command = [sys.executable, "-I", "-S", "-"] if host in mine else [*ssh, host, f"exec {python} -I -S -"]
@@ -52,10 +50,3 @@ def discover(
 def _last_line(said: bytes) -> str:
     lines = said.decode(errors="replace").strip().splitlines()
     return " ".join(lines[-1].split())[:_KEPT] if lines else ""
-
-
-def _program() -> bytes:
-    found = find_spec("oarpy.node.discovery")
-    assert found is not None
-    assert found.origin is not None
-    return Path(found.origin).read_bytes()

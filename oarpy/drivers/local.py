@@ -6,9 +6,10 @@ import asyncio
 import os
 import sys
 from collections.abc import Sequence
-from importlib.util import cache_from_source, find_spec
+from importlib.util import cache_from_source
 from uuid import UUID
 
+from oarpy import node
 from oarpy.drivers.oarexec_link import MAX_LINE, OarexecSession, opening, session_arguments
 from oarpy.errors import NodeUnreachable
 from oarpy.ports.executor import SessionNumber
@@ -63,14 +64,11 @@ def oarexec() -> str:
 
     Compiling 2 000 lines at each start costs 0.2 s and 4 MiB that the process keeps.
     """
-    # Not imported: the server needs nothing of it, and would pay for its memory.
-    found = find_spec("oarpy.node.oarexec")
-    assert found is not None
-    assert found.origin is not None
-    compiled = cache_from_source(found.origin)
+    source = str(node.path("oarexec"))
+    compiled = cache_from_source(source)
     try:
-        if os.stat(compiled).st_mtime_ns > os.stat(found.origin).st_mtime_ns:
+        if os.stat(compiled).st_mtime_ns > os.stat(source).st_mtime_ns:
             return compiled
     except FileNotFoundError:
         pass
-    return found.origin
+    return source

@@ -15,11 +15,10 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from oarpy import node
 from oarpy.errors import NodeMisbehaves, NodeUnreachable, Stale
 from oarpy.model.states import EndCause, JobId
 from oarpy.ports.executor import (
@@ -257,15 +256,8 @@ def _access(access: Access) -> dict[str, Any]:
 @cache
 def _programs() -> dict[str, str]:
     """What jobs find in their PATH, as Python sources: hosts have nothing installed."""
-    sources = {name: _source(f"oarpy.node.{name}") for name in ("oarsh", "oarprint")}
+    sources = {name: node.text(name).decode() for name in ("oarsh", "oarprint")}
     return sources | {"oarcp": sources["oarsh"]}
-
-
-def _source(module: str) -> str:
-    found = find_spec(module)
-    assert found is not None
-    assert found.origin is not None
-    return Path(found.origin).read_text()
 
 
 def write_order(order: Order) -> dict[str, Any]:

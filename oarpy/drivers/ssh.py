@@ -13,10 +13,9 @@ import hashlib
 import shlex
 from collections.abc import Sequence
 from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
 from uuid import UUID
 
+from oarpy import node
 from oarpy.drivers.oarexec_link import MAX_LINE, OarexecSession, opening, session_arguments
 from oarpy.errors import NodeUnreachable
 from oarpy.ports.executor import SessionNumber
@@ -105,7 +104,7 @@ class SshExecutor:
 
     def _remote(self, instance: UUID) -> str:
         """The command line that the shell of the other host reads."""
-        program = _program()
+        program = node.text("oarexec")
         words = [self._python, "-I", "-S", "-c", _BOOTSTRAP, self._spool, _digest(), str(len(program))]
         words += session_arguments(self._spool, instance, self._min_uid)
         return "exec " + shlex.join(words)
@@ -139,7 +138,7 @@ async def _send_program(process: asyncio.subprocess.Process) -> None:
         if line == b"oarexec: known\n":
             return
         if line == b"oarexec: send\n":
-            process.stdin.write(_program())
+            process.stdin.write(node.text("oarexec"))
             await process.stdin.drain()
             return
         if not line:
@@ -148,13 +147,5 @@ async def _send_program(process: asyncio.subprocess.Process) -> None:
 
 
 @cache
-def _program() -> bytes:
-    found = find_spec("oarpy.node.oarexec")
-    assert found is not None
-    assert found.origin is not None
-    return Path(found.origin).read_bytes()
-
-
-@cache
 def _digest() -> str:
-    return hashlib.sha256(_program()).hexdigest()
+    return hashlib.sha256(node.text("oarexec")).hexdigest()

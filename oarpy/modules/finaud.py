@@ -12,7 +12,6 @@ Killed at any time it loses the checks under way; their claims become void.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime, timedelta
@@ -24,6 +23,7 @@ from oarpy.database.connection import retrying
 from oarpy.database.events import Event
 from oarpy.database.wake import Reader, wake
 from oarpy.drivers import health_check
+from oarpy.instance import names_of_this_machine
 from oarpy.model.node_health import Checked, Patience, to_quarantine, to_suspect
 from oarpy.modules.context import Context
 
@@ -85,7 +85,8 @@ class Finaud:
                 abandoned=settings.timeout + MARGIN,
                 busy_hosts=settings.busy_hosts,
                 repair=settings.repair,
-                but={*here(), *self._running},
+                # This machine needs no check, since it does the checking.
+                but={*names_of_this_machine(), *self._running},
                 most=room,
             )
         for host, failures in due.items():
@@ -149,12 +150,6 @@ def turn(ctx: Context) -> int:
     done = len(finaud._running)
     finaud.wait()
     return done
-
-
-def here() -> Collection[str]:
-    """What this machine is called; it needs no check, since it does the checking."""
-    name = os.uname().nodename
-    return {name, name.partition(".")[0], "localhost"}
 
 
 def _checked(host: str, future: Future[str], failures: int) -> Checked:

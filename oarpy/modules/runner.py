@@ -48,7 +48,7 @@ from oarpy.drivers.local import LocalExecutor
 from oarpy.drivers.ssh import SshExecutor
 from oarpy.drivers.ssh_keys import KeyStock
 from oarpy.errors import NodeMisbehaves, NodeUnreachable, NotLeader, Stale
-from oarpy.instance import find_instance
+from oarpy.instance import find_instance, names_of_this_machine
 from oarpy.model.job_types import NOOP, REASSIGN, has_type
 from oarpy.model.states import FINAL, ON_NODES, EndCause, JobId, JobState, OrderKind
 from oarpy.modules.context import Context
@@ -135,8 +135,7 @@ def turn(ctx: Context) -> int:
 def ways(ctx: Context) -> Callable[[str], Executor]:
     """How each host is reached: this machine directly, others over ssh."""
     nodes = ctx.settings.nodes
-    name = os.uname().nodename
-    mine = {name, name.partition(".")[0], "localhost"}
+    mine = names_of_this_machine()
     here = LocalExecutor(nodes.spool_dir or find_instance().spool_dir, min_uid=nodes.min_uid)
     there = SshExecutor(
         nodes.spool_dir or SPOOL, ssh=shlex.split(nodes.ssh), python=nodes.python, min_uid=nodes.min_uid
@@ -144,7 +143,7 @@ def ways(ctx: Context) -> Callable[[str], Executor]:
 
     def reach(host: str) -> Executor:
         if host not in mine and not nodes.ssh.strip():
-            raise NodeUnreachable(f"host {host}: jobs are launched on {name} only")
+            raise NodeUnreachable(f"host {host}: jobs are launched on {os.uname().nodename} only")
         return here if host in mine else there
 
     return reach

@@ -1,10 +1,18 @@
-"""What runs on nodes; knows nothing of the rest of oarpy."""
+"""What runs on nodes; knows nothing of the rest of oarpy.
+
+The server imports none of these programs: it needs nothing of them, and would pay for their memory.
+"""
 
 from functools import cache
 from pathlib import Path
 
 
+def path(program: str) -> Path:
+    """The file of one of these programs."""
+    return Path(__file__).parent / f"{program}.py"
+
+
 @cache
 def text(program: str) -> bytes:
-    """The file of one of these programs, to be sent to a node."""
-    return (Path(__file__).parent / f"{program}.py").read_bytes()
+    """What is in it, to be sent to a node."""
+    return path(program).read_bytes()

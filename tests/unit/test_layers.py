@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "simulation": BASE | {"scheduling"},
     "database": BASE | {"automata", "instance", "scheduling"},
     "ports": BASE,
-    "drivers": BASE | {"instance", "ports", "settings"},
+    "drivers": BASE | {"instance", "node", "ports", "settings"},
     # Runs on nodes, where oarpy is not installed.
     "node": set(),
     "actions": BASE | {"automata", "database", "scheduling", "settings"},
