@@ -135,14 +135,10 @@ class Request:
         return answer
 
     def _reconnected(self) -> Connection:
-        deadline = time.monotonic() + RECONNECT_S
-        while True:
-            try:
-                return self._connect()
-            except ServerUnavailable as error:
-                if time.monotonic() > deadline:
-                    raise OutcomeUnknown(self._key) from error
-            time.sleep(0.2)
+        try:
+            return persistently(self._connect)
+        except ServerUnavailable as error:
+            raise OutcomeUnknown(self._key) from error
 
     def _answered_or(self, withdrawn: Exception) -> Answer:
         """Raise ``withdrawn`` when nothing has happened yet and now nothing will; else the answer."""
@@ -157,6 +153,22 @@ class Request:
         if answer is None:
             raise withdrawn
         return answer
+
+
+def persistently(connect: Callable[[], Connection]) -> Connection:
+    """What ``connect`` gives, asked for again while the server is away.
+
+    Raises:
+        ServerUnavailable: it is away for longer than ``RECONNECT_S``.
+    """
+    deadline = time.monotonic() + RECONNECT_S
+    while True:
+        try:
+            return connect()
+        except ServerUnavailable:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.2)
 
 
 def withdraw(conn: Connection, key: str) -> bool:

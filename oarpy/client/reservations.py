@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from oarpy.client.asking import LOOK_AGAIN_S, NOTICE_S, RECONNECT_S
+from oarpy.client.asking import LOOK_AGAIN_S, NOTICE_S, persistently
 from oarpy.client.connection import Connection, ConnectionLost
 from oarpy.errors import ServerUnavailable
 
@@ -59,18 +59,17 @@ class Validation:
                 conn = None
 
     def _listening(self) -> Connection:
-        deadline = time.monotonic() + RECONNECT_S
-        while True:
-            try:
-                conn = self._connect()
-                conn.rows(f"LISTEN oar_answer_{self._key}")
-                return conn
-            except ServerUnavailable as error:
-                if time.monotonic() > deadline:
-                    raise ServerUnavailable(
-                        f"the server does not answer; oarstat -f -j {self._job_id} tells what became of the reservation"
-                    ) from error
-            time.sleep(0.2)
+        def listening() -> Connection:
+            conn = self._connect()
+            conn.rows(f"LISTEN oar_answer_{self._key}")
+            return conn
+
+        try:
+            return persistently(listening)
+        except ServerUnavailable as error:
+            raise ServerUnavailable(
+                f"the server does not answer; oarstat -f -j {self._job_id} tells what became of the reservation"
+            ) from error
 
     def _look(self, conn: Connection) -> tuple[Verdict | None, str | None]:
         rows = conn.rows(_LOOK, (self._job_id,))

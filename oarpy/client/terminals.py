@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from oarpy.client.asking import LOOK_AGAIN_S, RECONNECT_S
+from oarpy.client.asking import LOOK_AGAIN_S, persistently
 from oarpy.client.connection import Connection, ConnectionLost
 from oarpy.client.job_access import job_access
 from oarpy.errors import RequestRefused, ServerUnavailable
@@ -76,23 +76,38 @@ def look(conn: Connection, job_id: int) -> Sight | None:
     return Sight(*rows[0]) if rows else None
 
 
-def seat(conn: Connection, job_id: int) -> Seat:
+def head_of(conn: Connection, job_id: int) -> str | None:
+    """The first host of a job that runs.
+
+    Raises:
+        RequestRefused: it does not, or there is no such job.
+    """
+    sight = look(conn, job_id)
+    if sight is None or not sight.runs:
+        reason = "does not exist" if sight is None else f"is {sight.state}, not Running"
+        raise RequestRefused(f"job {job_id} {reason}", exit_status=ExitStatus.CONNECT)
+    return sight.head
+
+
+def seat(conn: Connection, job_id: int, head: str | None) -> Seat:
     """Where the terminal of a running job of the caller is.
 
     Raises:
         RequestRefused: it has none, or is not the caller's.
     """
-    sight = look(conn, job_id)
     tokens = conn.rows(_TOKEN, (job_id,))
-    if sight is None or not sight.runs or sight.head is None or not tokens:
-        if sight is None:
-            reason = "does not exist"
-        elif not sight.runs:
-            reason = f"is {sight.state}, not Running"
-        else:
-            reason = "has no terminal of yours: it was not submitted with -I or -k, or belongs to another user"
-        raise RequestRefused(f"job {job_id} {reason}", exit_status=ExitStatus.CONNECT)
-    return Seat(sight.head, terminal_name(tokens[0][0]))
+    if head is None or not tokens:
+        raise RequestRefused(
+            f"job {job_id} has no terminal of yours: it was not submitted with -I or -k, or belongs to another user",
+            exit_status=ExitStatus.CONNECT,
+        )
+    return Seat(head, terminal_name(tokens[0][0]))
+
+
+def admits_oarsh(conn: Connection, job_id: int, head: str) -> bool:
+    """Whether oarsh comes to this host of a running job of the caller."""
+    found = job_access(conn, job_id)
+    return found is not None and head in (found["hosts"] or ())
 
 
 def wait_until_running(connect: Callable[[], Connection], job_id: int, show: Callable[[Sight], None]) -> Seat:
@@ -116,7 +131,7 @@ def wait_until_running(connect: Callable[[], Connection], job_id: int, show: Cal
                     exit_status=ExitStatus.INTERACTIVE_OR_NOT_YET,
                 )
             if sight.runs:
-                return seat(conn, job_id)
+                return seat(conn, job_id, sight.head)
             show(sight)
             conn.wait(LOOK_AGAIN_S)
         except ConnectionLost:
@@ -162,24 +177,12 @@ def link(job_id: int, seat: Seat) -> socket.socket:
     return mine
 
 
-def host_of(conn: Connection, job_id: int) -> str | None:
-    """The first host of a running job of the caller to which oarsh comes; None where it does not."""
-    sight, found = look(conn, job_id), job_access(conn, job_id)
-    return sight.head if sight is not None and found is not None and sight.head in (found["hosts"] or ()) else None
-
-
 def _cause(sight: Sight | None) -> str:
     return sight.end_cause or sight.state if sight is not None else "unknown"
 
 
 def _reconnected(connect: Callable[[], Connection], job_id: int) -> Connection:
-    deadline = time.monotonic() + RECONNECT_S
-    while True:
-        try:
-            return connect()
-        except ServerUnavailable as error:
-            if time.monotonic() > deadline:
-                raise ServerUnavailable(
-                    f"the server does not answer; oarsub -C {job_id} connects when it is back"
-                ) from error
-        time.sleep(0.2)
+    try:
+        return persistently(connect)
+    except ServerUnavailable as error:
+        raise ServerUnavailable(f"the server does not answer; oarsub -C {job_id} connects when it is back") from error

@@ -11,7 +11,7 @@ import click
 
 from oarpy.client.abandoning import DeletedIfInterrupted
 from oarpy.client.conversation import converse
-from oarpy.client.terminals import Seat, Sight, host_of, link, mine, seat, told_end, wait_until_running
+from oarpy.client.terminals import Seat, Sight, admits_oarsh, head_of, link, mine, seat, told_end, wait_until_running
 from oarpy.commands.listing import shown_date
 from oarpy.commands.session import connect, tell
 from oarpy.errors import RequestRefused
@@ -42,20 +42,20 @@ def reconnect(job_id: int | None, *, keep: bool) -> int:
     Raises:
         RequestRefused: there is none, or it is somebody else's.
     """
+    conn = connect()
     if job_id is None:
-        running = mine(connect())
+        running = mine(conn)
         if len(running) != 1:
             _say("No job of yours runs." if not running else f"Choose one: {' '.join(map(str, running))}")
             return 0
         job_id = running[0]
-    conn = connect()
+    head = head_of(conn, job_id)
     try:
-        found = seat(conn, job_id)
+        found = seat(conn, job_id, head)
     except RequestRefused:
-        host = host_of(conn, job_id)
-        if host is None:
+        if head is None or not admits_oarsh(conn, job_id, head):
             raise
-        return _enter(job_id, host)
+        return _enter(job_id, head)
     _converse(job_id, found, keep=keep)
     return 0
 
