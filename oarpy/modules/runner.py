@@ -622,16 +622,11 @@ class Runner:
             if fresh != {True}:
                 # It is launched when its hosts have told their clocks.
                 del can_begin[job_id]
-        self._provide_keys(
+        keyed = self._provide_keys(
             conn, [job for job in waiting if job.job_id in can_begin.keys() - idle], can_begin, others, work
         )
         begun = set(launches.begin(conn, can_begin, others))
-        keyed = [
-            job.job_id
-            for job in waiting
-            if job.job_id in begun and self._has_key(job, heads[job.job_id], others[job.job_id])
-        ]
-        pairs = launches.keys(conn, keyed)
+        pairs = launches.keys(conn, [job_id for job_id in keyed if job_id in begun])
         work.changed += len(launches.start(conn, dict.fromkeys(sorted(begun & idle), timedelta())))
         for job in waiting:
             if job.job_id not in begun or job.job_id in idle:
@@ -663,11 +658,14 @@ class Runner:
         heads: dict[JobId, str],
         others: Mapping[JobId, Sequence[str]],
         work: Work,
-    ) -> None:
-        """See to it that oarsh comes to the jobs that are to have it; those that wait for that leave ``heads``."""
+    ) -> list[JobId]:
+        """See to it that oarsh comes to the jobs that are to have it, which these are.
+
+        Those that wait for that leave ``heads``.
+        """
         keyed = [job.job_id for job in waiting if self._has_key(job, heads[job.job_id], others[job.job_id])]
         if not keyed:
-            return
+            return []
         work.keys_wanted = True
         had = launches.keys(conn, keyed)
         made: dict[JobId, tuple[str, str]] = {}
@@ -682,6 +680,7 @@ class Runner:
             elif pair is not None:
                 made[job_id] = pair
         launches.give_keys(conn, made)
+        return keyed
 
     def _has_key(self, job: ToRun, head: str, others: Sequence[str]) -> bool:
         """Whether oarsh comes to a job: from another of its hosts, to its terminal, or as was asked for."""

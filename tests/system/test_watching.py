@@ -27,9 +27,19 @@ def told(system: System, after: str, *options: str) -> list[dict[str, object]]:
     return [json.loads(line) for line in said.splitlines()]
 
 
+def wait_until_told(system: System, jobs: list[int]) -> None:
+    """Until the end of each job is told: after its row, as events wait for the oldest open transaction."""
+
+    def all_told() -> bool:
+        lines = told(system, "0")
+        return all(states(lines, job)[-1:] == ["Terminated"] for job in jobs)
+
+    wait_until(all_told)
+
+
 def test_the_events_of_a_job_are_told_in_order(system):
     job_id = system.oarsub("exit 3")
-    system.wait_until_final(job_id)
+    wait_until_told(system, [job_id])
 
     lines = told(system, "0", "-j", str(job_id))
 
@@ -43,9 +53,9 @@ def test_the_events_of_a_job_are_told_in_order(system):
 
 
 def test_a_cursor_goes_on_where_it_stopped(system):
-    system.wait_until_final(system.oarsub("true"))
+    wait_until_told(system, [system.oarsub("true")])
     first = told(system, "0")
-    system.wait_until_final(system.oarsub("true"))
+    wait_until_told(system, [system.oarsub("true")])
 
     second = told(system, str(first[-1]["event_id"]))
 
@@ -92,7 +102,7 @@ def test_nothing_is_lost_or_doubled_when_appendice_is_killed(system):
         before = system.processes()["appendice"]
         os.kill(before, signal.SIGKILL)
         wait_until(lambda before=before: system.processes()["appendice"] != before)
-    system.wait_until_all_final(jobs)
+    wait_until_told(system, jobs)
 
     every = [line["event_id"] for line in told(system, "0")]
     got = [json.loads(watching.stdout.readline())["event_id"] for _ in every]
