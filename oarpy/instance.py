@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from oarpy.errors import ConfigurationError, ServerUnavailable
 
@@ -139,6 +140,21 @@ def shared(*parts: str) -> str:
     if not os.path.exists(path):
         raise ConfigurationError(f"this installation of oarpy is incomplete: {path} is missing")
     return path
+
+
+@contextmanager
+def short_path(path: str) -> Iterator[str]:
+    """Another name of ``path``, as long as the block lasts; it fits into the address of a socket however long that is.
+
+    Raises:
+        OSError: its directory cannot be reached.
+    """
+    directory, name = os.path.split(path)
+    place = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{place}/{name}"
+    finally:
+        os.close(place)
 
 
 def check_private(directory: str, owner: int) -> None:

@@ -9,7 +9,6 @@ so nothing is lost or told twice, whichever way it comes and however often it br
 from __future__ import annotations
 
 import json
-import os
 import select
 import socket
 import time
@@ -18,6 +17,7 @@ from typing import Any
 
 from oarpy.client.connection import Connection, ConnectionLost
 from oarpy.errors import RequestRefused, ServerUnavailable
+from oarpy.instance import short_path
 from oarpy.model.feed import FeedEvent, Position, Wanted, parse_position
 
 LOOK_S = 1.0
@@ -242,16 +242,12 @@ def place_of(conn: Connection, event_id: int) -> Position:
 
 
 def _connected(path: str) -> socket.socket:
-    directory, name = os.path.split(path)
-    # Through /proc a path may have any length.
-    place = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.settimeout(RETRY_S)
-        sock.connect(f"/proc/self/fd/{place}/{name}")
+        with short_path(path) as address:
+            sock.connect(address)
     except BaseException:
         sock.close()
         raise
-    finally:
-        os.close(place)
     return sock

@@ -46,6 +46,7 @@ from sqlalchemy.exc import DBAPIError
 from oarpy.database import feed
 from oarpy.database.wake import Reader
 from oarpy.errors import SyntaxRefused
+from oarpy.instance import short_path
 from oarpy.model.feed import MOST_NAMED, FeedEvent, Position, Wanted, parse_position
 
 logger = getLogger(__name__)
@@ -83,23 +84,19 @@ _CREDENTIALS = struct.Struct("3i")
 
 def listen(path: str, *, everybody: bool) -> socket.socket:
     """A listening socket at ``path``, in place of one that is there; for its owner alone unless ``everybody``."""
-    directory, name = os.path.split(path)
-    place = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
-        # A path of any length; the name appears when it can be connected to, with the right mode.
-        beginning = f"/proc/self/fd/{place}/{name}.{os.getpid()}"
-        with suppress(FileNotFoundError):
-            os.unlink(beginning)
-        sock.bind(beginning)
-        os.chmod(beginning, 0o666 if everybody else 0o600)
-        sock.listen(1024)
-        os.rename(beginning, path)
+        # The name appears when it can be connected to, with the right mode.
+        with short_path(f"{path}.{os.getpid()}") as beginning:
+            with suppress(FileNotFoundError):
+                os.unlink(beginning)
+            sock.bind(beginning)
+            os.chmod(beginning, 0o666 if everybody else 0o600)
+            sock.listen(1024)
+            os.rename(beginning, path)
     except BaseException:
         sock.close()
         raise
-    finally:
-        os.close(place)
     return sock
 
 

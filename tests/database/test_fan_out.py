@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import sys
 import time
@@ -18,6 +17,7 @@ from oarpy.client.connection import Connection
 from oarpy.client.feed import Feed
 from oarpy.database.events import Event, append
 from oarpy.database.restoration import restore
+from oarpy.instance import short_path
 from oarpy.model.feed import FeedEvent, Position, Wanted
 from oarpy.model.states import JobState
 from oarpy.modules import fan_out
@@ -86,11 +86,8 @@ def types(events: Sequence[FeedEvent]) -> list[str]:
 def raw(path: Path, introduction: bytes) -> socket.socket:
     """A watcher that says what it likes."""
     sock = socket.socket(socket.AF_UNIX)
-    place = os.open(path.parent, os.O_PATH)
-    try:
-        sock.connect(f"/proc/self/fd/{place}/{path.name}")
-    finally:
-        os.close(place)
+    with short_path(str(path)) as address:
+        sock.connect(address)
     sock.settimeout(20)
     # Who is refused at the door may be so before it has said anything.
     with suppress(BrokenPipeError):

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 
 import pytest
 
 from oarpy.errors import ConfigurationError, ServerUnavailable
-from oarpy.instance import LONGEST_SOCKET_PATH, SOCKET_NAME, Instance, find_instance, shared
+from oarpy.instance import LONGEST_SOCKET_PATH, SOCKET_NAME, Instance, find_instance, shared, short_path
 
 
 def test_the_environment_chooses_the_instance(tmp_path):
@@ -100,3 +101,19 @@ def test_finding_an_instance_imports_next_to_nothing():
     ).stdout.split()
 
     assert not {"re", "pathlib", "dataclasses", "tomllib", "logging", "psycopg2"} & set(loaded)
+
+
+def test_a_socket_is_reached_however_long_its_path_is(tmp_path):
+    directory = tmp_path / ("d" * 200)
+    directory.mkdir()
+    path = str(directory / "watch.sock")
+
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as client:
+        with short_path(path) as address:
+            listener.bind(address)
+            listener.listen()
+        with short_path(path) as address:
+            client.connect(address)
+
+    assert os.path.exists(path)
+    assert not os.path.exists(address)
