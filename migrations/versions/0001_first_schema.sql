@@ -389,12 +389,12 @@ CREATE TABLE reservations (
         EXCLUDE USING gist (space WITH =, resources WITH &&, period WITH &&) WHERE (NOT begun)
 );
 
--- Of interactive jobs: the name by which their owner's command finds the terminal, and when that command was last
+-- Of interactive jobs: the name by which their owner's command finds the terminal, and since when no such command is
 -- known to live.  It shows that by an advisory lock of its session.
 CREATE TABLE terminals (
     job_id bigint PRIMARY KEY REFERENCES jobs ON DELETE CASCADE,
     token uuid NOT NULL DEFAULT gen_random_uuid(),
-    client_seen_at timestamptz NOT NULL DEFAULT now()
+    unattended_since timestamptz DEFAULT now()
 );
 
 -- The current plan; written by each pass where it changed, so it has no foreign key to pay for.

@@ -122,21 +122,24 @@ _OVERRUN = text(
     ON CONFLICT DO NOTHING RETURNING job_id
     """
 )
-# Who waits for an interactive job holds the lock that is named by it.
+# Who waits for an interactive job holds the lock that is named by it.  Only rows of which that has changed are written.
 _SEE_CLIENTS = text(
     """
-    UPDATE terminals t SET client_seen_at = now() FROM jobs j, pg_locks l
+    UPDATE terminals t SET unattended_since = CASE WHEN t.unattended_since IS NULL THEN now() END
+    FROM jobs j LEFT JOIN (
+        SELECT DISTINCT (classid::bigint << 32 | objid::bigint) - :base AS job_id FROM pg_locks
+        WHERE locktype = 'advisory' AND objsubid = 1 AND granted
+          AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    ) attended USING (job_id)
     WHERE j.job_id = t.job_id AND j.stopped_at IS NULL AND j.state IN ('Waiting', 'Hold', 'toLaunch', 'Launching')
-      AND l.locktype = 'advisory' AND l.objsubid = 1 AND l.granted
-      AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-      AND (l.classid::bigint << 32 | l.objid::bigint) = :base + t.job_id
+      AND (attended.job_id IS NULL) = (t.unattended_since IS NULL)
     """
 )
 _DESERTED = text(
     """
     INSERT INTO frag_jobs (job_id, cause, asked_by)
     SELECT j.job_id, 'killed', 'sarko' FROM terminals t JOIN jobs j USING (job_id)
-    WHERE j.stopped_at IS NULL AND j.state IN ('Waiting', 'Hold') AND t.client_seen_at + :within <= now()
+    WHERE j.stopped_at IS NULL AND j.state IN ('Waiting', 'Hold') AND t.unattended_since + :within <= now()
     ORDER BY j.job_id
     ON CONFLICT DO NOTHING RETURNING job_id
     """

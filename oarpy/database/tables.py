@@ -424,7 +424,7 @@ terminals = Table(
     metadata,
     Column("job_id", BigInteger, ForeignKey("jobs.job_id", ondelete="CASCADE"), primary_key=True),
     Column("token", UUID, nullable=False, server_default=text("gen_random_uuid()")),
-    Column("client_seen_at", Instant, nullable=False, server_default=_now()),
+    Column("unattended_since", Instant, server_default=_now()),
 )
 
 reservations = Table(

@@ -11,6 +11,7 @@ from sqlalchemy import text
 
 from oarpy.automata.almighty import Event as Outcome
 from oarpy.model.states import JobId, JobState
+from oarpy.model.terminals import CLIENT_LOCKS
 from oarpy.modules import leon, sarko
 from oarpy.modules.context import Context
 from oarpy.settings import Nodes, Settings
@@ -143,3 +144,35 @@ def test_long_suspected_resources_become_dead_and_free_nothing(ctx: Context) -> 
     assert column(ctx, "SELECT job_id FROM allocations WHERE upper_inf(held)") == [job_id]
     with ctx.engine.connect() as conn:
         assert rows.state_of(conn, job_id) is JobState.RUNNING
+
+
+def test_that_somebody_waits_for_a_terminal_is_written_when_it_changes(ctx: Context) -> None:
+    job_id = a_job(ctx, JobState.WAITING)
+    change(ctx, f"INSERT INTO terminals (job_id) VALUES ({job_id})")
+    state = "SELECT (unattended_since IS NULL)::text || ' ' || xmin FROM terminals"
+
+    with ctx.engine.connect() as client:
+        client.execute(text("SELECT pg_advisory_lock_shared(:lock)"), {"lock": CLIENT_LOCKS + job_id})
+        seen = []
+        for _ in range(2):
+            sarko.turn(ctx)
+            seen += column(ctx, state)
+        client.execute(text("SELECT pg_advisory_unlock_all()"))
+    missed = []
+    for _ in range(2):
+        sarko.turn(ctx)
+        missed += column(ctx, state)
+
+    assert [each.split()[0] for each in (*seen, *missed)] == ["true", "true", "false", "false"]
+    assert len({*seen, *missed}) == 2
+
+
+def test_a_job_that_waits_for_nobody_is_deleted_after_a_while(ctx: Context) -> None:
+    left, fresh = a_job(ctx, JobState.WAITING), a_job(ctx, JobState.WAITING)
+    change(ctx, f"INSERT INTO terminals (job_id) VALUES ({left}), ({fresh})")
+    change(ctx, f"UPDATE terminals SET unattended_since = now() - interval '61 s' WHERE job_id = {left}")
+
+    sarko.turn(ctx)
+
+    assert column(ctx, "SELECT job_id FROM frag_jobs") == [left]
+    assert column(ctx, "SELECT type FROM events") == ["CLIENT_GONE"]
