@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from oarpy.client.api import cancel, events, jobs, submit, wait
+    from oarpy.client.api import Client, cancel, events, jobs, submit, wait
     from oarpy.client.executor import JobFailed, JobFuture, OarExecutor
     from oarpy.client.job_view import Detail as Job
     from oarpy.client.waiting import Watched
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from oarpy.model.payloads import JobOutcome, Submitted
 
 __all__ = [
+    "Client",
     "FeedEvent",
     "Job",
     "JobFailed",
@@ -40,6 +41,7 @@ __all__ = [
     "wait",
 ]
 _PLACES = {
+    "Client": ("oarpy.client.api", "Client"),
     "FeedEvent": ("oarpy.model.feed", "FeedEvent"),
     "Job": ("oarpy.client.job_view", "Detail"),
     "JobFailed": ("oarpy.client.executor", "JobFailed"),

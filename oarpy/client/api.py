@@ -1,222 +1,258 @@
-"""What ``oarpy.client`` offers to programs: submit, wait, events, cancel, jobs.
+"""What ``oarpy.client`` offers to programs, and to the commands: ask, submit, wait, events, cancel, jobs.
 
 Each call is complete in itself; sessions are opened where they are needed and closed
 again.  Errors are those of ``oarpy.errors``: ``RequestRefused`` with a sentence and
 an exit status, ``ServerUnavailable``, ``OutcomeUnknown`` with the key to ask again.
+
+What only some calls need is imported by them: ``oarsub`` starts with this module.
 """
 
 from __future__ import annotations
 
-import os
-import shlex
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
-from logging import getLogger
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from oarpy.client import job_view
-from oarpy.client.asking import Request, check_key, granted, new_key
-from oarpy.client.connection import Connection
-from oarpy.client.feed import Feed, place_of
-from oarpy.client.job_view import Detail
-from oarpy.client.selection import Selection
-from oarpy.client.waiting import Wait, Watched
 from oarpy.errors import RequestRefused
 from oarpy.instance import find_instance
-from oarpy.model.dependencies import parse_dependency
-from oarpy.model.feed import FeedEvent, Position, Wanted
 from oarpy.model.payloads import JobOutcome, JobsAnswer, JobSelection, Submission, Submitted
-from oarpy.model.resource_grammar import parse_wishes
 from oarpy.model.states import JobId
 
-logger = getLogger(__name__)
+if TYPE_CHECKING:
+    from oarpy.client.connection import Connection
+    from oarpy.client.feed import Feed
+    from oarpy.client.job_view import Detail
+    from oarpy.client.waiting import Wait, Watched
+    from oarpy.model.feed import FeedEvent, Position
 
 _PROGRAM = "oarpy.client"
 #: Between looks at whether somebody wants to go on meanwhile.
 _STEP_S = 10.0
 
 
-def submit(
-    command: str | Sequence[str],
-    *,
-    resources: Sequence[str] = (),
-    properties: str | None = None,
-    queue: str | None = None,
-    name: str | None = None,
-    project: str | None = None,
-    types: Sequence[str] = (),
-    directory: str | None = None,
-    stdout: str | None = None,
-    stderr: str | None = None,
-    after: Sequence[int | str] = (),
-    array: int | None = None,
-    parameters: Sequence[str] = (),
-    hold: bool = False,
-    key: str | None = None,
-) -> Submitted:
-    """Submit a job, or an array of them; what is told is stored for good.
+class Client:
+    """Asks the instance that the environment names, as the account that runs the program.
 
-    ``command`` is a line for the shell, or the words of a command.  The options mean what
-    those of ``oarsub`` mean: each of ``resources`` is a ``-l``, ``properties`` the ``-p``,
-    each of ``after`` an ``-a``, ``array`` the number of elements, ``parameters`` what is
-    appended to the command of each element.  The same ``key``, 32 hexadecimal digits,
-    never submits twice.
-
-    Raises:
-        RequestRefused: nothing was submitted; the sentence says why.
-        ServerUnavailable: nothing was submitted, and nothing will be.
-        OutcomeUnknown: the connection broke; the same call with its ``key`` tells.
+    ``program`` is what its sessions are called; ``tell`` is given what there is to know
+    while an answer is waited for, by default the log.  The functions of ``oarpy.client``
+    are those of one client, and each command is one.
     """
-    line = command if isinstance(command, str) else shlex.join(command)
-    submission = Submission(
-        command=line,
-        directory=os.path.abspath(directory or "."),
-        wishes=parse_wishes(resources),
-        resources=tuple(resources),
-        queue=queue,
-        name=name,
-        project=project,
-        types=tuple(types),
-        stdout=stdout,
-        stderr=stderr,
-        hold=hold,
-        dependencies=tuple(parse_dependency(str(each)) for each in after),
-        array_count=array,
-        parameters=tuple(parameters),
-        initial_request=line,
-        umask=_umask(),
-        **_filtered(properties),
-    )
-    document = submission.to_json()
-    Submission.from_json(document)
-    return Submitted.from_json(_ask("submit", document, None if key is None else check_key(key)))
+
+    def __init__(self, program: str = _PROGRAM, tell: Callable[[str], object] | None = None) -> None:
+        self._program = program
+        self._tell = tell or _log
+
+    def connect(self) -> Connection:
+        """A session with the database."""
+        from oarpy.client.connection import Connection
+
+        return Connection.open(find_instance(), self._program)
+
+    def ask(self, verb: str, document: Mapping[str, Any], key: str | None = None) -> Mapping[str, Any]:
+        """The server's answer to one request; raises ``RequestRefused`` when that is what it answers."""
+        from oarpy.client.asking import Request, granted, new_key
+
+        return granted(Request(self.connect, verb, document, key=key or new_key(), tell=self._tell).answer())
+
+    def submit(
+        self,
+        command: str | Sequence[str],
+        *,
+        resources: Sequence[str] = (),
+        properties: str | None = None,
+        queue: str | None = None,
+        name: str | None = None,
+        project: str | None = None,
+        types: Sequence[str] = (),
+        directory: str | None = None,
+        stdout: str | None = None,
+        stderr: str | None = None,
+        after: Sequence[int | str] = (),
+        array: int | None = None,
+        parameters: Sequence[str] = (),
+        hold: bool = False,
+        key: str | None = None,
+    ) -> Submitted:
+        """Submit a job, or an array of them; what is told is stored for good.
+
+        ``command`` is a line for the shell, or the words of a command.  The options mean what
+        those of ``oarsub`` mean: each of ``resources`` is a ``-l``, ``properties`` the ``-p``,
+        each of ``after`` an ``-a``, ``array`` the number of elements, ``parameters`` what is
+        appended to the command of each element.  The same ``key``, 32 hexadecimal digits,
+        never submits twice.
+
+        Raises:
+            RequestRefused: nothing was submitted; the sentence says why.
+            ServerUnavailable: nothing was submitted, and nothing will be.
+            OutcomeUnknown: the connection broke; the same call with its ``key`` tells.
+        """
+        from shlex import join
+
+        from oarpy.client.asking import check_key
+        from oarpy.client.submissions import submission_of
+
+        line = command if isinstance(command, str) else join(command)
+        submission = submission_of(
+            line,
+            directory,
+            resources=resources,
+            properties=() if properties is None else (properties,),
+            types=types,
+            after=[str(each) for each in after],
+            queue=queue,
+            name=name,
+            project=project,
+            stdout=stdout,
+            stderr=stderr,
+            hold=hold,
+            array_count=array,
+            parameters=tuple(parameters),
+            initial_request=line,
+        )
+        return self.send(submission, None if key is None else check_key(key))
+
+    def send(self, submission: Submission, key: str | None = None) -> Submitted:
+        """What ``submit`` does with a submission that is made already."""
+        document = submission.to_json()
+        # The server looks again; here it spares a refusal the way to it.
+        Submission.from_json(document)
+        return Submitted.from_json(self.ask("submit", document, key))
+
+    def order(self, verb: str, selection: JobSelection) -> tuple[JobOutcome, ...]:
+        """What became of the wish ``verb`` for each of these jobs, with status 0 where it is granted."""
+        document = selection.to_json()
+        JobSelection.from_json(document)
+        return JobsAnswer.from_json(self.ask(verb, document)).jobs
+
+    def cancel(self, *job_ids: int, array_ids: Iterable[int] = (), signal: int | None = None) -> tuple[JobOutcome, ...]:
+        """Delete jobs, or send them ``signal``; what became of the wish for each, with status 0 where it is granted.
+
+        Raises:
+            RequestRefused: no job was named.
+            ServerUnavailable: nothing was done, and nothing will be.
+        """
+        selection = JobSelection(tuple(map(JobId, job_ids)), tuple(map(JobId, array_ids)), signal)
+        return self.order("delete" if signal is None else "signal", selection)
+
+    def wait(
+        self,
+        job_ids: Iterable[int] = (),
+        *,
+        array_ids: Iterable[int] = (),
+        timeout: float | None = None,
+        on_event: Callable[[FeedEvent], object] | None = None,
+    ) -> list[Watched]:
+        """The jobs when all of them are over, ascending; or as they are when ``timeout`` seconds have passed.
+
+        ``on_event`` is called with what happens to them meanwhile.
+
+        Raises:
+            RequestRefused: one of them does not exist.
+            ServerUnavailable: the database does not come back.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with self.waiting(job_ids, array_ids) as waiting:
+            while waiting.unfinished:
+                rest_s = _STEP_S if deadline is None else deadline - time.monotonic()
+                if rest_s <= 0:
+                    break
+                for event in waiting.step(min(rest_s, _STEP_S)):
+                    if on_event is not None:
+                        on_event(event)
+            return [job for _, job in sorted(waiting.jobs.items())]
+
+    def waiting(self, job_ids: Iterable[int] = (), array_ids: Iterable[int] = ()) -> Wait:
+        """The same wait step by step, for who does something else in between; a context manager."""
+        from oarpy.client.waiting import Wait
+
+        return Wait(self.connect, find_instance().watch_socket, list(job_ids), list(array_ids))
+
+    def events(
+        self,
+        after: int | None = None,
+        *,
+        job_ids: Iterable[int] = (),
+        array_ids: Iterable[int] = (),
+        user: str | None = None,
+        follow: bool = True,
+    ) -> Iterator[FeedEvent]:
+        """What happens to these jobs, or to everything: events, and changes of state.
+
+        ``after`` is the ``event_id`` of the last one that is known, 0 for the oldest that is
+        kept; without it, what happens from now on.  Nothing is left out or told twice.  With
+        ``follow`` it goes on for ever; without, it ends when all that happened has been told.
+
+        Raises:
+            RequestRefused: there is no such event any more.
+            ServerUnavailable: the database does not come back.
+        """
+        feed = self.feed(after, job_ids=job_ids, array_ids=array_ids, user=user)
+        try:
+            if follow:
+                feed.begin()
+            while follow:
+                yield from feed.read(_STEP_S)
+            if after is not None:
+                yield from feed.rest()
+        finally:
+            feed.close()
+
+    def feed(
+        self,
+        after: int | None = None,
+        *,
+        job_ids: Iterable[int] = (),
+        array_ids: Iterable[int] = (),
+        user: str | None = None,
+    ) -> Feed:
+        """The same events, for who does not wait for ever; to be closed."""
+        from oarpy.client.feed import Feed
+        from oarpy.model.feed import Wanted
+
+        wanted = Wanted(frozenset(job_ids), frozenset(array_ids), user)
+        position = None if after is None else self._position(after)
+        return Feed(self.connect, find_instance().watch_socket, wanted, position)
+
+    def jobs(
+        self,
+        job_ids: Iterable[int] = (),
+        *,
+        array_ids: Iterable[int] = (),
+        user: str | None = None,
+        sql: str | None = None,
+    ) -> list[Detail]:
+        """All that is known of jobs, ascending: those named, ended or not, else those that have not ended.
+
+        ``sql`` is a condition as that of ``oarstat --sql``.
+        """
+        from oarpy.client import job_view
+        from oarpy.client.selection import Selection, filter_of
+
+        selection = Selection(tuple(job_ids), tuple(array_ids), user=user, filter=filter_of(sql))
+        conn = self.connect()
+        try:
+            return job_view.details(conn, selection)
+        finally:
+            conn.close()
+
+    def _position(self, event_id: int) -> Position:
+        from oarpy.client.feed import place_of
+
+        if event_id < 0:
+            raise RequestRefused("the number of an event is not negative")
+        conn = self.connect()
+        try:
+            return place_of(conn, event_id)
+        finally:
+            conn.close()
 
 
-def wait(
-    job_ids: Iterable[int] = (),
-    *,
-    array_ids: Iterable[int] = (),
-    timeout: float | None = None,
-    on_event: Callable[[FeedEvent], object] | None = None,
-) -> list[Watched]:
-    """The jobs when all of them are over, ascending; or as they are when ``timeout`` seconds have passed.
+def _log(line: str) -> None:
+    from logging import getLogger
 
-    ``on_event`` is called with what happens to them meanwhile.
-
-    Raises:
-        RequestRefused: one of them does not exist.
-        ServerUnavailable: the database does not come back.
-    """
-    deadline = None if timeout is None else time.monotonic() + timeout
-    with Wait(connect, socket_path(), list(job_ids), list(array_ids)) as waiting:
-        while waiting.unfinished:
-            rest_s = _STEP_S if deadline is None else deadline - time.monotonic()
-            if rest_s <= 0:
-                break
-            for event in waiting.step(min(rest_s, _STEP_S)):
-                if on_event is not None:
-                    on_event(event)
-        return [job for _, job in sorted(waiting.jobs.items())]
+    getLogger(__name__).info("%s", line)
 
 
-def events(
-    after: int | None = None,
-    *,
-    job_ids: Iterable[int] = (),
-    array_ids: Iterable[int] = (),
-    user: str | None = None,
-    follow: bool = True,
-) -> Iterator[FeedEvent]:
-    """What happens to these jobs, or to everything: events, and changes of state.
-
-    ``after`` is the ``event_id`` of the last one that is known, 0 for the oldest that is
-    kept; without it, what happens from now on.  Nothing is left out or told twice.  With
-    ``follow`` it goes on for ever; without, it ends when all that happened has been told.
-
-    Raises:
-        RequestRefused: there is no such event any more.
-        ServerUnavailable: the database does not come back.
-    """
-    wanted = Wanted(frozenset(job_ids), frozenset(array_ids), user)
-    position = None if after is None else _position(after)
-    feed = Feed(connect, socket_path(), wanted, position)
-    try:
-        if follow:
-            feed.begin()
-        while follow:
-            yield from feed.read(_STEP_S)
-        if position is not None:
-            yield from feed.rest()
-    finally:
-        feed.close()
-
-
-def cancel(*job_ids: int, array_ids: Iterable[int] = (), signal: int | None = None) -> tuple[JobOutcome, ...]:
-    """Delete jobs, or send them ``signal``; what became of the wish for each, with status 0 where it is granted.
-
-    Raises:
-        RequestRefused: no job was named.
-        ServerUnavailable: nothing was done, and nothing will be.
-    """
-    selection = JobSelection(tuple(map(JobId, job_ids)), tuple(map(JobId, array_ids)), signal)
-    document = selection.to_json()
-    JobSelection.from_json(document)
-    return JobsAnswer.from_json(_ask("delete" if signal is None else "signal", document, None)).jobs
-
-
-def jobs(
-    job_ids: Iterable[int] = (), *, array_ids: Iterable[int] = (), user: str | None = None, sql: str | None = None
-) -> list[Detail]:
-    """All that is known of jobs, ascending: those named, ended or not, else those that have not ended.
-
-    ``sql`` is a condition as that of ``oarstat --sql``.
-    """
-    selection = Selection(tuple(job_ids), tuple(array_ids), user=user, filter=_parsed(sql))
-    conn = connect()
-    try:
-        return job_view.details(conn, selection)
-    finally:
-        conn.close()
-
-
-def _ask(verb: str, document: Mapping[str, Any], key: str | None) -> Mapping[str, Any]:
-    return granted(Request(connect, verb, document, key=key or new_key(), tell=partial(logger.info, "%s")).answer())
-
-
-def connect() -> Connection:
-    """A session as the user who runs the program."""
-    return Connection.open(find_instance(), _PROGRAM)
-
-
-def socket_path() -> str:
-    """Where watchers of the instance hang."""
-    return find_instance().watch_socket
-
-
-def _position(event_id: int) -> Position:
-    if event_id < 0:
-        raise RequestRefused("the number of an event is not negative")
-    conn = connect()
-    try:
-        return place_of(conn, event_id)
-    finally:
-        conn.close()
-
-
-def _umask() -> int:
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
-
-
-def _parsed(text: str | None) -> Any:
-    if text is None:
-        return None
-    from oarpy.model.filter_grammar import parse_filter
-
-    return parse_filter(text)
-
-
-def _filtered(properties: str | None) -> dict[str, Any]:
-    return {} if properties is None else {"properties": properties, "filter": _parsed(properties)}
+_OWN = Client()
+submit, wait, events, cancel, jobs = _OWN.submit, _OWN.wait, _OWN.events, _OWN.cancel, _OWN.jobs
+waiting = _OWN.waiting

@@ -76,7 +76,7 @@ class Request:
         payload: Mapping[str, Any],
         *,
         key: str,
-        tell: Callable[[str], None],
+        tell: Callable[[str], object],
     ) -> None:
         self._connect = connect
         self._statement = f"LISTEN oar_answer_{key}; SELECT oar.ask(%s, %s, %s)"

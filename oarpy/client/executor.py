@@ -29,7 +29,7 @@ from typing import Any, TypeVar
 
 from oarpy.client import api
 from oarpy.client.executor_call import RESULT
-from oarpy.client.waiting import Wait, Watched
+from oarpy.client.waiting import Watched
 from oarpy.errors import OarError, RequestRefused
 
 T = TypeVar("T")
@@ -183,7 +183,7 @@ class OarExecutor(Executor):
     def _watch_these(self, job_ids: Sequence[int]) -> None:
         """Until there are others to watch; new ones wait a little, to be watched together."""
         until_s = time.monotonic() + _STEP_S
-        with Wait(api.connect, api.socket_path(), job_ids) as waiting:
+        with api.waiting(job_ids) as waiting:
             while True:
                 for job in waiting.jobs.values():
                     self._tell(job)

@@ -46,6 +46,15 @@ FIELDS = {
 }
 
 
+def filter_of(sql: str | None) -> Filter | None:
+    """The tree of a condition; raises ``SyntaxRefused``."""
+    if sql is None:
+        return None
+    from oarpy.model.filter_grammar import parse_filter
+
+    return parse_filter(sql)
+
+
 class Selection(NamedTuple):
     """Which jobs: those that one of ids, ranges and arrays names, ended or not, and that satisfy the rest.
 

@@ -13,7 +13,7 @@ from oarpy.client.abandoning import DeletedIfInterrupted
 from oarpy.client.conversation import converse
 from oarpy.client.terminals import Seat, Sight, admits_oarsh, head_of, link, mine, seat, told_end, wait_until_running
 from oarpy.commands.listing import shown_date
-from oarpy.commands.session import connect, tell
+from oarpy.commands.session import client, connect
 from oarpy.errors import RequestRefused
 from oarpy.model.exit_statuses import ExitStatus
 from oarpy.node import oarsh
@@ -26,7 +26,7 @@ def open_shell(job_id: int, *, keep: bool) -> None:
         RequestRefused: interrupted while it waited, and deleted; or it failed.
     """
     signal.signal(signal.SIGHUP, signal.default_int_handler)
-    with DeletedIfInterrupted(connect, job_id, tell):
+    with DeletedIfInterrupted(client(), job_id):
         _say("# Interactive mode: waiting...")
         found = wait_until_running(connect, job_id, _Predictions().show)
         _say("# Starting...")

@@ -10,10 +10,10 @@ import click
 from oarpy.client.selection import Selection
 from oarpy.commands.listing import printable
 from oarpy.commands.selecting import selection_of, with_filters
-from oarpy.commands.session import ask, complain, connect
+from oarpy.commands.session import client, complain, connect
 from oarpy.errors import RequestRefused
 from oarpy.model.exit_statuses import ExitStatus
-from oarpy.model.payloads import MAX_JOBS, JobOutcome, JobsAnswer, JobSelection
+from oarpy.model.payloads import MAX_JOBS, JobOutcome, JobSelection
 from oarpy.model.states import JobId, JobState
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -76,14 +76,12 @@ def give_back(jobs: Named, show: Callable[[JobOutcome], object]) -> int:
 
 
 def _asked(verb: str, chosen: JobSelection, show: Callable[[JobOutcome], object]) -> int:
-    document: dict[str, Any] = chosen.to_json()
-    JobSelection.from_json(document)
-    answer = JobsAnswer.from_json(ask(verb, document))
-    for job in answer.jobs:
+    outcomes = client().order(verb, chosen)
+    for job in outcomes:
         show(job)
         if job.status:
             complain(job.message or f"job {job.job_id}: {job.outcome}")
-    return max((job.status for job in answer.jobs), default=ExitStatus.REFUSED)
+    return max((job.status for job in outcomes), default=ExitStatus.REFUSED)
 
 
 def _narrowed(selection: Selection) -> bool:

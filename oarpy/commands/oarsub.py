@@ -14,13 +14,12 @@ from typing import Any
 
 import click
 
-from oarpy.commands.session import OarCommand, ask, connect, run, tell, with_formats, with_version
+from oarpy.client.submissions import in_current_directory, submission_of
+from oarpy.commands.session import OarCommand, client, connect, run, tell, with_formats, with_version
 from oarpy.errors import RequestRefused, SyntaxRefused
-from oarpy.model.dependencies import parse_dependency
 from oarpy.model.exit_statuses import ExitStatus
 from oarpy.model.job_types import may_lack_command
 from oarpy.model.payloads import Submission, Submitted
-from oarpy.model.resource_grammar import parse_wishes
 from oarpy.model.wording import excerpt
 
 UNSUPPORTED = {
@@ -166,10 +165,7 @@ def oarsub(ctx: click.Context, /, **options: Any) -> int:
     _check_follow(submission, options)
     if submission.reservation is not None:
         key = key or _new_key()
-    document = submission.to_json()
-    # The server looks again; here it spares a refusal the way to it.
-    Submission.from_json(document)
-    answer = Submitted.from_json(ask("submit", document, key=key))
+    answer = client().send(submission, key)
     if (job_key := ctx.meta.get(_JOB_KEY)) is not None:
         from oarpy.commands.job_keys import export
 
@@ -254,7 +250,7 @@ def _print_and_wait(answer: Submitted, options: dict[str, Any], key: str) -> Non
     from oarpy.client.reservations import Validation
 
     job_id = answer.job_ids[0]
-    with DeletedIfInterrupted(connect, job_id, tell):
+    with DeletedIfInterrupted(client(), job_id):
         _print(answer, options)
         click.echo("# Reservation mode: waiting for validation...")
         sys.stdout.flush()
@@ -282,7 +278,7 @@ def _earlier(key: str) -> Mapping[str, Any]:
 
 
 def _submission(ctx: click.Context, options: Mapping[str, Any]) -> Submission:
-    directory = _current_directory()
+    directory = in_current_directory()
     command = " ".join(options["command"])
     initial_request = _as_typed(["oarsub", *sys.argv[1:]])
     properties = list(options["property"][-1:])
@@ -296,29 +292,27 @@ def _submission(ctx: click.Context, options: Mapping[str, Any]) -> Submission:
         raise RequestRefused("no command was given", exit_status=ExitStatus.NOTHING_TO_DO)
     if options["array"] is not None and options["array"] < 1:
         raise SyntaxRefused("an array has at least one job", exit_status=ExitStatus.ARRAY_OR_ALREADY)
-    return Submission(
-        command=command,
-        directory=os.path.join(directory, options["directory"]) if options["directory"] else directory,
-        wishes=parse_wishes(options["resource"]),
-        resources=tuple(options["resource"]),
+    return submission_of(
+        command,
+        options["directory"],
+        resources=options["resource"],
+        properties=properties,
+        types=options["type"],
+        after=options["anterior"],
         queue=options["queue"],
         name=options["name"],
         project=options["project"],
-        types=tuple(map(_type, options["type"])),
         stdout=options["stdout"],
         stderr=options["stderr"],
         checkpoint_s=_seconds(options["checkpoint"]),
         signal=_signal(options["signal"]),
         hold=options["hold"],
-        dependencies=tuple(map(parse_dependency, options["anterior"])),
         array_count=options["array"],
         parameters=_parameters(options["array_param_file"]),
         initial_request=initial_request,
-        umask=_umask(),
         dry_run=options["dry_run"],
         interactive=options["interactive"],
         **_reserved(options["reservation"]),
-        **_filtered(properties),
         **_notified(options["notify"]),
         **_keyed(ctx, options),
     )
@@ -346,13 +340,6 @@ def _keyed(ctx: click.Context, options: Mapping[str, Any]) -> dict[str, Any]:
 
     ctx.meta[_JOB_KEY] = key = wanted(options)
     return {"job_key": key.public}
-
-
-def _current_directory() -> str:
-    try:
-        return os.getcwd()
-    except OSError as error:
-        raise RequestRefused(f"the current directory cannot be told: {error.strerror}") from error
 
 
 def _scan(ctx: click.Context, words: Sequence[str], directory: str) -> tuple[str, dict[str, Any]]:
@@ -413,16 +400,6 @@ def _merged(ctx: click.Context, options: Mapping[str, Any], said: Mapping[str, A
     return merged
 
 
-def _type(text: str) -> str:
-    if not text.startswith(("postpone=", "deadline=", "expire=")):
-        return text
-    from datetime import datetime
-
-    from oarpy.model.job_dates import with_offset
-
-    return with_offset(text, datetime.now().astimezone())
-
-
 def _seconds(text: str | None) -> int | None:
     if text is None:
         return None
@@ -433,16 +410,6 @@ def _seconds(text: str | None) -> int | None:
     except SyntaxRefused as refusal:
         status = ExitStatus.SYNTAX if text.isdigit() else ExitStatus.REFUSED
         raise SyntaxRefused(f"--checkpoint: {refusal}", exit_status=status) from None
-
-
-def _filtered(properties: Sequence[str]) -> dict[str, Any]:
-    if not properties:
-        return {}
-    from oarpy.model.filter_grammar import all_of, parse_filter
-
-    trees = [parse_filter(text) for text in properties]
-    text = properties[0] if len(properties) == 1 else " AND ".join(f"({text})" for text in properties)
-    return {"properties": text, "filter": all_of(*trees)}
 
 
 def _notified(text: str | None) -> dict[str, Any]:
@@ -479,12 +446,6 @@ def _read(path: str, what: str, status: ExitStatus) -> str:
         ) from error
     except UnicodeDecodeError as error:
         raise RequestRefused(f"the {what} {excerpt(path)} is not text in UTF-8", exit_status=status) from error
-
-
-def _umask() -> int:
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
 
 
 def _print(answer: Submitted, options: Mapping[str, Any]) -> None:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from oarpy.client.selection import Selection
+from oarpy.client.selection import Selection, filter_of
 from oarpy.errors import SyntaxRefused
 from oarpy.model.dependencies import parse_job_id
 from oarpy.model.exit_statuses import ExitStatus
@@ -64,7 +64,7 @@ def selection_of(
         ranges=tuple(ranges),
         user=None if user == LEFT_OUT else user,
         mine=user == LEFT_OUT,
-        filter=_filter(sql),
+        filter=filter_of(sql),
         live=live,
     )
 
@@ -80,11 +80,3 @@ def ids_or_own(options: Sequence[str], words: Sequence[str]) -> tuple[str, ...]:
         if not texts[0]:
             raise SyntaxRefused("-j wants the id of a job, there is no OAR_JOB_ID", exit_status=ExitStatus.REFUSED)
     return tuple(texts)
-
-
-def _filter(sql: str | None) -> Any:
-    if sql is None:
-        return None
-    from oarpy.model.filter_grammar import parse_filter
-
-    return parse_filter(sql)

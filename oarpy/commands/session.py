@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from io import BufferedWriter, FileIO, TextIOWrapper
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
@@ -20,6 +20,9 @@ from oarpy import __version__
 from oarpy.errors import NotAllowed, OarError, RequestRefused
 from oarpy.instance import Instance, find_instance
 from oarpy.model.exit_statuses import ExitStatus
+
+if TYPE_CHECKING:
+    from oarpy.client.api import Client
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -206,6 +209,13 @@ def own_instance() -> Instance:
     return instance
 
 
+def client() -> Client:
+    """The `oarpy.client.Client` that the command is."""
+    from oarpy.client.api import Client
+
+    return Client(program(), tell)
+
+
 def connect() -> Any:
     """A session as the user who runs the command."""
     from oarpy.client.connection import Connection
@@ -230,6 +240,4 @@ def administered_instance() -> Instance:
 
 def ask(verb: str, payload: Mapping[str, Any], *, key: str | None = None) -> Mapping[str, Any]:
     """The server's answer to one request; raises ``RequestRefused`` when that is what it answers."""
-    from oarpy.client.asking import Request, granted, new_key
-
-    return granted(Request(connect, verb, payload, key=key or new_key(), tell=tell).answer())
+    return client().ask(verb, payload, key)

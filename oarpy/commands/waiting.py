@@ -13,9 +13,8 @@ from oarpy.client import job_view
 from oarpy.client.following import Follower
 from oarpy.client.selection import Selection
 from oarpy.client.waiting import Wait, Watched
-from oarpy.commands.session import complain, connect
+from oarpy.commands.session import client, complain, connect
 from oarpy.errors import RequestRefused
-from oarpy.instance import find_instance
 from oarpy.model.exit_statuses import ExitStatus
 from oarpy.model.job_status import worst
 
@@ -36,9 +35,8 @@ def wait_for(job_ids: Sequence[int], *, array_id: int | None = None, follow: boo
     With ``follow``, which is for a single job, show what it writes.  On a terminal an
     array has a progress bar.
     """
-    path = find_instance().watch_socket
     try:
-        with Wait(connect, path, () if array_id else job_ids, (array_id,) if array_id else ()) as waiting:
+        with client().waiting(() if array_id else job_ids, (array_id,) if array_id else ()) as waiting:
             followers = _followers(job_ids[0]) if follow else ()
             shows = _Bar(waiting) if len(waiting.jobs) > 1 and sys.stderr.isatty() else None
             while waiting.unfinished:

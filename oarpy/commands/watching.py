@@ -6,20 +6,20 @@ import io
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import redirect_stdout
+from typing import Any
 
 import click
 
 from oarpy.client import job_view
 from oarpy.client.connection import Connection
-from oarpy.client.feed import Feed, place_of
+from oarpy.client.feed import Feed
 from oarpy.client.selection import Selection
 from oarpy.commands.listing import printable, shown_date
-from oarpy.commands.session import connect
+from oarpy.commands.session import client, connect
 from oarpy.errors import RequestRefused, ServerUnavailable
-from oarpy.instance import find_instance
-from oarpy.model.feed import MOST_NAMED, STATE, FeedEvent, Wanted, parse_event_id
+from oarpy.model.feed import MOST_NAMED, STATE, FeedEvent, parse_event_id
 
 #: Between two listings at least, however much happens; and at most, because jobs grow older without any event.
 PAUSE_S = 2.0
@@ -66,49 +66,46 @@ def show_events(selection: Selection, after: str, *, as_json: bool, goes_on: boo
         raise RequestRefused("--after goes with -j, --array and -u, not with a filter")
     if after == NOW and not goes_on:
         raise RequestRefused("--after now shows what is to come, with --watch")
-    conn = connect()
-    position = None if after == NOW else place_of(conn, parse_event_id(after))
-    wanted = _wanted(conn, selection)
-    of = _user(conn, selection)
-    conn.close()
-    feed = Feed(connect, find_instance().watch_socket, wanted, position)
-    try:
-        if not goes_on:
-            _print(feed.rest(), as_json, of)
-            return 0
-        feed.begin()
-        while True:
-            _print(feed.read(PATIENCE_S), as_json, of)
-    finally:
-        feed.close()
+    last = None if after == NOW else parse_event_id(after)
+    of = _user(selection)
+    for event in client().events(last, **_wanted(selection, of), follow=goes_on):
+        if of is not None and event.user != of:
+            continue
+        click.echo(json.dumps(event.to_json(), ensure_ascii=False) if as_json else _line(event))
+        if goes_on:
+            sys.stdout.flush()
+    return 0
 
 
 def _feed(selection: Selection) -> Feed:
-    conn = connect()
-    try:
-        wanted = _wanted(conn, selection)
-    finally:
-        conn.close()
-    feed = Feed(connect, find_instance().watch_socket, wanted)
+    feed = client().feed(**_wanted(selection, _user(selection)))
     feed.begin()
     return feed
 
 
-def _wanted(conn: Connection, selection: Selection) -> Wanted:
+def _wanted(selection: Selection, user: str | None) -> dict[str, Any]:
+    """Which events are about the selection, as `oarpy.client.events` is told."""
     # What a condition selects, anything may change.
     if selection.filter is not None:
-        return Wanted()
+        return {}
     job_ids = set(selection.job_ids)
     for first, last in selection.ranges:
         if last - first >= MOST_NAMED:
             raise RequestRefused(f"more than {MOST_NAMED} jobs were named")
         job_ids.update(range(first, last + 1))
-    named = Wanted(frozenset(job_ids), frozenset(selection.array_ids))
-    return Wanted(user=_user(conn, selection)) if named.everything() else named
+    if not job_ids and not selection.array_ids:
+        return {"user": user}
+    return {"job_ids": job_ids, "array_ids": selection.array_ids}
 
 
-def _user(conn: Connection, selection: Selection) -> str | None:
-    return str(conn.value("SELECT oar.me()")) if selection.mine else selection.user
+def _user(selection: Selection) -> str | None:
+    if not selection.mine:
+        return selection.user
+    conn = connect()
+    try:
+        return str(conn.value("SELECT oar.me()"))
+    finally:
+        conn.close()
 
 
 def _show_again(show: Callable[[Connection], object], shown: str | None) -> str | None:
@@ -155,14 +152,6 @@ def _is_over(selection: Selection) -> bool:
     finally:
         conn.close()
     return all(state in ("Terminated", "Error") for _, state in states)
-
-
-def _print(found: Iterable[FeedEvent], as_json: bool, of: str | None) -> None:
-    for event in found:
-        if of is not None and event.user != of:
-            continue
-        click.echo(json.dumps(event.to_json(), ensure_ascii=False) if as_json else _line(event))
-    sys.stdout.flush()
 
 
 def _line(event: FeedEvent) -> str:

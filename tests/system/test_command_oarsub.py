@@ -494,8 +494,10 @@ def test_what_oarsub_imports_is_frozen(database, commands):
     assert sorted(name for name in imported if name.startswith("oarpy")) == [
         "oarpy",
         "oarpy.client",
+        "oarpy.client.api",
         "oarpy.client.asking",
         "oarpy.client.connection",
+        "oarpy.client.submissions",
         "oarpy.commands",
         "oarpy.commands.oarsub",
         "oarpy.commands.session",

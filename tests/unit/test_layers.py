@@ -100,6 +100,16 @@ def test_a_node_needs_the_standard_library_only() -> None:
             assert not [name for name in imported(path) if name.split(".")[0] in {"oarpy", "sqlalchemy", "psycopg2"}]
 
 
+def test_commands_ask_and_wait_by_the_client_that_programs_import() -> None:
+    own_ways = {"Request", "Wait", "Feed", "Submission"}
+
+    for part, path in modules():
+        if part == "commands":
+            called = {node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)}
+            names = {func.id for func in called if isinstance(func, ast.Name)}
+            assert names & own_ways == set(), path
+
+
 def test_a_forbidden_import_would_be_seen(tmp_path: Path) -> None:
     sample = tmp_path / "sample.py"
     sample.write_text("def late():\n    from oarpy import database\n    import time\n")
