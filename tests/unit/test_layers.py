@@ -101,7 +101,7 @@ def test_a_node_needs_the_standard_library_only() -> None:
 
 
 def test_commands_ask_and_wait_by_the_client_that_programs_import() -> None:
-    own_ways = {"Request", "Wait", "Feed", "Submission"}
+    own_ways = {"Request", "Wait", "Feed"}
 
     for part, path in modules():
         if part == "commands":
