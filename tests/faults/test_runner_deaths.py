@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-from pathlib import Path
 
 import pytest
 
 from oarpy.modules.context import DIES_AT
 from tests.support.instance import System
+from tests.support.node import command_lines
 from tests.support.waiting import wait_until
 
 
@@ -21,13 +21,11 @@ def restarts(system: System) -> int:
 
 def pids(system: System, life: str) -> list[int]:
     """The processes of oarexec that belong to the instance."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0") if entry.exists() else []
-            if life in words and any(word.startswith(str(system.root)) for word in words):
-                found.append(int(entry.name))
-    return found
+    return [
+        pid
+        for pid, words in command_lines()
+        if life in words and any(word.startswith(str(system.root)) for word in words)
+    ]
 
 
 @pytest.mark.parametrize("point", ["runner: launches written", "runner: launches sent", "runner: turn written"])
@@ -66,11 +64,9 @@ def test_a_job_whose_wrapper_was_killed_is_over_within_ten_seconds(system):
     job = system.oarsub("echo ready > ready; sleep 1000")
     wait_until(lambda: (system.work / "ready").exists(), what="the job runs")
 
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and entry.exists():
-            words = (entry / "cmdline").read_bytes().split(b"\0")
-            if words[:2] == [b"/bin/sh", b"-c"] and words[3:4] == [b"oarexec"] and bytes(system.work) in words:
-                os.kill(int(entry.name), signal.SIGKILL)
+    for pid, words in command_lines():
+        if words[:2] == ["/bin/sh", "-c"] and words[3:4] == ["oarexec"] and str(system.work) in words:
+            os.kill(pid, signal.SIGKILL)
 
     end = system.wait_until_final(job, timeout_s=10)
     assert (end.state, end.end_cause, end.exit_code) == ("Error", "vanished", None)

@@ -191,20 +191,15 @@ class Node:
     def wrapper(self, attempt: Attempt) -> int:
         """The pid of the wrapper of a job."""
         name = f"{attempt.job_id}.{attempt.number}"
-        for pid, words in _command_lines():
-            if words[:2] == ["/bin/sh", "-c"] and words[3:5] == ["oarexec", name]:
+        for pid, words in command_lines():
+            # Other nodes of this machine, of tests that run beside this one, have jobs of the same number.
+            if words[:2] == ["/bin/sh", "-c"] and words[3:5] == ["oarexec", name] and self._is_mine(pid):
                 return pid
         raise AssertionError(f"{name} has no wrapper")
 
     def processes(self) -> list[int]:
         """All living processes of this host's jobs: those that carry its mark."""
-        mark = f"OARPY_JOB={self.instance}:".encode()
-        found = []
-        for pid, _ in _command_lines():
-            with suppress(OSError):
-                if mark in Path(f"/proc/{pid}/environ").read_bytes():
-                    found.append(pid)
-        return found
+        return [pid for pid, _ in command_lines() if self._is_mine(pid)]
 
     def kill_guard(self) -> None:
         guard = self.guard()
@@ -241,12 +236,19 @@ class Node:
     def _run(self, coroutine: Any) -> Any:
         return self._runner.run(coroutine)
 
+    def _is_mine(self, pid: int) -> bool:
+        """Whether a process carries the mark of a job of this host's."""
+        with suppress(OSError):
+            return f"OARPY_JOB={self.instance}:".encode() in Path(f"/proc/{pid}/environ").read_bytes()
+        return False
+
     def _processes(self, life: str) -> list[int]:
         instance = str(self.instance)
-        return [pid for pid, words in _command_lines() if {life, instance, str(self.spool)} <= {*words}]
+        return [pid for pid, words in command_lines() if {life, instance, str(self.spool)} <= {*words}]
 
 
-def _command_lines() -> Iterator[tuple[int, list[str]]]:
+def command_lines() -> Iterator[tuple[int, list[str]]]:
+    """The processes of this machine, and the words of their command lines."""
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with suppress(OSError):
