@@ -955,7 +955,7 @@ CREATE VIEW visible_jobs AS
         a.resources AS assigned_resources, v.resources AS reserved_resources,
         p.start_at AS predicted_start_at, p.resources AS predicted_resources, p.code AS why_code,
         p.numbers AS why_numbers, p.reason AS why, COALESCE(k.karma, j.last_karma) AS last_karma, p.priority,
-        j.cpu_used, j.peak_memory_mib
+        j.cpu_used, j.peak_memory_mib, j.accounted
     FROM jobs j
     JOIN job_requests r USING (job_request_id)
     LEFT JOIN allocations a ON a.job_id = j.job_id AND a.attempt = j.attempt

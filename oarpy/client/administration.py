@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg2 import sql
 
+from oarpy.client import resource_columns
 from oarpy.client.connection import Connection
 from oarpy.errors import RequestRefused
 from oarpy.model.exit_statuses import ExitStatus
@@ -21,6 +22,7 @@ from oarpy.model.states import ResourceState
 from oarpy.model.wording import did_you_mean, excerpt
 
 if TYPE_CHECKING:
+    from oarpy.model.columns import Column
     from oarpy.model.filters import Filter
 
 #: Set by other options, or by the server alone.
@@ -42,7 +44,7 @@ _LOCK_TIMEOUT = "SET LOCAL lock_timeout = '500ms'"
 def add_resource(conn: Connection, host: str | None, values: Mapping[str, str | None]) -> int:
     """Insert a resource; returns its id."""
     known = _check_settable(conn, values)
-    columns = dict(values)
+    columns = resource_columns.values(known, values)
     if host is not None:
         columns["network_address"] = host
         if "host" in known:
@@ -61,14 +63,15 @@ def add_resources(conn: Connection, rows: Sequence[Mapping[str, str]]) -> int:
     if not rows:
         return 0
     names = list(rows[0])
-    _check_settable(conn, names)
+    known = _check_settable(conn, names)
     for begin in range(0, len(rows), ROWS_AT_ONCE):
         part = rows[begin : begin + ROWS_AT_ONCE]
         one = sql.SQL("({})").format(sql.SQL(", ").join(sql.Placeholder() * len(names)))
         statement = sql.SQL("INSERT INTO oar.resources ({}) VALUES {}").format(
             sql.SQL(", ").join(map(sql.Identifier, names)), sql.SQL(", ").join([one] * len(part))
         )
-        conn.change(statement, [row[name] for row in part for name in names])
+        fitting = (resource_columns.values(known, row) for row in part)
+        conn.change(statement, [row[name] for row in fitting for name in names])
     return len(rows)
 
 
@@ -124,8 +127,8 @@ def satisfying(conn: Connection, where: Filter) -> list[int]:
     from oarpy.client.conditions import condition
 
     parameters: list[str] = []
-    columns = {name: f'"{name}"' for name in _columns(conn)}
-    statement = f"SELECT resource_id FROM oar.resources WHERE {condition(where, columns, parameters)} ORDER BY 1"
+    where_sql = condition(where, resource_columns.columns(conn), parameters)
+    statement = f"SELECT resource_id FROM oar.resources WHERE {where_sql} ORDER BY 1"
     ids = [resource_id for (resource_id,) in conn.rows(statement, parameters)]
     if not ids:
         raise RequestRefused("no resource satisfies the condition", exit_status=ExitStatus.SCRIPT_OR_NOTHING_CHOSEN)
@@ -253,12 +256,12 @@ def set_properties(conn: Connection, ids: Sequence[int], values: Mapping[str, st
     Raises:
         RequestRefused: a property does not exist, or is the server's own.
     """
-    _check_settable(conn, values)
+    fitting = resource_columns.values(_check_settable(conn, values), values)
     assignments = [sql.SQL("{} = {}").format(sql.Identifier(name), sql.Placeholder()) for name in values]
     statement = sql.SQL("UPDATE oar.resources SET {} WHERE resource_id = ANY({})").format(
         sql.SQL(", ").join(assignments), sql.Placeholder()
     )
-    conn.change(statement, [*values.values(), list(ids)])
+    conn.change(statement, [*fitting.values(), list(ids)])
 
 
 def repeated_numbers(conn: Connection, values: Mapping[str, str | None]) -> list[tuple[str, str, int]]:
@@ -446,9 +449,9 @@ def _wake(conn: Connection) -> None:
     conn.rows("SELECT pg_notify('oar_almighty', '') WHERE pg_notification_queue_usage() < 0.5")
 
 
-def _check_settable(conn: Connection, names: Iterable[str]) -> frozenset[str]:
+def _check_settable(conn: Connection, names: Iterable[str]) -> dict[str, Column]:
     """The columns of ``resources``, among which all ``names`` are, and none of the server's own."""
-    known = _columns(conn)
+    known = resource_columns.columns(conn)
     for name in names:
         if name in SYSTEM_COLUMNS:
             raise RequestRefused(f"{name} is no property to be set")

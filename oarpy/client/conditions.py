@@ -7,8 +7,10 @@ expressions of ``columns``, fixed operators, and values bound by the driver.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 
 from oarpy.errors import RequestRefused
+from oarpy.model.columns import LARGE, SMALL, Column, Kind, fitting, is_whole
 from oarpy.model.filters import (
     And,
     Between,
@@ -22,36 +24,41 @@ from oarpy.model.filters import (
     Or,
     Value,
 )
-from oarpy.model.wording import excerpt
+from oarpy.model.wording import did_you_mean, excerpt
 
 
-def condition(tree: Filter, columns: Mapping[str, str], parameters: list[str]) -> str:
+def condition(tree: Filter, columns: Mapping[str, Column], parameters: list[str]) -> str:
     """SQL for ``tree``, whose values are appended to ``parameters``.
 
     Values are bound as text, which PostgreSQL reads as the column's own type.
 
     Raises:
-        RequestRefused: a property is none of ``columns``.
+        RequestRefused: a property is none of ``columns``, or a value none that it can have.
     """
+    now = datetime.now().astimezone()
 
-    def bound(*values: Value) -> str:
-        parameters.extend(str(value) for value in values)
-        return ", ".join(["%s"] * len(values))
+    def bound(name: str, *values: Value) -> str:
+        texts = [fitting(name, columns[name], value, now) for value in values]
+        parameters.extend(texts)
+        return ", ".join(_placeholder(columns[name], text) for text in texts)
 
     def column(name: str) -> str:
         if name not in columns:
-            raise RequestRefused(f"there is no column {excerpt(name)}; these are: {', '.join(sorted(columns))}")
-        return columns[name]
+            meant = did_you_mean(name, columns) or f"; these are: {', '.join(sorted(columns))}"
+            raise RequestRefused(f"there is no column {excerpt(name)}{meant}")
+        return columns[name].sql
 
     match tree:
         case Comparison(name, operator, value):
-            return f"{column(name)} {operator} {bound(value)}"
+            return f"{column(name)} {operator} {bound(name, value)}"
         case Membership(name, values, negated):
-            return f"{column(name)} {'NOT ' if negated else ''}IN ({bound(*values)})"
+            return f"{column(name)} {'NOT ' if negated else ''}IN ({bound(name, *values)})"
         case Like(name, pattern, negated):
-            return f"{column(name)}::text {'NOT ' if negated else ''}LIKE {bound(pattern)}"
+            text = f"{column(name)}::text"
+            parameters.append(pattern)
+            return f"{text} {'NOT ' if negated else ''}LIKE %s"
         case Between(name, low, high, negated):
-            return f"{column(name)} {'NOT ' if negated else ''}BETWEEN {bound(low)} AND {bound(high)}"
+            return f"{column(name)} {'NOT ' if negated else ''}BETWEEN {bound(name, low)} AND {bound(name, high)}"
         case IsNull(name, negated):
             return f"{column(name)} IS {'NOT ' if negated else ''}NULL"
         case Constant(value):
@@ -62,3 +69,10 @@ def condition(tree: Filter, columns: Mapping[str, str], parameters: list[str]) -
             return " AND ".join(f"({condition(operand, columns, parameters)})" for operand in operands)
         case Or(operands):
             return " OR ".join(f"({condition(operand, columns, parameters)})" for operand in operands)
+
+
+def _placeholder(column: Column, text: str) -> str:
+    # Any number may be compared with an integer, which keeps its index where it may.
+    if column.kind is Kind.INTEGER and not is_whole(text, column.highest):
+        return "%s::bigint" if column.highest == SMALL and is_whole(text, LARGE) else "%s::numeric"
+    return "%s"

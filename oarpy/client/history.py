@@ -15,7 +15,8 @@ _JOBS_AT = """
         v.resubmit_job_id, v.request, v.wanted_resources, v.properties, v.initial_request,
         had.resources AS assigned_resources, NULL::int4multirange AS reserved_resources,
         NULL::timestamptz AS predicted_start_at, NULL::text AS why, v.last_karma,
-        NULL::double precision AS priority, v.cpu_used, v.peak_memory_mib
+        NULL::double precision AS priority, v.cpu_used, v.peak_memory_mib,
+        coalesce(v.accounted AND v.stopped_at <= to_timestamp(%s), false) AS accounted, v.notify
     FROM oar.visible_jobs v
     CROSS JOIN LATERAL (SELECT s.job_state, s.attempt FROM oar.visible_job_states s
         WHERE s.job_id = v.job_id AND s.date_start <= to_timestamp(%s) ORDER BY s.date_start DESC LIMIT 1) was
@@ -44,7 +45,7 @@ _RESOURCES_AT = """
 def jobs_at(at_s: int, *, all_ended: bool) -> tuple[str, list[object]]:
     """Something to select from as from ``visible_jobs``, and its values; jobs that were over only if asked for."""
     live = "" if all_ended else " AND (v.stopped_at IS NULL OR v.stopped_at > to_timestamp(%s))"
-    return _JOBS_AT.format(live=live), [at_s] * (7 if all_ended else 8)
+    return _JOBS_AT.format(live=live), [at_s] * (8 if all_ended else 9)
 
 
 def resources_at(at_s: int) -> tuple[str, list[object]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from oarpy.client.connection import Connection
+from oarpy.model.columns import Column, Kind
 from oarpy.model.ranges import parsed_ranges
 
 
@@ -74,14 +75,14 @@ _LAST_KARMA = """
     ORDER BY project, started_at DESC
 """
 #: What ``--sql`` may name beside ``--accounting``.
-ACCOUNTING_FIELDS = {
-    "accounting_user": "accounting_user",
-    "user": "accounting_user",
-    "accounting_project": "accounting_project",
-    "project": "accounting_project",
-    "queue_name": "queue_name",
-    "queue": "queue_name",
-    "consumption_type": "consumption_type",
+ACCOUNTING_COLUMNS = {
+    "accounting_user": Column("accounting_user"),
+    "user": Column("accounting_user"),
+    "accounting_project": Column("accounting_project"),
+    "project": Column("accounting_project"),
+    "queue_name": Column("queue_name"),
+    "queue": Column("queue_name"),
+    "consumption_type": Column("consumption_type", Kind.WORD, ("ASKED", "USED")),
 }
 
 

@@ -50,10 +50,10 @@ def resources(
         parameters.append(written_ranges(ranges))
     if where is not None:
         from oarpy.client.conditions import condition
+        from oarpy.client.resource_columns import columns
 
         texts: list[str] = []
-        columns = {name: f'"{name}"' for name in names}
-        conditions.append(f"({condition(where, columns, texts)})")
+        conditions.append(f"({condition(where, columns(conn), texts)})")
         parameters += texts
     selected = [
         sql.SQL("extract(epoch FROM available_upto)::bigint") if name == "available_upto" else sql.Identifier(name)

@@ -10,41 +10,6 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from oarpy.model.filters import Filter
 
-#: What ``--sql`` may name: OAR's columns of its table of jobs, and what oarstat calls them.
-FIELDS = {
-    "job_id": "job_id",
-    "id": "job_id",
-    "array_id": "array_id",
-    "array_index": "array_index",
-    "job_name": "job_name",
-    "name": "job_name",
-    "job_user": "job_user",
-    "owner": "job_user",
-    "project": "project",
-    "queue_name": "queue_name",
-    "queue": "queue_name",
-    "state": "state",
-    "message": "message",
-    "exit_code": "exit_code",
-    "end_cause": "end_cause",
-    "resubmit_job_id": "resubmit_job_id",
-    "job_type": "job_type",
-    "types": "array_to_string(types, ',')",
-    "reservation": "reservation",
-    "launching_directory": "launching_directory",
-    "stdout_file": "stdout_file",
-    "stderr_file": "stderr_file",
-    "command": "command",
-    "properties": "properties",
-    "wanted_resources": "wanted_resources",
-    "checkpoint": "extract(epoch FROM checkpoint)",
-    "checkpoint_signal": "checkpoint_signal",
-    "walltime": "extract(epoch FROM walltime)",
-    "submission_time": "extract(epoch FROM submitted_at)",
-    "start_time": "extract(epoch FROM started_at)",
-    "stop_time": "extract(epoch FROM stopped_at)",
-}
-
 
 def filter_of(sql: str | None) -> Filter | None:
     """The tree of a condition; raises ``SyntaxRefused``."""
@@ -95,9 +60,10 @@ def condition(selection: Selection) -> tuple[str, list[object]]:
     parts = [f"({' OR '.join(named)})"] if named else []
     if selection.filter is not None:
         from oarpy.client.conditions import condition as as_sql
+        from oarpy.client.job_columns import COLUMNS
 
         texts: list[str] = []
-        parts.append(f"({as_sql(selection.filter, FIELDS, texts)})")
+        parts.append(f"({as_sql(selection.filter, COLUMNS, texts)})")
         parameters += texts
     if selection.live or not parts:
         parts.append("stopped_at IS NULL")

@@ -29,7 +29,7 @@ def show_accounting(conn: Connection, period: str, selection: Selection, style: 
     begin_s, end_s = period_s(period)
     user = str(conn.value("SELECT oar.me()")) if selection.mine else selection.user
     texts: list[str] = []
-    where = "true" if selection.filter is None else condition(selection.filter, periods.ACCOUNTING_FIELDS, texts)
+    where = "true" if selection.filter is None else condition(selection.filter, periods.ACCOUNTING_COLUMNS, texts)
     users = periods.used(conn, "accounting_user", begin_s, end_s, user, where, texts)
     if user is None:
         if style:

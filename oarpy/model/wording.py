@@ -16,8 +16,9 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The end of a sentence about a ``name`` that is not ``known``: the one that was probably meant, if any."""
     from difflib import get_close_matches
 
-    close = get_close_matches(name, list(known), n=1)
-    return f"; did you mean {close[0]}?" if close else ""
+    by_small = {each.lower(): each for each in known}
+    close = get_close_matches(name.lower(), by_small, n=1)
+    return f"; did you mean {by_small[close[0]]}?" if close else ""
 
 
 def check_printable(text: str, what: str, *, longest: int, exit_status: int | None = None) -> str:

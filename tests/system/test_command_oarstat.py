@@ -248,7 +248,7 @@ def test_jobs_are_chosen_by_a_condition(commands, jobs, condition, which):
 @pytest.mark.parametrize(
     ("arguments", "status"),
     [
-        (["--sql", "initial_request = 'x'"], 1),
+        (["--sql", "no_such_column = 'x'"], 1),
         (["--sql", "job_id = 'x'"], 8),
         (["--sql", "state = 'Sleeping'"], 8),
         (["--sql", "1 = 1; DROP TABLE jobs"], 18),

@@ -530,6 +530,7 @@ oarsub -i /nowhere true => 15
 oarsub --notify nonsense true => 16
 oarsub -l /core=x true => 18
 oarsub -q admin true => 254
+oarstat --sql "state = 'Foo'" => 8
 oarstat --sql 'state =' => 18
 oardel 99999999 => 1
 oardel x => 4
@@ -545,6 +546,7 @@ oarsh c1 true => 3
 oarcp c1:file . => 3
 oarwalltime --force {running} +0:01 => 3
 oarwalltime 99999999 +0:01 => 4
+oarnodes --sql "state = 'Foo'" => 8
 oarnodes --sql 'state =' => 18
 admin oarnodesetting -r {spare} -p core=abc => 8
 admin oarnodesetting -r {held_forever} -s Absent => 11
