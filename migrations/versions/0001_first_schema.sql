@@ -54,7 +54,8 @@ CREATE TABLE leadership (
 
 CREATE TABLE processes (
     name text PRIMARY KEY,
-    pid integer NOT NULL,
+    -- NULL: it rests, and is started when it is called.
+    pid integer,
     host text NOT NULL,
     epoch bigint NOT NULL,
     started_at timestamptz NOT NULL DEFAULT now(),

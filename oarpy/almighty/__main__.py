@@ -111,7 +111,7 @@ class _Server:
 
     def _reign(self, ctx: Context, epoch: Epoch, heartbeat: Heartbeat) -> None:
         """Let the server work for ``epoch``; returns when told to stop, its processes having ended."""
-        pids = {"almighty": os.getpid(), "supervisor": self.supervised.pid}
+        pids = {"almighty": os.getpid(), "supervisor": self.supervised.pid, "finaud": None}
         if not wiring.registered(ctx, epoch, pids, self.stop):
             return
         self.supervised.begin(epoch)

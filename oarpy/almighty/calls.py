@@ -2,7 +2,8 @@
 
 A call is an empty message and never waits: calls made while the one who is called works
 are one call.  An outcome is a message with its name.  One that dies in its turn
-answers nothing; the next one makes a turn without having been called.
+answers nothing; the next one makes a turn without having been called.  One that may
+rest is started by a call, and ends when nobody has called for a while.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ class Calls:
 def pair() -> tuple[Calls, socket.socket]:
     """Almighty's end and that of the one who is called."""
     here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    there.setblocking(False)
     return Calls(here), there
 
 
@@ -61,8 +63,10 @@ class Worker(Protocol):
     def turn(self) -> Event: ...
 
 
-def answer(worker: Worker, end: socket.socket, stop: int) -> None:
-    """Let ``worker`` turn at once and then whenever called, until ``stop`` can be read.
+def answer(worker: Worker, end: socket.socket, stop: int, *, rests_after_s: float | None = None) -> bool:
+    """Let ``worker`` turn at once and then whenever called, until ``stop`` can be read or it may rest; whether it may.
+
+    It may when no turn is due and it has not been called for ``rests_after_s``.
 
     It turns again by itself while it answers JOBS_CHANGED: there is more to do.  A turn that
     is due after more than a day comes after a day.
@@ -70,17 +74,16 @@ def answer(worker: Worker, end: socket.socket, stop: int) -> None:
     poller = select.poll()
     poller.register(stop, select.POLLIN)
     poller.register(end.fileno(), select.POLLIN)
-    end.setblocking(False)
     while True:
         outcome = worker.turn()
         # Almighty may be gone, or busy for long: what this says is found in the tables too.
         with suppress(BlockingIOError, BrokenPipeError, ConnectionResetError):
             end.send(outcome.name.encode("ascii"))
         due_in_s = 0.0 if outcome is Event.JOBS_CHANGED else worker.due_in_s
-        rest_ms = None if due_in_s is None else -(-min(due_in_s, LONGEST_S) * 1000 // 1)
-        ready = {descriptor for descriptor, _ in poller.poll(rest_ms)}
-        if stop in ready:
-            return
+        wait_s = rests_after_s if due_in_s is None else min(due_in_s, LONGEST_S)
+        ready = {descriptor for descriptor, _ in poller.poll(None if wait_s is None else -(-wait_s * 1000 // 1))}
+        if stop in ready or (not ready and due_in_s is None):
+            return stop not in ready
         with suppress(BlockingIOError):
             while end.recv(_LARGEST):
                 pass

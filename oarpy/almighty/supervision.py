@@ -8,6 +8,9 @@ descriptor that belongs to somebody else.
 Each process holds the reading end of a pipe whose writing end only the supervisor
 has.  When that closes, because its term is over or the supervisor is no more, the
 process ends.  The supervisor does the same when almighty's socket closes.
+
+One that is called (``calls``) and need not always be there is forked by its first call,
+and again by the next one after it has ended well.
 """
 
 from __future__ import annotations
@@ -44,11 +47,17 @@ class Process:
 
     ``live`` gets the epoch and a descriptor that becomes readable when the process
     shall end; what it returns is the exit status.  ``keeps`` are descriptors that it needs.
+    ``called``: the one where calls come in, of a process that rests between them.
     """
 
     name: str
     live: Callable[[Epoch, int], int]
     keeps: tuple[int, ...] = ()
+    called: int | None = None
+
+    @property
+    def needs(self) -> tuple[int, ...]:
+        return self.keeps if self.called is None else (*self.keeps, self.called)
 
 
 @dataclass(slots=True)
@@ -91,7 +100,7 @@ def start(processes: Sequence[Process], *, delay: timedelta, delay_max: timedelt
     pid = fork(
         "supervisor",
         lambda: _Supervisor(processes, there, delay.total_seconds(), delay_max.total_seconds()).run(),
-        keeps=(there.fileno(), *(kept for process in processes for kept in process.keeps)),
+        keeps=(there.fileno(), *(needed for process in processes for needed in process.needs)),
     )
     there.close()
     return Supervised(pid, here)
@@ -154,18 +163,22 @@ class _Supervisor:
         self._due: dict[str, float] = {}
         self._delays: dict[str, float] = {}
         self._epoch: Epoch | None = None
+        #: Where those who rest are called, and their names.
+        self._resting: dict[int, str] = {}
+        self._poller = select.poll()
 
     def run(self) -> int:
         # A terminal's or systemd's TERM to the whole group is almighty's to act on.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         died_r, died_w = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.signal(signal.SIGCHLD, lambda number, frame: _poke(died_w))
-        poller = select.poll()
-        poller.register(died_r, select.POLLIN)
-        poller.register(self._control.fileno(), select.POLLIN)
+        self._poller.register(died_r, select.POLLIN)
+        self._poller.register(self._control.fileno(), select.POLLIN)
         while True:
             self._start_due()
-            ready = {descriptor for descriptor, _ in poller.poll(self._until_due_ms())}
+            ready = {descriptor for descriptor, _ in self._poller.poll(self._until_due_ms())}
+            for called in ready & self._resting.keys():
+                self._wake(called)
             if died_r in ready:
                 with suppress(BlockingIOError):
                     os.read(died_r, 4096)
@@ -184,7 +197,22 @@ class _Supervisor:
         number, holder = said.decode("ascii").split()
         self._epoch = Epoch(int(number), uuid.UUID(holder))
         self._delays.clear()
-        self._due = dict.fromkeys(self._processes, 0.0)
+        self._due = {name: 0.0 for name, process in self._processes.items() if process.called is None}
+        for process in self._processes.values():
+            self._let_rest(process)
+
+    def _let_rest(self, process: Process) -> None:
+        if process.called is not None:
+            self._resting[process.called] = process.name
+            self._poller.register(process.called, select.POLLIN)
+
+    def _wake(self, called: int) -> None:
+        # Taken here, or one that ended without having taken it would be forked without end.
+        with suppress(OSError):
+            if os.read(called, _LARGEST):
+                self._due[self._resting[called]] = 0.0
+        self._poller.unregister(called)
+        del self._resting[called]
 
     def _until_due_ms(self) -> float | None:
         if not self._due:
@@ -202,7 +230,7 @@ class _Supervisor:
         if epoch is None:
             return
         stop_r, stop_w = os.pipe2(os.O_CLOEXEC)
-        pid = fork(process.name, lambda: process.live(epoch, stop_r), keeps=(stop_r, *process.keeps))
+        pid = fork(process.name, lambda: process.live(epoch, stop_r), keeps=(stop_r, *process.needs))
         os.close(stop_r)
         self._running[process.name] = _Running(pid, stop_w, time.monotonic())
 
@@ -213,9 +241,12 @@ class _Supervisor:
                 continue
             os.close(running.stop)
             del self._running[name]
+            code = os.waitstatus_to_exitcode(status)
+            if code == 0 and self._processes[name].called is not None:
+                self._let_rest(self._processes[name])
+                continue
             delay = self._delay(name, time.monotonic() - running.since_s)
             self._due[name] = time.monotonic() + delay
-            code = os.waitstatus_to_exitcode(status)
             logger.error(
                 "%s: pid %d ended with %d, started again in %.1f s",
                 name,
@@ -236,6 +267,9 @@ class _Supervisor:
     def _end(self) -> None:
         """End all processes, the impatient way where they take too long."""
         self._due.clear()
+        for called in self._resting:
+            self._poller.unregister(called)
+        self._resting.clear()
         for running in self._running.values():
             os.close(running.stop)
         deadline = time.monotonic() + PATIENCE_S

@@ -23,12 +23,12 @@ from oarpy.almighty.leadership import is_readable
 from oarpy.almighty.loop import isolated
 from oarpy.almighty.supervision import Process
 from oarpy.automata.almighty import Event, Step
-from oarpy.database import processes
+from oarpy.database import health, processes
 from oarpy.database.connection import Epoch, is_absence, rename_sessions
 from oarpy.database.leadership import application_name
 from oarpy.drivers.postgresql import Account
 from oarpy.errors import NotLeader
-from oarpy.instance import Instance
+from oarpy.instance import Instance, names_of_this_machine
 from oarpy.modules import appendice, fan_out, judas, leon, node_change_state, runner, sarko
 from oarpy.modules.context import Context
 from oarpy.modules.fan_out import FanOut
@@ -40,6 +40,8 @@ logger = getLogger(__name__)
 
 #: Until the next try of a process that finds no database, and of a pass that failed.
 RETRY_S = 1.0
+#: After so many of its periods without a call finaud ends: 12 MiB where there is nothing to check.
+CALLS_MISSED = 3
 #: The modules that almighty runs itself.
 MODULES: Mapping[Step, Callable[[Context], Event]] = {
     Step.CHANGE_NODES: node_change_state.turn,
@@ -82,7 +84,7 @@ def children(around: Surroundings, scheduler_end: socket.socket, finaud_end: soc
         Process(
             "finaud",
             partial(_live, around, "finaud", partial(_serve_finaud, end=finaud_end)),
-            keeps=(finaud_end.fileno(),),
+            called=finaud_end.fileno(),
         ),
         # Both act as the users whose jobs they serve.
         Process("runner", partial(_live, around, "runner", runner.serve)),
@@ -94,16 +96,21 @@ def steps(ctx: Context, scheduler: Calls, finaud: Calls) -> Mapping[Step, Callab
     """What almighty does in each step but LISTEN."""
     modules = {step: isolated(step.value, module, ctx) for step, module in MODULES.items()}
 
-    def check() -> Event:
+    def check(ctx: Context) -> Event:
         # What finaud changes it hints at; its answers only have to be out of the way.
         finaud.outcomes()
-        return finaud.call()
+        with ctx.transaction() as conn:
+            wanted = health.is_wanted(conn, but=names_of_this_machine())
+        return finaud.call() if wanted else Event.NOTHING
 
-    return {Step.SCHEDULE: scheduler.call, Step.CHECK: check, **modules}
+    return {Step.SCHEDULE: scheduler.call, Step.CHECK: isolated(Step.CHECK.value, check, ctx), **modules}
 
 
-def registered(ctx: Context, epoch: Epoch, pids: Mapping[str, int], stop: int) -> bool:
-    """Say in the tables which processes run, as soon as the database is there; False when ``stop`` comes first."""
+def registered(ctx: Context, epoch: Epoch, pids: Mapping[str, int | None], stop: int) -> bool:
+    """Say in the tables which processes run, as soon as the database is there; False when ``stop`` comes first.
+
+    Those without a process id rest.
+    """
     wait_s = 0.0
     while not is_readable(stop, wait_s):
         try:
@@ -212,4 +219,8 @@ class _Checks:
 
 
 def _serve_finaud(ctx: Context, stop: int, *, end: socket.socket) -> None:
-    calls.answer(_Checks(ctx), end, stop)
+    period_s = ctx.settings.server.finaud_period.total_seconds()
+    rests = calls.answer(_Checks(ctx), end, stop, rests_after_s=CALLS_MISSED * period_s)
+    if rests and ctx.epoch is not None:
+        with ctx.transaction() as conn:
+            processes.rest(conn, "finaud", pid=os.getpid(), epoch=ctx.epoch.number)

@@ -122,7 +122,8 @@ def status(as_json: bool) -> None:
         )
     for process in seen.processes:
         restarts = f", {process.restarts} restart(s)" if process.restarts is not None else ""
-        click.echo(f"process    {process.name}, pid {process.pid} on {process.host}{restarts}")
+        at_work = f"pid {process.pid}" if process.pid is not None else "rests until there is something to do"
+        click.echo(f"process    {process.name}, {at_work} on {process.host}{restarts}")
     for queue in seen.queues:
         jobs = ", ".join(f"{count} {state}" for state, count in sorted(queue.jobs.items())) or "no jobs"
         click.echo(f"queue      {queue.name} ({queue.state}, priority {queue.priority}): {jobs}")

@@ -74,6 +74,16 @@ _RECOVERY = """
 """
 _RECOVER = text(_RECOVERY.format(of_host=""))
 _RECOVER_HOST = text(_RECOVERY.format(of_host="AND r.network_address = :host"))
+# Jobs are judged by how they fare on other hosts too, and this one needs no check.
+_WANTED = text(
+    """
+    SELECT EXISTS (
+        SELECT FROM resources
+        WHERE type = 'default' AND state <> 'Dead' AND network_address <> ALL(CAST(:but AS text[]))
+            OR state = 'Suspected' AND finaud_decision
+    )
+    """
+)
 _LAST_END = text("SELECT max(stopped_at) FROM jobs WHERE stopped_at > now() - CAST(:window AS interval)")
 # Killed is what somebody wanted dead; 99 is how a job asks to be run again.
 _FATES = text(
@@ -119,6 +129,11 @@ _QUARANTINE = text(
     """
 )
 _FORGET = text("DELETE FROM quarantines WHERE date < now() - CAST(:window AS interval)")
+
+
+def is_wanted(conn: Connection, *, but: Collection[str]) -> bool:
+    """Whether there is a host ``but`` these names, or one that may recover."""
+    return bool(conn.execute(_WANTED, {"but": sorted(but)}).scalar_one())
 
 
 def claim(

@@ -46,10 +46,13 @@ class Leader:
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """What belongs to no epoch (the keeper, a private PostgreSQL) does not stand in the tables."""
+    """What belongs to no epoch (the keeper, a private PostgreSQL) does not stand in the tables.
+
+    Without a ``pid`` it rests until it is called.
+    """
 
     name: str
-    pid: int
+    pid: int | None
     host: str
     epoch: int | None = None
     started_at: datetime | None = None

@@ -121,7 +121,7 @@ processes = Table(
     "processes",
     metadata,
     Column("name", Text, primary_key=True),
-    Column("pid", Integer, nullable=False),
+    Column("pid", Integer),
     Column("host", Text, nullable=False),
     Column("epoch", BigInteger, nullable=False),
     Column("started_at", Instant, nullable=False, server_default=_now()),

@@ -155,7 +155,6 @@ import stat
 import struct
 import sys
 import time
-import traceback
 import zlib
 from collections import deque
 from contextlib import suppress
@@ -1806,6 +1805,8 @@ class Guard:
                 self._give_up(entry)
             # Else its wrapper stands before a closed gate and will be reaped.
         except Exception as error:  # one launch is no other's business
+            import traceback  # 0.5 MiB for which there is seldom a use
+
             complain(traceback.format_exc())
             self._fail(entry, Refusal("EXIT_VALUE_OAREXEC", "the job cannot be started: %r" % error))
 
@@ -3054,29 +3055,35 @@ def watch(spool: str, instance: str, options: List[str]) -> int:
     return 1
 
 
+# What a session does for as long as it lives: without the rest of this file python takes half of the memory.
+RELAY = """\
+import os, select, sys
+link = int(sys.argv[-1])
+to = {0: link, link: 1}
+poll = select.poll()
+for fd in to:
+    poll.register(fd, select.POLLIN)
+while True:
+    for fd, _ in poll.poll():
+        data = os.read(fd, 1 << 18)
+        if not data:
+            sys.exit(fd != 0)
+        while data:
+            data = data[os.write(to[fd], data) :]
+"""
+
+
 def session(spool: str, instance: str, options: List[str]) -> int:
-    """Carry lines between stdin, stdout and the guard until one of them ends."""
+    """Become what carries lines between stdin, stdout and the guard until one of them ends."""
     try:
         make_spool(spool, instance)
         link = connect(spool, instance, options)
     except OSError as error:
         raise SystemExit("oarexec: the spool %s cannot be used: %s" % (spool, error.strerror or error)) from None
-    poll = select.poll()
-    poll.register(0, select.POLLIN)
-    poll.register(link.fileno(), select.POLLIN)
-    while True:
-        for fd, _ in poll.poll():
-            if fd == 0:
-                data = os.read(0, 1 << 18)
-                if not data:
-                    return 0
-                link.sendall(data)
-            else:
-                data = link.recv(1 << 18)
-                if not data:
-                    return 1
-                while data:
-                    data = data[os.write(1, data) :]
+    link.set_inheritable(True)
+    arguments = ["session", "--spool", spool, "--instance", instance, *options, str(link.fileno())]
+    os.execv(sys.executable, [sys.executable, "-I", "-S", "-c", RELAY, *arguments])
+    return 1
 
 
 def make_spool(spool: str, instance: str) -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.instance import PROCESSES, System
+from tests.support.instance import PROCESSES, SETTINGS, System, running_system
+from tests.support.postgres import TestDatabase
 from tests.support.waiting import wait_until
 
 
@@ -85,6 +86,24 @@ def test_a_killed_process_is_replaced_and_the_others_are_not(system: System, nam
     assert {other for other in before if after[other] != before[other]} == {name}
     assert system.database.execute("SELECT restarts FROM processes WHERE name = %s", (name,)) == [(1,)]
     check_that_jobs_run(system)
+
+
+def test_finaud_is_there_while_there_is_another_host(database: TestDatabase) -> None:
+    settings = SETTINGS.replace("[server]\n", '[server]\nfinaud_period = "200 ms"\n') + '[health]\ncheck = "none"\n'
+    at_rest = "SELECT restarts FROM processes WHERE name = 'finaud' AND pid IS NULL"
+    with running_system(database, settings=settings) as system:
+        alone = system.database.execute(at_rest)
+        system.database.execute("INSERT INTO resources (network_address) VALUES ('c1')")
+        first = wait_until(lambda: system.processes().get("finaud"), what="finaud lives")
+        os.kill(first, signal.SIGKILL)
+        wait_until(lambda: system.processes().get("finaud") not in (None, first), what="finaud lives again")
+        system.database.execute("UPDATE resources SET state = 'Dead' WHERE network_address = 'c1'")
+        alone_again = wait_until(lambda: system.database.execute(at_rest), what="finaud rests")
+
+        check_that_jobs_run(system)
+
+    assert alone == [(0,)]
+    assert alone_again == [(1,)]
 
 
 def test_without_its_supervisor_almighty_ends_and_leaves_nobody(system: System) -> None:

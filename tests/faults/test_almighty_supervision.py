@@ -16,7 +16,9 @@ from pathlib import Path
 import pytest
 
 from oarpy.almighty import supervision
+from oarpy.almighty.calls import answer, pair
 from oarpy.almighty.supervision import Process, Supervised
+from oarpy.automata.almighty import Event
 from oarpy.database.connection import Epoch
 from tests.support.waiting import wait_until
 
@@ -182,3 +184,57 @@ def test_one_that_does_not_end_is_killed(notes: Notes, monkeypatch: pytest.Monke
         supervisor.end()
 
     assert not is_alive(pid)
+
+
+class Turns:
+    """A worker that notes its turns and wants none but those it is called to."""
+
+    due_in_s = None
+
+    def __init__(self, notes: Notes) -> None:
+        self._notes = notes
+
+    def turn(self) -> Event:
+        (self._notes.root / f"finaud.{os.getpid()}").touch()
+        return Event.NOTHING
+
+
+def test_one_that_may_rest_lives_while_it_is_called(notes: Notes) -> None:
+    called, end = pair()
+
+    def live(epoch: Epoch, stop: int) -> int:
+        answer(Turns(notes), end, stop, rests_after_s=0.05)
+        return 0
+
+    with supervised(Process("finaud", live, called=end.fileno()), notes.process("runner")) as supervisor:
+        supervisor.begin(EPOCH)
+        wait_until(lambda: notes.lives("runner"))
+        before = notes.lives("finaud")
+        called.call()
+        (first,) = wait_until(lambda: notes.lives("finaud"))
+        wait_until(lambda: not is_alive(first))
+        # Dead is more than to rest; by its return one sees that the supervisor has looked round.
+        os.kill(next(iter(notes.lives("runner"))), signal.SIGKILL)
+        wait_until(lambda: len(notes.lives("runner")) == 2)
+        meanwhile = notes.lives("finaud").keys()
+        called.call()
+        wait_until(lambda: len(notes.lives("finaud")) == 2)
+
+    assert before == {}
+    assert meanwhile == {first}
+
+
+def test_one_that_may_rest_and_is_killed_is_started_again_without_a_call(notes: Notes) -> None:
+    called, end = pair()
+
+    def live(epoch: Epoch, stop: int) -> int:
+        answer(Turns(notes), end, stop, rests_after_s=3600)
+        return 0
+
+    with supervised(Process("finaud", live, called=end.fileno())) as supervisor:
+        supervisor.begin(EPOCH)
+        called.call()
+        (first,) = wait_until(lambda: notes.lives("finaud"))
+        os.kill(first, signal.SIGKILL)
+
+        wait_until(lambda: len(notes.lives("finaud")) == 2)

@@ -37,7 +37,7 @@ soft = "1 s"
 hard = "2 s"
 grace = "2 s"
 """
-PROCESSES = {"appendice", "scheduler", "finaud", "runner", "judas"}
+PROCESSES = {"appendice", "scheduler", "runner", "judas"}
 FINAL = ("Terminated", "Error")
 
 
@@ -88,7 +88,8 @@ class System:
 
     def processes(self) -> dict[str, int]:
         """The process ids of almighty's processes, by name."""
-        return {str(name): int(str(pid)) for name, pid in self.database.execute("SELECT name, pid FROM processes")}
+        rows = self.database.execute("SELECT name, pid FROM processes WHERE pid IS NOT NULL")
+        return {str(name): int(str(pid)) for name, pid in rows}
 
     def run(
         self,
