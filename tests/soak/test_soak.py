@@ -9,13 +9,10 @@ jobs and the faults; what meets what is a matter of time.
 
 from __future__ import annotations
 
-import os
 import random
 import re
 import shlex
-import signal
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -24,18 +21,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import invariants
-from tests.support.box import Box, box_of
-from tests.support.instance import COMMANDS, SETTINGS, System, running_system
+from tests.support.box import box_of
+from tests.support.cluster import Cluster, running_cluster
 from tests.support.postgres import TestDatabase
-from tests.support.typist import Typist
 from tests.support.waiting import wait_until
 
-#: Two cores on each host.
-PLATFORM = """
-INSERT INTO resources (network_address, host, cpu, core, cpuset)
-SELECT 'c' || h, 'c' || h, h, 2 * h + n, n::text FROM generate_series(1, %s) AS h, generate_series(0, 1) AS n
-"""
 HEALTH = '[health]\ninterval = "5 s"\nretry = "2 s"\ntimeout = "5 s"\n'
 #: A job that begins twice leaves two lines.
 ONCE = 'echo $(hostname) >> "ran.$OAR_JOB_ID"; '
@@ -55,10 +45,8 @@ class Expected:
 class Soak:
     """An instance on a box of its own, its jobs, and the faults it has had."""
 
-    system: System
-    box: Box
+    system: Cluster
     hosts: list[str]
-    spool: str
     chance: random.Random
     luck: random.Random
     jobs: dict[int, Expected] = field(default_factory=dict)
@@ -135,15 +123,7 @@ class Soak:
 
     def interactive(self) -> Callable[[], None]:
         """Somebody at a terminal, who comes back when the link is lost, and gives up after a while."""
-        inside = ["unshare", "--mount", "sh", "-c", 'mount --bind "$0" /etc/hosts && exec "$@"']
-        inside.append(str(self.box.directory / "c1" / "hosts"))
-
-        def at_terminal(*words: str) -> Typist:
-            command = [str(COMMANDS / "oarsub"), *words]
-            user = self.system.user
-            return Typist(command, user, cwd=self.system.work, environment=self.system.environment, inside=inside)
-
-        person = at_terminal("-I", "--keep", "-l", "/core=1,walltime=0:2")
+        person = self.system.at_terminal("oarsub", "-I", "--keep", "-l", "/core=1,walltime=0:2")
         job_id = int(person.wait_for(r"OAR_JOB_ID=(\d+)\r\n", timeout_s=60)[1])
         self.jobs[job_id] = Expected("interactive", {"exit", "killed", "walltime"}, None)
 
@@ -160,7 +140,7 @@ class Soak:
                     one.close()
                 if self.state(job_id) in ("Terminated", "Error", "Finishing"):
                     return
-                one = at_terminal("-C", str(job_id))
+                one = self.system.at_terminal("oarsub", "-C", str(job_id))
             one.close()
             self.order("oardel", job_id)
 
@@ -218,34 +198,31 @@ class Soak:
 
     def on(self, host: str, *command: str) -> str:
         """What a command says, whether it finds anything or not."""
-        return self.box.do("exec", host, "sh", "-c", shlex.join(command) + " || true")
+        return self.system.box.do("exec", host, "sh", "-c", shlex.join(command) + " || true")
 
     def sshd_dies(self, host: str) -> None:
         self.on(host, "pkill", "-9", "-x", "sshd")
 
     def session_dies(self, host: str) -> None:
-        self.on(host, "pkill", "-9", "-f", f"[s]ession --spool {self.spool}")
+        self.on(host, "pkill", "-9", "-f", f"[s]ession --spool {self.system.spool}")
 
     def guard_dies(self, host: str) -> None:
-        self.on(host, "pkill", "-9", "-f", f"[g]uard --spool {self.spool}")
+        self.on(host, "pkill", "-9", "-f", f"[g]uard --spool {self.system.spool}")
 
     def runner_dies(self, host: str) -> None:
-        before = self.system.processes().get("runner")
-        if before is not None:
-            with suppress(ProcessLookupError):
-                os.kill(before, signal.SIGKILL)
+        self.system.kill_process("runner")
 
     def briefly_cut(self, host: str) -> tuple[float, Callable[[], object]]:
         return self.cut_for(host, self.luck.uniform(1, 6))
 
     def cut_for(self, host: str, seconds: float) -> tuple[float, Callable[[], object]]:
-        self.box.do("cut", host)
-        return seconds, lambda: self.box.do("mend", host)
+        self.system.box.do("cut", host)
+        return seconds, lambda: self.system.box.do("mend", host)
 
     def reboots(self, host: str) -> tuple[float, Callable[[], object]]:
         self.rebooted.add(host)
-        self.box.do("kill", host)
-        return self.luck.uniform(0, 4), lambda: self.box.do("boot", host)
+        self.system.box.do("kill", host)
+        return self.luck.uniform(0, 4), lambda: self.system.box.do("boot", host)
 
     # What must be so afterwards.
 
@@ -280,12 +257,11 @@ class Soak:
 
     def left(self) -> list[str]:
         """What is still there of any job."""
-        number = re.search(r'"number": (\d+)', (self.box.directory / "box.json").read_text())
+        number = re.search(r'"number": (\d+)', (self.system.box.directory / "box.json").read_text())
         assert number
         found = []
         for host in self.hosts:
-            spool = self.box.directory / host / "spool" / Path(self.spool).name
-            found += [f"{host} keeps {path.name}" for path in spool.glob("*/jobs/*")]
+            found += [f"{host} keeps {name}" for name in self.system.entries(host)]
             groups = Path("/sys/fs/cgroup").glob(f"*/oarbox{number[1]}/{host}/oarpy/*/*.*/")
             found += [f"{host} has the group {path}" for path in groups if re.fullmatch(r"\d+\.\d+", path.name)]
             owner = self.system.user.pw_name
@@ -296,23 +272,13 @@ class Soak:
 
 @contextmanager
 def a_soak(database: TestDatabase, hosts: int, seed: int) -> Iterator[Soak]:
-    # Test databases are copies of one another, the instance's uuid included.
-    database.execute("UPDATE instance SET uuid = gen_random_uuid()")
-    spool = f"/var/spool/oarpy-{uuid.uuid4().hex}"
-    with box_of(hosts) as box:
-        nodes = f'[nodes]\nssh = "{shlex.join(box.ssh)}"\nspool_dir = "{spool}"\n'
-        with running_system(database, slots=0, settings=SETTINGS + nodes + HEALTH) as system:
-            database.execute(PLATFORM, (hosts,))
-            soak = Soak(
-                system, box, [f"c{n}" for n in range(1, hosts + 1)], spool, random.Random(seed), random.Random(seed)
-            )
-            try:
-                yield soak
-            finally:
-                # pytest shows it where a test failed.
-                print(f"seed {seed}", *soak.told, sep="\n")
-                events = "SELECT date::time(3)::text, type, job_id, hosts, description FROM events ORDER BY event_id"
-                print(*database.execute(events), sep="\n")
+    with box_of(hosts) as box, running_cluster(database, box=box, hosts=hosts, settings=HEALTH) as system:
+        soak = Soak(system, [f"c{n}" for n in range(1, hosts + 1)], random.Random(seed), random.Random(seed))
+        try:
+            yield soak
+        finally:
+            # pytest shows it where a test failed.
+            print(f"seed {seed}", *soak.told, sep="\n")
 
 
 def soaked(database: TestDatabase, *, hosts: int, jobs: int, faults: int, seed: int, long_s: float) -> None:
@@ -331,7 +297,6 @@ def soaked(database: TestDatabase, *, hosts: int, jobs: int, faults: int, seed: 
         with suppress(AssertionError):
             wait_until(lambda: soak.left() == [], timeout_s=30)
         assert soak.left() == []
-        assert invariants.broken(database.engine) == []
 
 
 @pytest.mark.soak

@@ -19,6 +19,8 @@ from tests.support.accounts import environment_of, switched
 from tests.support.postgres import TestDatabase
 
 Answer = Mapping[str, Any]
+#: A pattern: one line without the database's own vocabulary.
+WORDS = r"(?!.*(relation|violates|constraint|_check|_pkey))[^\n]+"
 
 
 class Commands:

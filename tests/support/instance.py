@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from oarpy.almighty import bringing_up
 from oarpy.instance import Instance
@@ -39,6 +40,7 @@ grace = "2 s"
 """
 PROCESSES = {"appendice", "scheduler", "runner", "judas"}
 FINAL = ("Terminated", "Error")
+S = TypeVar("S", bound="System")
 
 
 @dataclass(frozen=True)
@@ -182,26 +184,31 @@ class System:
 
 
 @contextmanager
+def running(system: S, *, slots: int, settings: str) -> Iterator[S]:
+    """``system``, with ``slots`` single-core resources on this host."""
+    system.work.mkdir()
+    os.chown(system.work, system.user.pw_uid, system.user.pw_gid)
+    bringing_up.make_home(Instance(str(system.home), database_url=system.database.url))
+    (system.home / "oarpy.toml").write_text(settings)
+    host = os.uname().nodename
+    system.database.execute(
+        "INSERT INTO resources (network_address, host, cpu, core) SELECT %s, %s, 0, n FROM generate_series(1, %s) AS n",
+        (host, host, slots),
+    )
+    try:
+        system.start()
+        yield system
+    finally:
+        with suppress(subprocess.TimeoutExpired):
+            system.stop()
+        # pytest shows it where a test failed.
+        print(system.log())
+
+
+@contextmanager
 def running_system(database: TestDatabase, *, slots: int = 4, settings: str = SETTINGS) -> Iterator[System]:
     """A running instance with ``slots`` single-core resources on this host; gone afterwards, its jobs too."""
-    user = accounts.submitter()
     with a_place() as root:
-        system = System(root, database, user)
-        system.work.mkdir()
-        os.chown(system.work, user.pw_uid, user.pw_gid)
-        bringing_up.make_home(Instance(str(system.home), database_url=database.url))
-        (system.home / "oarpy.toml").write_text(settings)
-        host = os.uname().nodename
-        database.execute(
-            "INSERT INTO resources (network_address, host, cpu, core)"
-            " SELECT %s, %s, 0, n FROM generate_series(1, %s) AS n",
-            (host, host, slots),
-        )
-        try:
-            system.start()
+        system = System(root, database, accounts.submitter())
+        with running(system, slots=slots, settings=settings):
             yield system
-        finally:
-            with suppress(subprocess.TimeoutExpired):
-                system.stop()
-            # pytest shows it where a test failed.
-            print(system.log())

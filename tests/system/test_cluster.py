@@ -3,35 +3,23 @@
 from __future__ import annotations
 
 import json
-import shlex
-import uuid
 from collections.abc import Iterator
 
 import pytest
 
-from tests.support import box
-from tests.support.instance import SETTINGS, System, running_system
+from tests.support.box import V2_HOST
+from tests.support.cluster import Cluster, running_cluster
 from tests.support.postgres import TestDatabase
 from tests.support.waiting import wait_until
 
 
 @pytest.fixture
-def cluster(database: TestDatabase) -> Iterator[System]:
-    """An instance whose resources are two cores on each of the hosts c1 and c2, and none on this machine."""
-    # Test databases are copies of one another, the instance's uuid included.
-    spool = f"/var/spool/oarpy-{uuid.uuid4().hex}"
-    nodes = f'[nodes]\nssh = "{shlex.join(box.a_box().ssh)}"\nspool_dir = "{spool}"\n'
-    # Not even of one name: the guard that an earlier test left removes its control groups when it ends.
-    database.execute("UPDATE instance SET uuid = gen_random_uuid()")
-    with running_system(database, slots=0, settings=SETTINGS + nodes) as system:
-        database.execute(
-            "INSERT INTO resources (network_address, host, cpu, core)"
-            " SELECT 'c' || h, 'c' || h, h, 2 * h + n FROM generate_series(1, 2) AS h, generate_series(0, 1) AS n"
-        )
-        yield system
+def cluster(database: TestDatabase) -> Iterator[Cluster]:
+    with running_cluster(database, hosts=2) as cluster:
+        yield cluster
 
 
-def test_jobs_run_on_the_hosts_that_they_were_given(cluster: System) -> None:
+def test_jobs_run_on_the_hosts_that_they_were_given(cluster: Cluster) -> None:
     first = cluster.oarsub("-p", "host = 'c1'", "hostname; id -un; echo $OAR_JOB_ID; exit 7")
     second = cluster.oarsub("-p", "host = 'c2'", "-l", "/core=2", 'hostname; cat "$OAR_NODEFILE"')
 
@@ -42,9 +30,8 @@ def test_jobs_run_on_the_hosts_that_they_were_given(cluster: System) -> None:
     assert (cluster.job(first).state, cluster.job(first).exit_code) == ("Terminated", 7 << 8)
 
 
-def test_a_host_that_is_down_delays_no_other_host(cluster: System) -> None:
-    hosts = box.a_box()
-    hosts.do("kill", "c2")
+def test_a_host_that_is_down_delays_no_other_host(cluster: Cluster) -> None:
+    cluster.box.do("kill", "c2")
     try:
         lost = cluster.oarsub("-p", "host = 'c2'", "true")
         well = [cluster.oarsub("-p", "host = 'c1'", "true") for _ in range(5)]
@@ -54,54 +41,51 @@ def test_a_host_that_is_down_delays_no_other_host(cluster: System) -> None:
         assert {cluster.job(job_id).state for job_id in well} == {"Terminated"}
         assert cluster.job(lost).state in ("Waiting", "toLaunch", "Launching")
     finally:
-        hosts.do("boot", "c2")
+        cluster.box.do("boot", "c2")
     # It is Alive again by itself.
     assert cluster.wait_until_final(lost, timeout_s=60).state == "Terminated"
 
 
-def test_a_job_goes_on_while_its_host_is_cut_off_and_its_end_is_learnt_afterwards(cluster: System) -> None:
-    hosts = box.a_box()
+def test_a_job_goes_on_while_its_host_is_cut_off_and_its_end_is_learnt_afterwards(cluster: Cluster) -> None:
     job_id = cluster.oarsub("-p", "host = 'c1'", "sleep 3; exit 4")
     cluster.wait_until_state(job_id, "Running")
 
-    hosts.do("cut", "c1")
+    cluster.box.do("cut", "c1")
     try:
         suspected = "SELECT 1 FROM resources WHERE host = 'c1' AND state = 'Suspected'"
         wait_until(lambda: cluster.database.execute(suspected), timeout_s=40, what="the host is Suspected")
         assert cluster.job(job_id).state == "Running"
     finally:
-        hosts.do("mend", "c1")
+        cluster.box.do("mend", "c1")
 
     job = cluster.wait_until_final(job_id, timeout_s=60)
     assert (job.state, job.exit_code, job.attempt) == ("Terminated", 4 << 8, 1)
     assert cluster.database.execute("SELECT DISTINCT state FROM resources") == [("Alive",)]
 
 
-def test_doctor_tells_host_by_host_what_is_enforced(cluster: System) -> None:
-    hosts = box.a_box()
-    cluster.database.execute("INSERT INTO resources (network_address, host) VALUES (%s, %s)", (box.V2_HOST,) * 2)
-    hosts.do("cut", "c2")
+def test_doctor_tells_host_by_host_what_is_enforced(cluster: Cluster) -> None:
+    cluster.database.execute("INSERT INTO resources (network_address, host) VALUES (%s, %s)", (V2_HOST,) * 2)
+    cluster.box.do("cut", "c2")
     try:
         found = json.loads(cluster.admin("oarpy", "doctor", "--json", check=False).stdout)
     finally:
-        hosts.do("mend", "c2")
+        cluster.box.do("mend", "c2")
 
     said = {each["subject"]: (each["level"], each["sentence"]) for each in found}
     assert said["c1"] == ("ok", "enforced: cpus, memory, freeze, kill, devices (cgroups v1)")
     assert said["c2"] == ("weak", "cannot be examined: the host cannot be reached")
     # Whatever controllers this machine leaves to version 2.
-    assert said[box.V2_HOST][1].startswith("enforced: ")
-    assert "freeze, kill" in said[box.V2_HOST][1]
-    assert "(cgroups v2)" in said[box.V2_HOST][1]
+    assert said[V2_HOST][1].startswith("enforced: ")
+    assert "freeze, kill" in said[V2_HOST][1]
+    assert "(cgroups v2)" in said[V2_HOST][1]
     assert cluster.database.execute("SELECT count(*) FROM orders WHERE done_at IS NULL") == [(0,)]
 
 
-def test_a_host_that_was_restarted_ends_its_jobs_with_that_cause(cluster: System) -> None:
-    hosts = box.a_box()
+def test_a_host_that_was_restarted_ends_its_jobs_with_that_cause(cluster: Cluster) -> None:
     job_id = cluster.oarsub("-p", "host = 'c2'", "sleep 600")
     cluster.wait_until_state(job_id, "Running")
 
-    hosts.do("kill", "c2")
-    hosts.do("boot", "c2")
+    cluster.box.do("kill", "c2")
+    cluster.box.do("boot", "c2")
 
     assert cluster.wait_until_final(job_id, timeout_s=60).end_cause == "node_rebooted"

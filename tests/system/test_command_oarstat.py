@@ -5,8 +5,6 @@ import json
 import re
 import signal
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from sqlalchemy import text
@@ -16,22 +14,10 @@ from oarpy.database.events import Event
 from oarpy.model.states import JobState
 from tests.support import accounts, rows
 from tests.support.commands import Commands
-from tests.support.postgres import TestDatabase, TestServer
+from tests.support.postgres import TestDatabase
 from tests.support.waiting import wait_until
 
 REQUEST = json.dumps([[[[[["core", 1]], None]], 5400]])
-
-
-@pytest.fixture(scope="module")
-def unchanged(postgres: TestServer) -> Iterator[TestDatabase]:
-    """A database for all the tests of refusals: they change nothing."""
-    with postgres.database() as database:
-        yield database
-
-
-@pytest.fixture
-def commands(database: TestDatabase, tmp_path: Path) -> Commands:
-    return Commands(database, str(tmp_path))
 
 
 @pytest.fixture

@@ -1,26 +1,11 @@
 """``oardel``, ``oarhold``, ``oarresume``: what they ask and how they end."""
 
 import re
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from oarpy.model.payloads import JobOutcome, JobsAnswer, Refusal
 from tests.support.commands import Commands, answering, stored_requests
-from tests.support.postgres import TestDatabase, TestServer
-
-
-@pytest.fixture(scope="module")
-def unchanged(postgres: TestServer) -> Iterator[TestDatabase]:
-    """A database for all the tests of refusals: they change nothing."""
-    with postgres.database() as database:
-        yield database
-
-
-@pytest.fixture
-def commands(database: TestDatabase, tmp_path: Path) -> Commands:
-    return Commands(database, str(tmp_path))
 
 
 def answer(*jobs: JobOutcome) -> dict:

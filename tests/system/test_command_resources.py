@@ -3,8 +3,6 @@
 import json
 import os
 import re
-from collections.abc import Iterator
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -13,37 +11,13 @@ from oarpy.client.constraints import in_words
 from oarpy.model.states import JobState
 from tests.support import rows
 from tests.support.accounts import ALICE, account
-from tests.support.commands import Commands
-from tests.support.postgres import TestDatabase, TestServer
+from tests.support.commands import WORDS, Commands
+from tests.support.postgres import TestDatabase
 from tests.support.waiting import wait_until
-
-#: One line without the database's own vocabulary.
-WORDS = r"(?!.*(relation|violates|constraint|_check|_pkey))[^\n]+"
-
-
-@pytest.fixture(scope="module")
-def unchanged(postgres: TestServer) -> Iterator[TestDatabase]:
-    """A database with the host c1, for all the tests of refusals: they change nothing."""
-    with postgres.database() as database:
-        with database.engine.begin() as conn:
-            rows.resources(conn, "c1", 2)
-        yield database
-
-
-@pytest.fixture
-def commands(database: TestDatabase, tmp_path: Path) -> Commands:
-    return Commands(database, str(tmp_path))
-
-
-@pytest.fixture
-def cluster(database: TestDatabase) -> list[int]:
-    """Two resources of c1, one of c2."""
-    with database.engine.begin() as conn:
-        return [*rows.resources(conn, "c1", 2), *rows.resources(conn, "c2")]
 
 
 def test_oarnodes_tells_which_hosts_may_sleep_and_which_must_wake(
-    database: TestDatabase, commands: Commands, cluster: list[int]
+    database: TestDatabase, commands: Commands, two_hosts: list[int]
 ) -> None:
     database.execute(
         "INSERT INTO energy_plan (network_address, wish, needed_at, job_id, sleep_from) VALUES"
@@ -62,43 +36,43 @@ def test_oarnodes_tells_which_hosts_may_sleep_and_which_must_wake(
     assert plans["c1"]["sleep_from"] == 1893492000
 
 
-def test_each_resource_is_a_block_of_lines(database, commands, cluster):
+def test_each_resource_is_a_block_of_lines(database, commands, two_hosts):
     with database.engine.begin() as conn:
         job = rows.submitted(conn)
-        rows.brought(conn, job, JobState.RUNNING, holds=f"{{[{cluster[0]},{cluster[1]})}}")
+        rows.brought(conn, job, JobState.RUNNING, holds=f"{{[{two_hosts[0]},{two_hosts[1]})}}")
 
-    done = commands.run("oarnodes", "-r", str(cluster[0]))
+    done = commands.run("oarnodes", "-r", str(two_hosts[0]))
 
     lines = done.stdout.splitlines()
-    assert lines[:4] == ["network_address: c1", f"resource_id: {cluster[0]}", "state: Alive", f"jobs: {job[0]}"]
+    assert lines[:4] == ["network_address: c1", f"resource_id: {two_hosts[0]}", "state: Alive", f"jobs: {job[0]}"]
     assert re.fullmatch(r"properties: .*besteffort=YES.*, type=default", lines[4])
     assert lines[5:] == [""]
 
 
-def test_states_are_shown_by_host(commands, cluster):
+def test_states_are_shown_by_host(commands, two_hosts):
     done = commands.run("oarnodes", "-s")
     as_json = commands.run("oarnodes", "-s", "-J")
 
-    a, b, c = cluster
+    a, b, c = two_hosts
     assert done.stdout == f"c1:\n    {a}: Alive\n    {b}: Alive\nc2:\n    {c}: Alive\n"
     assert json.loads(as_json.stdout) == {"c1": {str(a): "Alive", str(b): "Alive"}, "c2": {str(c): "Alive"}}
 
 
-def test_hosts_are_listed_one_a_line(commands, cluster):
+def test_hosts_are_listed_one_a_line(commands, two_hosts):
     assert commands.run("oarnodes", "-l").stdout == "c1\nc2\n"
     assert commands.run("oarnodes", "-l", "c[2-3]").stdout == "c2\n"
 
 
-def test_resources_are_chosen_by_a_condition(commands, cluster):
+def test_resources_are_chosen_by_a_condition(commands, two_hosts):
     done = commands.run("oarnodes", "-J", "--sql", "network_address = 'c2' AND state = 'Alive' AND core IS NULL")
 
     document = json.loads(done.stdout)
-    assert list(document) == [str(cluster[2])]
-    assert document[str(cluster[2])]["network_address"] == "c2"
-    assert document[str(cluster[2])]["jobs"] == []
+    assert list(document) == [str(two_hosts[2])]
+    assert document[str(two_hosts[2])]["network_address"] == "c2"
+    assert document[str(two_hosts[2])]["jobs"] == []
 
 
-def test_a_resource_that_can_be_woken_is_in_standby(database, commands, cluster):
+def test_a_resource_that_can_be_woken_is_in_standby(database, commands, two_hosts):
     database.execute("UPDATE resources SET state = 'Absent', available_upto = now() + '1 day'")
 
     assert "state: Absent (standby)\n" in commands.run("oarnodes").stdout
@@ -120,7 +94,7 @@ def test_a_set_of_hosts_is_added_at_once(database, commands):
     ]  # fmt: skip
 
 
-def test_a_number_that_another_host_has_already_is_warned_of(database, commands, cluster):
+def test_a_number_that_another_host_has_already_is_warned_of(database, commands, two_hosts):
     first = commands.run("oarnodesetting", "-h", "c1", "-p", "core=0", "-p", "cpu=0")
     second = commands.run("oarnodesetting", "-a", "-h", "c2", "-p", "core=0", "-p", "cpu=1")
     third = commands.run("oarnodesetting", "-h", "c3", "-a", "-p", "core=0")
@@ -132,7 +106,7 @@ def test_a_number_that_another_host_has_already_is_warned_of(database, commands,
     assert third.stderr.startswith("# core 0 is on 3 hosts: /core=1 takes all 3; ")
 
 
-def test_numbers_are_compared_even_where_their_columns_were_renamed(database, commands, cluster):
+def test_numbers_are_compared_even_where_their_columns_were_renamed(database, commands, two_hosts):
     commands.run("oarproperty", "-r", "core,thread")
 
     done = commands.run("oarnodesetting", "-h", "c[1-2]", "-p", "thread=0", "-p", "cpu=0")
@@ -140,19 +114,19 @@ def test_numbers_are_compared_even_where_their_columns_were_renamed(database, co
     assert (done.returncode, done.stderr[: len("# cpu 0 is on 2 hosts: ")]) == (0, "# cpu 0 is on 2 hosts: ")
 
 
-def test_hosts_and_resources_change_state_and_properties(database, commands, cluster):
+def test_hosts_and_resources_change_state_and_properties(database, commands, two_hosts):
     by_host = commands.run("oarnodesetting", "-h", "c1", "-s", "Absent", "-p", "core=5")
-    by_id = commands.run("oarnodesetting", "-r", str(cluster[2]), "-d", "on", "-p", "besteffort=NO")
+    by_id = commands.run("oarnodesetting", "-r", str(two_hosts[2]), "-d", "on", "-p", "besteffort=NO")
     unset = commands.run("oarnodesetting", "-h", "c1", "-p", "core!")
 
     assert [done.returncode for done in (by_host, by_id, unset)] == [0, 0, 0]
-    assert by_host.stdout == f"Resources {cluster[0]}, {cluster[1]}: core = 5, Absent\n"
+    assert by_host.stdout == f"Resources {two_hosts[0]}, {two_hosts[1]}: core = 5, Absent\n"
     assert database.execute("SELECT state, core, drain, besteffort FROM resources ORDER BY resource_id") == [
         ("Absent", None, False, True), ("Absent", None, False, True), ("Alive", None, True, False),
     ]  # fmt: skip
 
 
-def test_what_makes_no_sense_changes_nothing(database, commands, cluster):
+def test_what_makes_no_sense_changes_nothing(database, commands, two_hosts):
     done = commands.run("oarnodesetting", "-h", "c1", "-p", "core=5", "-s", "Suspected", "-h", "nowhere")
 
     assert done.returncode == 1
@@ -160,7 +134,7 @@ def test_what_makes_no_sense_changes_nothing(database, commands, cluster):
     assert database.execute("SELECT DISTINCT state, core FROM resources") == [("Alive", None)]
 
 
-def test_a_persons_word_that_jobs_are_gone_is_logged(database, commands, cluster):
+def test_a_persons_word_that_jobs_are_gone_is_logged(database, commands, two_hosts):
     done = commands.run("oarnodesetting", "-h", "c1", "-s", "Dead", "--jobs-are-gone")
 
     assert "Host c1: its jobs are taken to be gone" in done.stdout
@@ -216,7 +190,7 @@ def test_bad_settings_are_one_sentence_and_change_nothing(unchanged, tmp_path, a
     assert unchanged.execute("SELECT * FROM resources ORDER BY resource_id") == before
 
 
-def test_properties_come_and_go(database, commands, cluster):
+def test_properties_come_and_go(database, commands, two_hosts):
     added = commands.run("oarproperty", "-a", "gpu_model", "-c")
     commands.run("oarproperty", "-a", "gpu")
     set_ = commands.run("oarnodesetting", "-h", "c1", "-p", "gpu_model=A 100", "-p", "gpu=2")
@@ -228,10 +202,10 @@ def test_properties_come_and_go(database, commands, cluster):
     assert [done.returncode for done in (added, set_, renamed, removed)] == [0, 0, 0, 0]
     assert {row["gpu_model"] for row in json.loads(shown.stdout).values()} == {"A 100"}
     assert listed.stdout == "core\ncpu\ngpus\nhost\n"
-    assert set(json.loads(commands.run("oarnodes", "-J").stdout)[str(cluster[0])]) >= {"gpus"}
+    assert set(json.loads(commands.run("oarnodes", "-J").stdout)[str(two_hosts[0])]) >= {"gpus"}
 
 
-def test_a_property_that_a_live_request_names_stays(database, commands, cluster):
+def test_a_property_that_a_live_request_names_stays(database, commands, two_hosts):
     commands.run("oarproperty", "-a", "gpu")
     with database.engine.begin() as conn:
         job = rows.submitted(conn)[0]
@@ -392,7 +366,7 @@ def test_every_constraint_on_what_administrators_change_has_its_words(unchanged)
         ("oarqueue", ["-d", "default"]),
     ],
 )
-def test_only_administrators_change_anything(database, commands, cluster, command, arguments):
+def test_only_administrators_change_anything(database, commands, two_hosts, command, arguments):
     done = commands.run(command, *arguments, user=account(ALICE), cwd="/")
 
     assert (done.returncode, done.stdout) == (8, "")
@@ -400,7 +374,7 @@ def test_only_administrators_change_anything(database, commands, cluster, comman
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to act as somebody else")
-def test_anybody_may_look(database, commands, cluster):
+def test_anybody_may_look(database, commands, two_hosts):
     alice = account(ALICE)
 
     nodes = commands.run("oarnodes", "-l", user=alice, cwd="/")

@@ -4,7 +4,6 @@ import gzip
 import json
 import os
 import re
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -13,12 +12,10 @@ import pytest
 from oarpy.model.states import JobState
 from tests.support import rows
 from tests.support.accounts import ALICE, account
-from tests.support.commands import Commands
-from tests.support.postgres import TestDatabase, TestServer
+from tests.support.commands import WORDS, Commands
+from tests.support.postgres import TestDatabase
 from tests.support.waiting import wait_until
 
-#: One line without the database's own vocabulary.
-WORDS = r"(?!.*(relation|violates|constraint|_check|_pkey))[^\n]+"
 RULE = '''"""No more than ten."""
 from oarpy.actions.admission import Refuse, Submission
 
@@ -26,27 +23,6 @@ def admit(submission: Submission) -> None:
     if submission.elements > 10:
         raise Refuse("ten at most")
 '''
-
-
-@pytest.fixture(scope="module")
-def unchanged(postgres: TestServer) -> Iterator[TestDatabase]:
-    """A database with the host c1, for all the tests of refusals: they change nothing."""
-    with postgres.database() as database:
-        with database.engine.begin() as conn:
-            rows.resources(conn, "c1", 2)
-        yield database
-
-
-@pytest.fixture
-def commands(database: TestDatabase, tmp_path: Path) -> Commands:
-    return Commands(database, str(tmp_path))
-
-
-@pytest.fixture
-def cluster(database: TestDatabase) -> list[int]:
-    """Two resources of c1, one of c2."""
-    with database.engine.begin() as conn:
-        return [*rows.resources(conn, "c1", 2), *rows.resources(conn, "c2")]
 
 
 def lived(database: TestDatabase, *, hours_ago: int = 0, count: int = 1, holds: str = "{[1,3)}") -> list[int]:
@@ -65,9 +41,9 @@ def lived(database: TestDatabase, *, hours_ago: int = 0, count: int = 1, holds: 
     return ids
 
 
-def test_maintenance_keeps_what_was_before(database, commands, cluster):
+def test_maintenance_keeps_what_was_before(database, commands, two_hosts):
     database.execute(
-        "UPDATE resources SET available_upto = '2099-01-01 00:00+00' WHERE resource_id = %s", (cluster[0],)
+        "UPDATE resources SET available_upto = '2099-01-01 00:00+00' WHERE resource_id = %s", (two_hosts[0],)
     )
 
     on = commands.run("oarnodesetting", "-h", "c1", "-m", "on")
@@ -75,7 +51,7 @@ def test_maintenance_keeps_what_was_before(database, commands, cluster):
     during = database.execute("SELECT state, available_upto FROM resources ORDER BY resource_id")
     off = commands.run("oarnodesetting", "-h", "c[1-2]", "--maintenance", "off")
 
-    a, b, c = cluster
+    a, b, c = two_hosts
     assert (on.returncode, again.returncode, off.returncode) == (0, 0, 0)
     assert on.stdout == f"Resources {a}, {b}: maintenance on\n"
     assert during == [("Absent", None), ("Absent", None), ("Alive", None)]
@@ -90,7 +66,7 @@ def test_maintenance_keeps_what_was_before(database, commands, cluster):
     ]  # fmt: skip
 
 
-def test_a_maintenance_that_was_ended_by_hand_is_forgotten(database, commands, cluster):
+def test_a_maintenance_that_was_ended_by_hand_is_forgotten(database, commands, two_hosts):
     commands.run("oarnodesetting", "-h", "c1", "-m", "on")
     commands.run("oarnodesetting", "-h", "c1", "-s", "Alive")
     database.execute("UPDATE resources SET available_upto = '2099-01-01 00:00+00'")
@@ -100,19 +76,19 @@ def test_a_maintenance_that_was_ended_by_hand_is_forgotten(database, commands, c
     assert database.execute("SELECT DISTINCT extract(year FROM available_upto)::int FROM maintenance") == [(2099,)]
 
 
-def test_resources_are_chosen_by_a_file_and_by_a_condition(database, commands, cluster, tmp_path):
+def test_resources_are_chosen_by_a_file_and_by_a_condition(database, commands, two_hosts, tmp_path):
     (tmp_path / "hosts").write_text("c2\n\n  c1 \n")
 
     by_file = commands.run("oarnodesetting", "-f", str(tmp_path / "hosts"), "-d", "on")
     by_condition = commands.run("oarnodesetting", "--sql", "network_address = 'c1' AND drain = 'YES'", "-p", "core=4")
 
-    assert by_file.stdout == f"Resources {', '.join(map(str, cluster))}: drain on\n"
-    assert by_condition.stdout == f"Resources {cluster[0]}, {cluster[1]}: core = 4\n"
+    assert by_file.stdout == f"Resources {', '.join(map(str, two_hosts))}: drain on\n"
+    assert by_condition.stdout == f"Resources {two_hosts[0]}, {two_hosts[1]}: core = 4\n"
 
 
-def test_the_highest_value_of_a_property_is_printed(commands, cluster):
+def test_the_highest_value_of_a_property_is_printed(commands, two_hosts):
     nothing = commands.run("oarnodesetting", "--last-property-value", "core")
-    commands.run("oarnodesetting", "-r", str(cluster[1]), "-p", "core=41")
+    commands.run("oarnodesetting", "-r", str(two_hosts[1]), "-p", "core=41")
 
     found = commands.run("oarnodesetting", "--last-property-value", "core")
 
@@ -171,21 +147,23 @@ def test_oarnotify_lets_hosts_be_checked(database, commands):
     assert database.execute("SELECT ended_at < now() - interval '1 year' FROM node_checks") == [(True,)]
 
 
-def test_only_a_dead_resource_is_removed_and_its_past_stays(database, commands, cluster):
-    ended = lived(database, holds=f"{{[{cluster[0]},{cluster[1]})}}")
-    alive = commands.run("oarremoveresource", str(cluster[0]))
+def test_only_a_dead_resource_is_removed_and_its_past_stays(database, commands, two_hosts):
+    ended = lived(database, holds=f"{{[{two_hosts[0]},{two_hosts[1]})}}")
+    alive = commands.run("oarremoveresource", str(two_hosts[0]))
     commands.run("oarnodesetting", "-h", "c1", "-s", "Dead", "-n")
 
-    some = commands.run("oarremoveresource", str(cluster[0]), "999", str(cluster[1]))
+    some = commands.run("oarremoveresource", str(two_hosts[0]), "999", str(two_hosts[1]))
 
     assert (alive.returncode, alive.stdout) == (2, "")
     assert "is Alive; only a Dead one can be removed" in alive.stderr
     assert some.returncode == 1
-    assert some.stdout == f"Resource {cluster[0]} removed.\nResource {cluster[1]} removed.\n"
+    assert some.stdout == f"Resource {two_hosts[0]} removed.\nResource {two_hosts[1]} removed.\n"
     assert some.stderr == "oarremoveresource: there is no resource 999\n"
-    assert database.execute("SELECT resource_id FROM resources") == [(cluster[2],)]
+    assert database.execute("SELECT resource_id FROM resources") == [(two_hosts[2],)]
     assert database.execute("SELECT state FROM jobs WHERE job_id = ANY(%s)", (ended,)) == [("Terminated",)]
-    assert database.execute("SELECT count(*) > 0 FROM resource_logs WHERE resource_id = %s", (cluster[0],)) == [(True,)]
+    assert database.execute("SELECT count(*) > 0 FROM resource_logs WHERE resource_id = %s", (two_hosts[0],)) == [
+        (True,)
+    ]
 
 
 def test_rules_are_made_shown_changed_and_deleted(database, commands, tmp_path):
@@ -241,8 +219,8 @@ def test_what_could_not_be_loaded_does_not_become_a_rule(unchanged, tmp_path, te
     assert unchanged.execute("SELECT count(*) FROM admission_rules") == [(0,)]
 
 
-def test_sums_are_made_forgotten_and_made_again(database, commands, cluster):
-    lived(database, hours_ago=100, holds=f"{{[{cluster[0]},{cluster[1] + 1})}}")
+def test_sums_are_made_forgotten_and_made_again(database, commands, two_hosts):
+    lived(database, hours_ago=100, holds=f"{{[{two_hosts[0]},{two_hosts[1] + 1})}}")
 
     first = commands.run("oaraccounting")
     sums = database.execute("SELECT consumption_type, sum(consumption) FROM accounting GROUP BY 1 ORDER BY 1")
@@ -258,7 +236,7 @@ def test_sums_are_made_forgotten_and_made_again(database, commands, cluster):
     assert database.execute("SELECT count(*) FROM accounting") == [(0,)]
 
 
-def test_sums_that_could_not_be_made_again_are_kept(database, commands, cluster):
+def test_sums_that_could_not_be_made_again_are_kept(database, commands, two_hosts):
     lived(database, hours_ago=100)
     database.execute(
         "INSERT INTO accounting VALUES ('2020-01-01', '2020-01-02', 'bob', 'default', 'default', 'USED', 77)"
@@ -337,7 +315,7 @@ def phoenix(commands: Commands, tmp_path: Path) -> Path:
     return tmp_path / "done"
 
 
-def test_suspected_hosts_are_rebooted_once_each_way(database, commands, cluster, phoenix):
+def test_suspected_hosts_are_rebooted_once_each_way(database, commands, two_hosts, phoenix):
     database.execute("UPDATE resources SET state = 'Suspected' WHERE network_address = 'c1'")
 
     rehearsed = commands.run("oar_phoenix", "--dry-run")
@@ -355,7 +333,7 @@ def test_suspected_hosts_are_rebooted_once_each_way(database, commands, cluster,
     assert phoenix.read_text() == "soft c1\nhard c1\n"
 
 
-def test_a_host_that_came_back_is_rebooted_once_more_when_it_fails_again(database, commands, cluster, phoenix):
+def test_a_host_that_came_back_is_rebooted_once_more_when_it_fails_again(database, commands, two_hosts, phoenix):
     for state in ("Suspected", "Alive", "Suspected"):
         database.execute("UPDATE resources SET state = %s WHERE network_address = 'c1'", (state,))
         commands.run("oar_phoenix")
@@ -363,7 +341,7 @@ def test_a_host_that_came_back_is_rebooted_once_more_when_it_fails_again(databas
     assert phoenix.read_text() == "soft c1\nsoft c1\n"
 
 
-def test_only_so_many_hosts_are_on_their_way_at_once(database, commands, cluster, phoenix, tmp_path):
+def test_only_so_many_hosts_are_on_their_way_at_once(database, commands, two_hosts, phoenix, tmp_path):
     with (tmp_path / "oarpy.toml").open("a") as settings:
         settings.write("at_once = 2\nin_progress = 3\n")
     with database.engine.begin() as conn:
@@ -375,10 +353,10 @@ def test_only_so_many_hosts_are_on_their_way_at_once(database, commands, cluster
     assert counts == [2, 1, 0]
 
 
-def test_a_host_with_jobs_is_left_alone_and_a_failure_is_told(database, commands, cluster, phoenix):
+def test_a_host_with_jobs_is_left_alone_and_a_failure_is_told(database, commands, two_hosts, phoenix):
     with database.engine.begin() as conn:
         job = rows.submitted(conn)
-        rows.brought(conn, job, JobState.RUNNING, holds=f"{{[{cluster[0]},{cluster[1]})}}")
+        rows.brought(conn, job, JobState.RUNNING, holds=f"{{[{two_hosts[0]},{two_hosts[1]})}}")
     database.execute("UPDATE resources SET state = 'Suspected'")
 
     done = commands.run("oar_phoenix")
@@ -397,7 +375,7 @@ def test_without_a_command_nothing_is_rebooted(commands):
     assert done.returncode == 78
 
 
-def test_old_jobs_move_into_a_file(database, commands, cluster, tmp_path):
+def test_old_jobs_move_into_a_file(database, commands, two_hosts, tmp_path):
     old = lived(database, hours_ago=72, count=5)
     needed = lived(database, hours_ago=72)
     young = lived(database)
@@ -429,8 +407,8 @@ def test_old_jobs_move_into_a_file(database, commands, cluster, tmp_path):
     assert database.execute("SELECT count(*) > 0 FROM accounting") == [(True,)]
 
 
-def test_a_trace_is_what_the_simulator_reads(database, commands, cluster, tmp_path):
-    ids = lived(database, hours_ago=3, count=2, holds=f"{{[{cluster[0]},{cluster[1] + 1})}}")
+def test_a_trace_is_what_the_simulator_reads(database, commands, two_hosts, tmp_path):
+    ids = lived(database, hours_ago=3, count=2, holds=f"{{[{two_hosts[0]},{two_hosts[1] + 1})}}")
     with database.engine.begin() as conn:
         rows.submitted(conn)
     trace = tmp_path / "out.swf"
@@ -545,7 +523,7 @@ def test_only_administrators_may(database, commands, command, arguments):
     assert done.stderr == f"{command}: only root and the owner of the instance may do this\n"
 
 
-def test_the_schema_is_checked_emptied_and_removed(database, commands, cluster):
+def test_the_schema_is_checked_emptied_and_removed(database, commands, two_hosts):
     checked = commands.run("oar_database", "--check")
     readable = commands.run("oar_database", "--fix-ro-user-priv")
     emptied = commands.run("oar_database", "--reset", "-y")

@@ -6,7 +6,6 @@ oar and oar3 are OAR's own trackers, nextflow is Nextflow's.
 import json
 import re
 import time
-from pathlib import Path
 
 import pytest
 import yaml
@@ -14,14 +13,8 @@ import yaml
 from oarpy.commands.job_documents import FIELDS
 from oarpy.model.states import JobState
 from tests.support import rows
-from tests.support.commands import Commands
 from tests.support.instance import System
 from tests.support.postgres import TestDatabase
-
-
-@pytest.fixture
-def commands(database: TestDatabase, tmp_path: Path) -> Commands:
-    return Commands(database, str(tmp_path))
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support.cluster import Cluster, running_cluster
 from tests.support.postgres import TestDatabase
 from tests.support.waiting import wait_until
-from tests.system.test_parallel_jobs import Cluster, a_cluster
 
 #: 30 MiB of memory on the first host.
 MEMORY = """
@@ -21,7 +21,7 @@ INSERT INTO resources (type, network_address, host, quantity) VALUES ('mem_mib',
 
 @pytest.fixture
 def cluster(database: TestDatabase) -> Iterator[Cluster]:
-    for cluster in a_cluster(database):
+    with running_cluster(database) as cluster:
         database.execute(MEMORY)
         yield cluster
 

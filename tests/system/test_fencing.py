@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import re
-import shlex
-import uuid
 from collections.abc import Iterator
 
 import pytest
 
-from tests.support import box, invariants
-from tests.support.instance import SETTINGS, System, running_system
+from tests.support.cluster import Cluster, running_cluster
 from tests.support.postgres import TestDatabase
 from tests.support.waiting import wait_until
 
@@ -20,25 +16,16 @@ BEAT = 'for i in $(seq 60); do echo "$(hostname) $(date +%s%N)" >>beats; sleep 0
 
 
 @pytest.fixture
-def cluster(database: TestDatabase) -> Iterator[System]:
-    """Two cores on each of the hosts c1 and c2, which have the same home directories."""
-    spool = f"/var/spool/oarpy-{uuid.uuid4().hex}"
-    nodes = f'[nodes]\nssh = "{shlex.join(box.a_box().ssh)}"\nspool_dir = "{spool}"\n{LEASE}'
-    # Not even of one name: the guard that an earlier test left removes its control groups when it ends.
-    database.execute("UPDATE instance SET uuid = gen_random_uuid()")
-    with running_system(database, slots=0, settings=SETTINGS + nodes) as system:
-        database.execute(
-            "INSERT INTO resources (network_address, host, cpu, core)"
-            " SELECT 'c' || h, 'c' || h, h, 2 * h + n FROM generate_series(1, 2) AS h, generate_series(0, 1) AS n"
-        )
-        yield system
+def cluster(database: TestDatabase) -> Iterator[Cluster]:
+    with running_cluster(database, hosts=2, settings=LEASE) as cluster:
+        yield cluster
 
 
-def head(system: System, job_id: int) -> str:
+def head(system: Cluster, job_id: int) -> str:
     return str(system.database.execute("SELECT head FROM jobs WHERE job_id = %s", (job_id,))[0][0])
 
 
-def copy_of(system: System, job_id: int) -> int:
+def copy_of(system: Cluster, job_id: int) -> int:
     """The job that was submitted again for ``job_id``, once there is one."""
     found = "SELECT job_id FROM jobs WHERE resubmit_job_id = %s"
     rows = wait_until(
@@ -47,25 +34,24 @@ def copy_of(system: System, job_id: int) -> int:
     return int(str(rows[0][0]))
 
 
-def beats(system: System) -> list[tuple[str, int]]:
+def beats(system: Cluster) -> list[tuple[str, int]]:
     lines = [line.split() for line in system.read("beats").splitlines() if line != "done"]
     return [(host, int(at)) for host, at in lines]
 
 
-def test_a_job_that_may_be_reassigned_runs_elsewhere_and_never_at_the_same_time(cluster: System) -> None:
-    hosts = box.a_box()
+def test_a_job_that_may_be_reassigned_runs_elsewhere_and_never_at_the_same_time(cluster: Cluster) -> None:
     job_id = cluster.oarsub("-t", "reassign", BEAT)
     cluster.wait_until_state(job_id, "Running")
     lost = head(cluster, job_id)
 
-    hosts.do("cut", lost)
+    cluster.box.do("cut", lost)
     try:
         copy = copy_of(cluster, job_id)
         assert (cluster.job(job_id).state, cluster.job(job_id).end_cause) == ("Error", "fenced")
         assert cluster.wait_until_final(copy, timeout_s=60).state == "Terminated"
         found = beats(cluster)
     finally:
-        hosts.do("mend", lost)
+        cluster.box.do("mend", lost)
 
     other = head(cluster, copy)
     assert {host for host, _ in found} == {lost, other}
@@ -77,17 +63,10 @@ def test_a_job_that_may_be_reassigned_runs_elsewhere_and_never_at_the_same_time(
     wait_until(lambda: not cluster.database.execute(alive), timeout_s=60, what="the host is Alive again")
     again = cluster.oarsub("-p", f"host = '{lost}'", "true")
     assert cluster.wait_until_final(again, timeout_s=30).state == "Terminated"
-    spool = re.search(r'spool_dir = "(.*)"', (cluster.home / "oarpy.toml").read_text())
-    assert spool is not None
-    wait_until(
-        lambda: f"{job_id}.1" not in hosts.do("exec", lost, "sh", "-c", f"ls {spool[1]}/*/jobs").split(),
-        timeout_s=30,
-        what="the host has forgotten it",
-    )
-    assert invariants.broken(cluster.database.engine) == []
+    wait_until(lambda: f"{job_id}.1" not in cluster.entries(lost), timeout_s=30, what="the host has forgotten it")
 
 
-def test_a_lease_is_prolonged_as_long_as_the_host_is_reached(cluster: System) -> None:
+def test_a_lease_is_prolonged_as_long_as_the_host_is_reached(cluster: Cluster) -> None:
     cluster.admin("oarproperty", "-a", "fence", "--kind", "boolean")
     cluster.admin("oarnodesetting", "-h", "c[1-2]", "-p", "fence=true")
     job_id = cluster.oarsub("sleep 12; exit 3")
@@ -98,11 +77,10 @@ def test_a_lease_is_prolonged_as_long_as_the_host_is_reached(cluster: System) ->
     assert (job.state, job.exit_code, job.end_cause) == ("Terminated", 3 << 8, "exit")
 
 
-def test_a_job_of_a_lost_host_is_shown_and_goes_on(cluster: System) -> None:
-    hosts = box.a_box()
+def test_a_job_of_a_lost_host_is_shown_and_goes_on(cluster: Cluster) -> None:
     job_id = cluster.oarsub("-p", "host = 'c1'", "until test -e go; do sleep 0.1; done; exit 4")
     cluster.wait_until_state(job_id, "Running")
-    hosts.do("cut", "c1")
+    cluster.box.do("cut", "c1")
     try:
         wait_until(
             lambda: "(node lost since " in cluster.run("oarstat", "-f", "-j", str(job_id)).stdout,
@@ -114,7 +92,7 @@ def test_a_job_of_a_lost_host_is_shown_and_goes_on(cluster: System) -> None:
         wait_until(lambda: bool(cluster.database.execute(lost)), timeout_s=60, what="it is lost for long")
         assert cluster.job(job_id).state == "Running"
     finally:
-        hosts.do("mend", "c1")
+        cluster.box.do("mend", "c1")
 
     wait_until(
         lambda: "node lost" not in cluster.run("oarstat", "-f", "-j", str(job_id)).stdout,
@@ -126,60 +104,56 @@ def test_a_job_of_a_lost_host_is_shown_and_goes_on(cluster: System) -> None:
     assert (job.state, job.exit_code, job.attempt) == ("Terminated", 4 << 8, 1)
 
 
-def test_a_host_whose_guard_dies_while_it_is_cut_off_is_fenced_all_the_same(cluster: System) -> None:
-    hosts = box.a_box()
+def test_a_host_whose_guard_dies_while_it_is_cut_off_is_fenced_all_the_same(cluster: Cluster) -> None:
     job_id = cluster.oarsub("-t", "reassign", BEAT.replace("60", "600"))
     cluster.wait_until_state(job_id, "Running")
     lost = head(cluster, job_id)
 
-    hosts.do("cut", lost)
+    cluster.box.do("cut", lost)
     try:
-        hosts.do("exec", lost, "pkill", "-9", "-f", " guard --spool")
+        cluster.on(lost, "pkill", "-9", "-f", " guard --spool")
         copy = copy_of(cluster, job_id)
         cluster.wait_until_state(copy, "Running", timeout_s=60)
         other = head(cluster, copy)
         wait_until(lambda: len([1 for host, _ in beats(cluster) if host == other]) > 5, what="the copy runs")
         found = beats(cluster)
     finally:
-        hosts.do("mend", lost)
+        cluster.box.do("mend", lost)
     cluster.run("oardel", str(copy))
 
     assert max(at for host, at in found if host == lost) < min(at for host, at in found if host == other)
     cluster.wait_until_final(copy)
 
 
-def test_a_killed_job_of_a_fenced_host_is_not_run_again(cluster: System) -> None:
-    hosts = box.a_box()
+def test_a_killed_job_of_a_fenced_host_is_not_run_again(cluster: Cluster) -> None:
     job_id = cluster.oarsub("-t", "reassign", "-p", "host = 'c2'", "sleep 600")
     cluster.wait_until_state(job_id, "Running")
 
-    hosts.do("cut", "c2")
+    cluster.box.do("cut", "c2")
     try:
         cluster.run("oardel", str(job_id))
         assert cluster.wait_until_final(job_id, timeout_s=60).state == "Error"
     finally:
-        hosts.do("mend", "c2")
+        cluster.box.do("mend", "c2")
 
     settled = "SELECT 1 FROM pending_events"
     wait_until(lambda: not cluster.database.execute(settled), what="events have had their effects")
     assert cluster.database.execute("SELECT count(*) FROM jobs") == [(1,)]
 
 
-def test_a_job_on_several_hosts_that_loses_one_is_killed_on_the_others_and_closed(cluster: System) -> None:
-    hosts = box.a_box()
+def test_a_job_on_several_hosts_that_loses_one_is_killed_on_the_others_and_closed(cluster: Cluster) -> None:
     job_id = cluster.oarsub("-t", "reassign", "-l", "/host=2/core=1", BEAT.replace("60", "600"))
     cluster.wait_until_state(job_id, "Running")
     assert head(cluster, job_id) == "c1"
 
-    hosts.do("cut", "c2")
+    cluster.box.do("cut", "c2")
     try:
         job = cluster.wait_until_final(job_id, timeout_s=60)
         copy = copy_of(cluster, job_id)
     finally:
-        hosts.do("mend", "c2")
+        cluster.box.do("mend", "c2")
     cluster.wait_until_state(copy, "Running", timeout_s=90)
     cluster.run("oardel", str(copy))
 
     assert (job.state, job.end_cause) == ("Error", "fenced")
     cluster.wait_until_final(copy)
-    assert invariants.broken(cluster.database.engine) == []

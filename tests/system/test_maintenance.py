@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
-import uuid
 from collections.abc import Iterator
 
 import pytest
 
-from tests.support import box, invariants
-from tests.support.instance import SETTINGS, System, running_system
+from tests.support.cluster import Cluster, running_cluster
 from tests.support.postgres import TestDatabase
 from tests.support.waiting import wait_until
 
@@ -17,29 +14,24 @@ STATES = "SELECT DISTINCT host, state FROM resources ORDER BY 1"
 
 
 @pytest.fixture
-def cluster(database: TestDatabase) -> Iterator[System]:
+def cluster(database: TestDatabase) -> Iterator[Cluster]:
     """Two cores, a GPU and some memory on each of the hosts c1 and c2."""
-    spool = f"/var/spool/oarpy-{uuid.uuid4().hex}"
-    nodes = f'[nodes]\nssh = "{shlex.join(box.a_box().ssh)}"\nspool_dir = "{spool}"\n'
-    database.execute("UPDATE instance SET uuid = gen_random_uuid()")
-    with running_system(database, slots=0, settings=SETTINGS + nodes) as system:
-        system.run("oarstat")
-        (system.work / "hosts").write_text("c[1-2] cores=2 memory=2000 gpus=1\n")
-        system.admin("oarpy", "nodes", "import", "-f", "hosts")
+    with running_cluster(database, hosts=0) as cluster:
+        (cluster.work / "hosts").write_text("c[1-2] cores=2 memory=2000 gpus=1\n")
+        cluster.admin("oarpy", "nodes", "import", "-f", "hosts")
         # The numbers are not those of this machine.
         database.execute("UPDATE resources SET cpuset = NULL")
-        yield system
+        yield cluster
 
 
-def test_a_host_goes_into_maintenance_whole_is_restarted_and_comes_back(cluster: System) -> None:
-    hosts = box.a_box()
+def test_a_host_goes_into_maintenance_whole_is_restarted_and_comes_back(cluster: Cluster) -> None:
     running = cluster.oarsub("-p", "host = 'c1'", "sleep 600")
     cluster.wait_until_state(running, "Running")
 
     cluster.admin("oarnodesetting", "-h", "c1", "-m", "on")
     assert cluster.job(running).state == "Error"
     waiting = cluster.oarsub("-p", "host = 'c1'", "hostname")
-    hosts.do("kill", "c1")
+    cluster.box.do("kill", "c1")
     try:
         assert cluster.database.execute(STATES) == [("c1", "Absent"), ("c2", "Alive")]
         elsewhere = cluster.oarsub("hostname")
@@ -47,17 +39,16 @@ def test_a_host_goes_into_maintenance_whole_is_restarted_and_comes_back(cluster:
         assert cluster.read(f"OAR.{elsewhere}.stdout") == "c2\n"
         assert cluster.job(waiting).state == "Waiting"
     finally:
-        hosts.do("boot", "c1")
+        cluster.box.do("boot", "c1")
     cluster.admin("oarnodesetting", "-h", "c1", "-m", "off")
 
     assert cluster.wait_until_final(waiting, timeout_s=60).state == "Terminated"
     assert cluster.database.execute(STATES) == [("c1", "Alive"), ("c2", "Alive")]
     # Nobody was told that a host is away which was sent away.
     assert cluster.database.execute("SELECT hosts FROM events WHERE type = 'NODE_UNREACHABLE'") == []
-    assert invariants.broken(cluster.database.engine) == []
 
 
-def test_a_drained_host_ends_what_it_has_and_takes_nothing_new(cluster: System) -> None:
+def test_a_drained_host_ends_what_it_has_and_takes_nothing_new(cluster: Cluster) -> None:
     running = cluster.oarsub("-p", "host = 'c1'", "until test -e go; do sleep 0.1; done")
     cluster.wait_until_state(running, "Running")
 
@@ -71,12 +62,11 @@ def test_a_drained_host_ends_what_it_has_and_takes_nothing_new(cluster: System) 
     assert cluster.wait_until_final(waiting).state == "Terminated"
 
 
-def test_a_host_that_dies_is_suspected_with_all_that_it_has_and_returns(cluster: System) -> None:
-    hosts = box.a_box()
+def test_a_host_that_dies_is_suspected_with_all_that_it_has_and_returns(cluster: Cluster) -> None:
     lost = cluster.oarsub("-p", "host = 'c2'", "sleep 600")
     cluster.wait_until_state(lost, "Running")
 
-    hosts.do("kill", "c2")
+    cluster.box.do("kill", "c2")
     try:
         suspected = [("c1", "Alive"), ("c2", "Suspected")]
         wait_until(lambda: cluster.database.execute(STATES) == suspected, timeout_s=60, what="c2 is Suspected")
@@ -85,7 +75,7 @@ def test_a_host_that_dies_is_suspected_with_all_that_it_has_and_returns(cluster:
         wait_until(lambda: cluster.database.execute(STATES) == suspected, timeout_s=60, what="c2 is Suspected again")
         assert cluster.job(lost).state == "Running"
     finally:
-        hosts.do("boot", "c2")
+        cluster.box.do("boot", "c2")
 
     job = cluster.wait_until_final(lost, timeout_s=60)
     assert (job.state, job.end_cause) == ("Error", "node_rebooted")

@@ -2,79 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import pwd
-import shlex
-import signal
 import stat
 import subprocess
-import uuid
 from collections.abc import Iterator
-from contextlib import suppress
-from pathlib import Path
 
 import pytest
 
-from tests.support import accounts, box, invariants
-from tests.support.instance import COMMANDS, SETTINGS, System, running_system
+from tests.support import accounts
+from tests.support.box import a_box
+from tests.support.cluster import Cluster, running_cluster
 from tests.support.postgres import TestDatabase
-from tests.support.typist import Typist
 from tests.support.waiting import wait_until
-
-#: Two cores on each of three hosts.
-PLATFORM = """
-INSERT INTO resources (network_address, host, cpu, core, cpuset)
-SELECT 'c' || h, 'c' || h, h, 2 * h + n, n::text FROM generate_series(1, 3) AS h, generate_series(0, 1) AS n
-"""
-
-
-class Cluster(System):
-    """An instance on the hosts c1, c2 and c3."""
-
-    spool: str
-
-    def on(self, host: str, *command: str) -> str:
-        """What a command says that root runs on ``host``."""
-        return box.a_box().do("exec", host, *command)
-
-    def entries(self, host: str) -> list[str]:
-        """The launches that ``host`` keeps."""
-        directory = box.a_box().directory / host / "spool" / self.spool.removeprefix("/var/spool/")
-        return sorted(path.name for path in directory.glob("*/jobs/*"))
-
-    def on_server_kill(self, name: str) -> None:
-        """Kill one of the processes of the server, and wait for another."""
-        before = self.processes().get(name)
-        if before is not None:
-            with suppress(ProcessLookupError):
-                os.kill(before, signal.SIGKILL)
-        wait_until(lambda: self.processes().get(name) not in (None, before), timeout_s=20, what=f"another {name}")
-
-    def events(self, job_id: int) -> list[tuple[object, ...]]:
-        return self.database.execute("SELECT type, hosts FROM events WHERE job_id = %s ORDER BY event_id", (job_id,))
-
-
-def a_cluster(database: TestDatabase, settings: str = "") -> Iterator[Cluster]:
-    # Test databases are copies of one another, the instance's uuid included.
-    database.execute("UPDATE instance SET uuid = gen_random_uuid()")
-    spool = f"/var/spool/oarpy-{uuid.uuid4().hex}"
-    nodes = f'[nodes]\nssh = "{shlex.join(box.a_box().ssh)}"\nspool_dir = "{spool}"\n'
-    with running_system(database, slots=0, settings=SETTINGS + nodes + settings) as system:
-        system.__class__ = Cluster
-        assert isinstance(system, Cluster)
-        system.spool = spool
-        database.execute(PLATFORM)
-        try:
-            yield system
-        finally:
-            # pytest shows it where a test failed.
-            print(*database.execute("SELECT type, job_id, hosts, description FROM events ORDER BY event_id"), sep="\n")
-        assert invariants.broken(database.engine) == []
 
 
 @pytest.fixture
 def cluster(database: TestDatabase) -> Iterator[Cluster]:
-    yield from a_cluster(database)
+    with running_cluster(database) as cluster:
+        yield cluster
 
 
 def test_the_head_runs_the_command_and_all_hosts_are_prepared_and_cleaned(cluster: Cluster) -> None:
@@ -106,7 +51,8 @@ QUICK = 'prepare_timeout = "2 s"\norder_timeout = "2 s"\n'
 
 @pytest.fixture
 def hasty_cluster(database: TestDatabase) -> Iterator[Cluster]:
-    yield from a_cluster(database, QUICK)
+    with running_cluster(database, settings=QUICK) as cluster:
+        yield cluster
 
 
 def stopped_guard(cluster: Cluster, host: str) -> str:
@@ -136,40 +82,39 @@ def test_a_host_that_does_not_prepare_in_time_is_suspected_and_the_job_starts_el
 
 
 def test_a_job_that_lost_one_of_its_hosts_is_killed_for_that(cluster: Cluster) -> None:
-    hosts = box.a_box()
     job_id = cluster.oarsub("-l", "/host=2/core=2", "touch began; sleep 1000")
     wait_until(lambda: (cluster.work / "began").exists(), timeout_s=30, what="the command runs")
 
-    hosts.do("kill", "c2")
-    hosts.do("boot", "c2")
+    cluster.box.do("kill", "c2")
+    cluster.box.do("boot", "c2")
 
     assert cluster.wait_until_final(job_id, timeout_s=60).end_cause == "node_rebooted"
     wait_until(lambda: cluster.entries("c1") == [], what="c1 has forgotten the job")
 
 
 def test_a_part_that_is_cut_off_keeps_its_resources_until_it_is_cleaned(hasty_cluster: Cluster) -> None:
-    cluster, hosts = hasty_cluster, box.a_box()
+    cluster = hasty_cluster
     job_id = cluster.oarsub("-l", "/host=2/core=2", "touch began; sleep 1000")
     wait_until(lambda: (cluster.work / "began").exists(), timeout_s=30, what="the command runs")
 
-    hosts.do("cut", "c2")
+    cluster.box.do("cut", "c2")
     try:
         cluster.run("oardel", str(job_id))
         late = "SELECT 1 FROM events WHERE type = 'CPUSET_CLEAN_ERROR' AND hosts = '{c2}'"
         wait_until(lambda: cluster.database.execute(late), timeout_s=30, what="it is told that c2 was not cleaned")
         assert cluster.job(job_id).state == "Finishing"
     finally:
-        hosts.do("mend", "c2")
+        cluster.box.do("mend", "c2")
 
     assert cluster.wait_until_final(job_id, timeout_s=60).end_cause == "killed"
 
 
 def test_a_person_may_say_that_nothing_is_left_on_a_host_that_does_not_come_back(hasty_cluster: Cluster) -> None:
-    cluster, hosts = hasty_cluster, box.a_box()
+    cluster = hasty_cluster
     job_id = cluster.oarsub("-l", "/host=2/core=2", "touch began; sleep 1000")
     wait_until(lambda: (cluster.work / "began").exists(), timeout_s=30, what="the command runs")
 
-    hosts.do("kill", "c2")
+    cluster.box.do("kill", "c2")
     try:
         cluster.run("oardel", str(job_id))
         cluster.wait_until_state(job_id, "Finishing")
@@ -177,7 +122,7 @@ def test_a_person_may_say_that_nothing_is_left_on_a_host_that_does_not_come_back
 
         assert cluster.wait_until_final(job_id).end_cause == "killed"
     finally:
-        hosts.do("boot", "c2")
+        cluster.box.do("boot", "c2")
 
 
 def over(cluster: Cluster) -> int:
@@ -190,7 +135,7 @@ def test_jobs_on_several_hosts_survive_deaths_of_the_runner_at_any_instant(clust
 
     for n in range(8):
         wait_until(lambda n=n: over(cluster) >= n, timeout_s=60, what=f"{n} jobs are over")
-        cluster.on_server_kill("runner")
+        cluster.replace_process("runner")
 
     cluster.wait_until_all_final(job_ids)
     assert sorted(map(int, cluster.read("ran").split())) == job_ids
@@ -214,20 +159,20 @@ def test_a_suspended_job_rests_on_all_its_hosts_and_a_longer_walltime_holds_on_a
 
 def progress(cluster: Cluster, host: str, job_id: int) -> str:
     """What ``host`` has written of its part of a job."""
-    directory: Path = box.a_box().directory / host / "spool" / cluster.spool.removeprefix("/var/spool/")
-    return next(directory.glob(f"*/jobs/{job_id}.1/progress")).read_text()
+    return next(cluster.spool_of(host).glob(f"*/jobs/{job_id}.1/progress")).read_text()
 
 
 @pytest.fixture
 def cluster_with_prologue(database: TestDatabase) -> Iterator[Cluster]:
-    program = box.a_box().directory / "prologue"
+    program = a_box().directory / "prologue"
     program.write_text('#!/bin/sh\n[ "$(hostname) $2" = "c2 " ] || [ "$(hostname)" != c2 ] || [ ! -e /tmp/bad ]\n')
     program.chmod(0o755)
-    after = box.a_box().directory / "epilogue"
+    after = a_box().directory / "epilogue"
     after.write_text("#!/bin/sh\necho $1 >> /tmp/epilogues\n")
     after.chmod(0o755)
     programs = f'[prologue]\nnode_prologue = "{program}"\nnode_epilogue = "{after}"\ntimeout = "5 s"\n'
-    yield from a_cluster(database, programs)
+    with running_cluster(database, settings=programs) as cluster:
+        yield cluster
 
 
 def test_a_prologue_that_fails_on_one_host_ends_the_job_and_the_others_have_their_epilogues(
@@ -291,14 +236,14 @@ def test_the_owner_of_a_job_comes_to_it_from_the_front_end_and_nobody_else_does(
     wait_until(lambda: (cluster.work / "began").exists(), timeout_s=30, what="the command runs")
     bob = accounts.account(accounts.BOB)
 
-    mine = on_front_end(cluster, job_id, "oarsh", "c2", "hostname; echo $OAR_JOB_ID")
-    unknown = on_front_end(cluster, job_id, "oarsh", "c3", "hostname")
-    theirs = on_front_end(cluster, job_id, "oarsh", "c2", "hostname", user=bob)
-    copied = on_front_end(cluster, job_id, "oarcp", "c2:/etc/hostname", "copy")
+    mine = of_job(cluster, job_id, "oarsh", "c2", "hostname; echo $OAR_JOB_ID")
+    unknown = of_job(cluster, job_id, "oarsh", "c3", "hostname")
+    theirs = of_job(cluster, job_id, "oarsh", "c2", "hostname", user=bob)
+    copied = of_job(cluster, job_id, "oarcp", "c2:/etc/hostname", "copy")
     nowhere = cluster.run("oarsh", "c2", "true", check=False)
     cluster.run("oardel", str(job_id))
     cluster.wait_until_final(job_id)
-    late = on_front_end(cluster, job_id, "oarsh", "c2", "true")
+    late = of_job(cluster, job_id, "oarsh", "c2", "true")
 
     assert (mine.returncode, mine.stdout.split(), mine.stderr) == (0, ["c2", str(job_id)], "")
     assert (unknown.returncode, unknown.stdout) == (4, "")
@@ -309,35 +254,26 @@ def test_the_owner_of_a_job_comes_to_it_from_the_front_end_and_nobody_else_does(
     wait_until(lambda: cluster.database.execute("SELECT FROM job_keys") == [], what="its key is gone")
 
 
-def on_front_end(
+def of_job(
     cluster: Cluster, job_id: int, *words: str, user: pwd.struct_passwd | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """What a command says that is typed where the hosts' names are known."""
+    """What a command says that is typed at the front end by one who means this job."""
     cluster.environment["OAR_JOB_ID"] = str(job_id)
-    hosts = box.a_box().directory / "c1" / "hosts"
-    command = ["unshare", "--mount", "sh", "-c", f'mount --bind {hosts} /etc/hosts && exec "$@"', "sh"]
     try:
-        return cluster.run(*words, user=user, check=False, inside=command)
+        return cluster.on_front_end(*words, user=user)
     finally:
         del cluster.environment["OAR_JOB_ID"]
 
 
 def test_a_shell_on_another_host_is_a_terminal_here_and_may_be_come_back_to(cluster: Cluster) -> None:
-    hosts = box.a_box().directory / "c1" / "hosts"
-    inside = ["unshare", "--mount", "sh", "-c", f'mount --bind {hosts} /etc/hosts && exec "$@"', "sh"]
-
-    def at_terminal(*words: str) -> Typist:
-        command = [str(COMMANDS / words[0]), *words[1:]]
-        return Typist(command, cluster.user, cwd=cluster.work, environment=cluster.environment, inside=inside)
-
-    first = at_terminal("oarsub", "-I", "--keep", "-p", "host = 'c2'", "-l", "/core=1")
+    first = cluster.at_terminal("oarsub", "-I", "--keep", "-p", "host = 'c2'", "-l", "/core=1")
     job_id = int(first.wait_for(r"OAR_JOB_ID=(\d+)\r\n")[1])
     first.wait_for(rf"# Connect to OAR job {job_id} via the node c2\r\n")
     first.type("here=$(hostname); tty\n")
     first.wait_for(r"/dev/pts/\d+\r\n")
     first.vanish()
 
-    second = at_terminal("oarsub", "-C", str(job_id))
+    second = cluster.at_terminal("oarsub", "-C", str(job_id))
     second.type("echo st''ill-$here-$(stty size | tr ' ' -)\n")
     second.wait_for(r"still-c2-24-80\r\n")
     second.type("exit 4\n")
@@ -347,13 +283,10 @@ def test_a_shell_on_another_host_is_a_terminal_here_and_may_be_come_back_to(clus
 
 
 def test_another_shell_joins_a_job_that_runs_a_command(cluster: Cluster) -> None:
-    hosts = box.a_box().directory / "c1" / "hosts"
-    inside = ["unshare", "--mount", "sh", "-c", f'mount --bind {hosts} /etc/hosts && exec "$@"', "sh"]
     job_id = cluster.oarsub("-k", "-p", "host = 'c3'", "touch began; sleep 1000")
     wait_until(lambda: (cluster.work / "began").exists(), timeout_s=30, what="the command runs")
-    command = [str(COMMANDS / "oarsub"), "-C", str(job_id)]
 
-    me = Typist(command, cluster.user, cwd=cluster.work, environment=cluster.environment, inside=inside)
+    me = cluster.at_terminal("oarsub", "-C", str(job_id))
     me.wait_for(rf"# Connect to OAR job {job_id} via the node c3\r\n")
     me.type("echo in-$(hostname)-$OAR_JOB_ID\n")
     me.wait_for(rf"in-c3-{job_id}\r\n")
@@ -368,15 +301,15 @@ def test_a_key_that_its_owner_has_opens_a_job_on_one_host(cluster: Cluster) -> N
     wait_until(lambda: (cluster.work / "began").exists(), timeout_s=30, what="the command runs")
     key = f"key.{job_id}"
 
-    with_it = on_front_end(cluster, job_id, "oarsh", "-i", key, "c2", "hostname")
+    with_it = of_job(cluster, job_id, "oarsh", "-i", key, "c2", "hostname")
     again = cluster.oarsub("-i", key, "-p", "host = 'c1'", "touch again; sleep 1000")
     wait_until(lambda: (cluster.work / "again").exists(), timeout_s=30, what="the other command runs")
-    both = on_front_end(cluster, again, "oarsh", "-i", key, "c1", "hostname")
+    both = of_job(cluster, again, "oarsh", "-i", key, "c1", "hostname")
     bad = cluster.run("oarsub", "-i", "began", "true", check=False)
 
     own = cluster.oarsub("-k", "-p", "host = 'c3'", "touch own; sleep 1000")
     wait_until(lambda: (cluster.work / "own").exists(), timeout_s=30, what="the third command runs")
-    terminal = on_front_end(cluster, own, "oarsh", "-tt", "c3", "tty; id -un")
+    terminal = of_job(cluster, own, "oarsh", "-tt", "c3", "tty; id -un")
 
     assert terminal.stdout.replace("\r", "").split() == ["/dev/pts/0", cluster.user.pw_name], terminal.stderr
     assert stat.S_IMODE((cluster.work / key).stat().st_mode) == 0o600
@@ -387,7 +320,7 @@ def test_a_key_that_its_owner_has_opens_a_job_on_one_host(cluster: Cluster) -> N
 
 
 def test_on_each_host_a_job_has_its_processors_and_its_share_of_the_memory(database: TestDatabase) -> None:
-    for cluster in a_cluster(database, "memory_share = true\n"):
+    with running_cluster(database, settings="memory_share = true\n") as cluster:
         limits = (
             "oarsh c2 'taskset -pc $$; cat /sys/fs/cgroup/memory$(grep memory: /proc/self/cgroup | cut -d: -f3 |"
             " sed s,.*/oarpy,/oarpy,)/memory.limit_in_bytes'; sed -n 's/MemTotal: *//p' /proc/meminfo"

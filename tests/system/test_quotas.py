@@ -108,11 +108,6 @@ def test_who_asks_for_no_quotas_is_refused(system: System) -> None:
     assert "the type no_quotas is for jobs of the queue admin" in done.stderr
 
 
-@pytest.fixture
-def commands(database: TestDatabase, tmp_path: Path) -> Commands:
-    return Commands(database, str(tmp_path))
-
-
 def test_a_file_of_oar_3_is_loaded_and_shown(commands: Commands, tmp_path: Path) -> None:
     (tmp_path / "quotas.json").write_text(json.dumps(EXAMPLE))
 

@@ -2,20 +2,14 @@
 
 import getpass
 import json
-from pathlib import Path
 
 import pytest
 
 from oarpy.model.payloads import JobOutcome, JobsAnswer
 from oarpy.model.states import JobState
 from tests.support import rows
-from tests.support.commands import Commands, answering, stored_requests
+from tests.support.commands import answering, stored_requests
 from tests.support.postgres import TestDatabase
-
-
-@pytest.fixture
-def commands(database: TestDatabase, tmp_path: Path) -> Commands:
-    return Commands(database, str(tmp_path))
 
 
 @pytest.fixture
