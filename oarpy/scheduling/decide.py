@@ -13,7 +13,7 @@ All this holds within each space: the machine, and what each container holds.
 
 Advance reservations come before all: see ``oarpy.scheduling.reservations``.  The places
 that jobs were told come next, and each job leaves its own only for an earlier one: see
-``oarpy.scheduling.promises``.
+``oarpy.scheduling.compression``.
 
 Nothing is given away before it is free:
 
@@ -34,15 +34,14 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import reduce
 from operator import or_
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 from oarpy.model.sharing_types import MACHINE, is_placed_apart
 from oarpy.model.states import JobId, JobState
-from oarpy.scheduling.allowed import Search, first_allowed
-from oarpy.scheduling.bits import Bits
+from oarpy.scheduling.choice import Choice, Chooser, Demands
+from oarpy.scheduling.compression import KeptPlaces
 from oarpy.scheduling.containers import Containers
 from oarpy.scheduling.dates import lapsed, latest_start_s, within_dates
-from oarpy.scheduling.demand import Demand
 from oarpy.scheduling.dependencies import Gate, Period, gate
 from oarpy.scheduling.energy import energy
 from oarpy.scheduling.explain import (
@@ -61,20 +60,19 @@ from oarpy.scheduling.explain import (
     sentence,
 )
 from oarpy.scheduling.gantt import NEVER_S, Gantt, Place
-from oarpy.scheduling.grain import Grain
 from oarpy.scheduling.order import in_order
 from oarpy.scheduling.plan import Decision, Doom, Kill, Plan, Postpone, Predict, SetAside, Start, Why
 from oarpy.scheduling.platform import Platform
-from oarpy.scheduling.promises import Kept, Promises, by_priority
-from oarpy.scheduling.quotas import Quotas, Verdict
+from oarpy.scheduling.promises import Promises, by_priority
+from oarpy.scheduling.quotas import Quotas
 from oarpy.scheduling.reach import Wider
 from oarpy.scheduling.reservations import Bookings
 from oarpy.scheduling.resuming import Resuming, resumption
 from oarpy.scheduling.sharing import ALONE, sharing
 from oarpy.scheduling.snapshot import HeldJob, Queue, Snapshot, WaitingJob
-from oarpy.scheduling.space import Holding, Scope, Space, View, closing
+from oarpy.scheduling.space import Holding, Scope, Space, closing
 from oarpy.scheduling.tokens import Tokens, needs_tokens
-from oarpy.scheduling.victims import Victim, spare
+from oarpy.scheduling.victims import Dying, Victim, spare
 
 
 def decide(snapshot: Snapshot, known: Platform | None = None, *, supposed: Collection[JobId] = ()) -> Plan:
@@ -89,19 +87,6 @@ def decide(snapshot: Snapshot, known: Platform | None = None, *, supposed: Colle
     return Pass(snapshot, known, supposed).plan()
 
 
-class _Choice(NamedTuple):
-    """The alternative that ends first, and where; ``limited`` tells of the quota that allows nothing earlier."""
-
-    demand: Demand
-    place: Place
-    limited: Why | None = None
-
-    @property
-    def end_s(self) -> int:
-        return self.place.start_s + self.demand.walltime_s
-
-
-Demands: TypeAlias = Sequence[Demand]
 Placing: TypeAlias = Callable[[Scope, WaitingJob, Demands, Gate], Decision]
 
 
@@ -126,15 +111,12 @@ class Pass:
         self._containers = Containers(snapshot, platform, self._machine)
         self._tokens = Tokens(snapshot)
         self._wider = Wider(snapshot, platform, self._machine)
-        #: For each job for which others are dying: these, when they are gone at the latest, and probably.
-        self._dying: dict[JobId, list[JobId]] = {}
-        self._dead_s: dict[JobId, int] = {}
-        self._soon_s: dict[JobId, int] = {}
+        #: Those who are dying, by the job that they die for.
+        self._dying: defaultdict[JobId, Dying] = defaultdict(Dying)
         self._kills: list[Kill] = []
         self._resumes: list[JobId] = []
         self._quotas = Quotas(snapshot.quotas, platform, self._now_s) if snapshot.quotas is not None else None
-        #: The quota, if it was one, that refused all places of the job that is being decided on.
-        self._limited: Why | None = None
+        self._chooser = Chooser(self._quotas, self._limits.security_s)
         self._planned: dict[JobId, Period] = {}
         self._look_again_s: int | None = None
         #: What is decided about advance reservations: no part of the queue.
@@ -151,12 +133,11 @@ class Pass:
         #: Inner jobs that come before their container in the order, put behind it.
         self._behind: defaultdict[JobId, list[tuple[WaitingJob, Placing]]] = defaultdict(list)
         self._decisions: list[Decision] = []
-        #: What is free now, and whole of each grain.
-        self._known_now: tuple[Bits, dict[Grain, Bits]] = 0, {}
-        #: The places that jobs were told, and those that stand until the turn of their job.
         self._promises = Promises(snapshot, platform, usable)
-        self._kept: dict[JobId, Kept] = {}
-        #: How many of them were left for earlier ones.
+        self._kept = KeptPlaces(
+            self._promises, self._machine, self._chooser, self._not_now.clear, quotas=self._quotas is not None
+        )
+        #: How many kept places were left for earlier ones.
         self._moves = 0
         #: What was raised over jobs before their turn.
         self._failed: dict[JobId, str] = {}
@@ -208,54 +189,32 @@ class Pass:
 
     def _add_keeping(self, jobs: Sequence[WaitingJob]) -> None:
         """Decide on jobs of one priority: on those first whose places, as they were told, still stand."""
-        kept = self._kept = self._promises.put_down(self._machine, jobs)
+        standing = self._kept.put_down(jobs)
         self._failed |= self._promises.failed
-        standing = frozenset(kept)
         for job in jobs:
-            if job.job_id in standing:
-                if self._only_stands(job, kept[job.job_id]):
-                    continue
+            if job.job_id in standing and not self._only_stands(job):
                 self._add(job, self._place_kept)
-                unused = kept.get(job.job_id)
-                if unused is not None:
-                    self._release(unused)
+                # The job may have been passed over.
+                self._kept.release(job.job_id)
         for job in jobs:
             if job.job_id not in standing:
                 self._add(job, self._place_normal)
 
-    def _only_stands(self, job: WaitingJob, kept: Kept) -> bool:
+    def _only_stands(self, job: WaitingJob) -> bool:
         """Let the place that a job was told be its own without a decision, where that is all that can come of one."""
         limits, first = self._limits, self._limits.plan_first
         if not limits.starts_only or first is None or len(self._decisions) - self._passed_over < first:
             return False
-        usual = not job.types and not job.dependencies and job.expires_s is None and job.deadline_s is None
-        if not usual or kept.start_s <= self._now_s or (job.not_before_s or 0) > self._now_s:
-            return False
         judged_singly = self._quotas is not None or limits.jobs_per_user is not None or self._machine.victims
         if judged_singly or self._queues[job.queue].depth is not None or job.job_id in self._supposed:
             return False
-        if self._failed and job.job_id in self._failed:
+        if job.job_id in self._failed or not self._kept.is_its_own(job):
             return False
-        demands = self._machine.demands.shared(job.request_id, job.request).demands
-        if not any(demand.index == kept.alternative for demand in demands) or any(map(self._fits_now, demands)):
-            return False
-        del self._kept[job.job_id]
+        kept = self._kept.claim(job.job_id)
         self._planned[job.job_id] = Period(kept.start_s, kept.end_s)
         self._look_again(kept.start_s)
         self._undecided += 1
         return True
-
-    def _release(self, kept: Kept) -> None:
-        self._give_back(kept)
-        self._loosen(kept)
-
-    def _give_back(self, kept: Kept) -> None:
-        del self._kept[kept.job_id]
-        self._machine.release(kept.start_s, kept.end_s, kept.bits)
-
-    def _loosen(self, kept: Kept) -> None:
-        self._machine.loosen(kept.start_s)
-        self._not_now.clear()
 
     def _hold(self, held: Sequence[HeldJob]) -> None:
         gantt = self._machine.gantt
@@ -285,10 +244,8 @@ class Pass:
             else:
                 holdings[space].append(Holding(end_s, bits, shared))
             if job.killing_until_s is not None and job.killed_for is not None:
-                self._dying.setdefault(job.killed_for, []).append(job.job_id)
-                self._dead_s[job.killed_for] = max(end_s, self._dead_s.get(job.killed_for, 0))
                 soon_s = (job.killing_from_s or 0) + self._limits.kill_grace_s
-                self._soon_s[job.killed_for] = max(soon_s, self._soon_s.get(job.killed_for, 0))
+                self._dying[job.killed_for].add(job.job_id, end_s, soon_s)
         self._wider.hold(holdings[self._machine])
         if self._asleep:
             holdings[self._machine].append(Holding(self._awake_s, self._asleep))
@@ -384,7 +341,7 @@ class Pass:
             lacking = self._tokens.lacking(job)
             if lacking is not None:
                 return lacking
-        self._limited = None
+        self._chooser.limited = None
         scope, demands = fitting[0] if len(fitting) == 1 else self._soonest(job, fitting, passed)
         return placing(scope, job, demands, passed)
 
@@ -403,9 +360,10 @@ class Pass:
     ) -> tuple[Scope, Demands]:
         """Of several containers of one name the one in which the job ends first."""
         views = [scope.strict if job.besteffort else scope.normal for scope, _ in fitting]
-        found = [(self._search(job, view, one[1], passed), one) for view, one in zip(views, fitting, strict=True)]
-        ends = [(choice.end_s, i) for i, (choice, _) in enumerate(found) if choice is not None]
-        return found[min(ends)[1] if ends else 0][1]
+        demands = [demands for _, demands in fitting]
+        found = [self._chooser.choose(job, *there, passed) for there in zip(views, demands, strict=True)]
+        ends = [(choice.end_s, i) for i, choice in enumerate(found) if choice is not None]
+        return fitting[min(ends)[1] if ends else 0]
 
     def _look_again(self, at_s: int) -> None:
         if self._look_again_s is None or at_s < self._look_again_s:
@@ -438,27 +396,27 @@ class Pass:
 
     def _place_promised(self, scope: Scope, job: WaitingJob, demands: Demands, passed: Gate) -> Decision:
         """Where it fits without further kills when those who die for it are gone, else with as few as possible."""
-        dead_s = self._dead_s[job.job_id]
-        as_told = self._as_told(scope, job, demands, passed, dead_s)
-        if as_told is not None:
-            return self._settle(scope, job, as_told, Why(KILLING, _killed(self._dying[job.job_id])))
-        in_time = replace(passed, latest_s=min(dead_s, passed.latest_s))
-        choice = self._search(job, scope.strict, demands, in_time)
+        dying = self._dying[job.job_id]
+        in_time = replace(passed, latest_s=min(dying.dead_s, passed.latest_s))
+        choice = self._kept.delayed(scope, job, demands, passed, dying.dead_s)
+        if choice is None:
+            choice = self._chooser.choose(job, scope.strict, demands, in_time)
         if choice is not None:
-            return self._settle(scope, job, choice, Why(KILLING, _killed(self._dying[job.job_id])))
-        choice = self._search(job, scope.normal, demands, replace(in_time, earliest_s=max(dead_s, passed.earliest_s)))
-        if choice is not None and choice.demand.take(self._room_in_time(scope, choice)) is not None:
-            return self._kill_for(scope, job, choice, self._soon_s[job.job_id], passed)
+            return self._settle(scope, job, choice, Why(KILLING, _killed(dying.job_ids)))
+        afterwards = replace(in_time, earliest_s=max(dying.dead_s, passed.earliest_s))
+        choice = self._chooser.choose(job, scope.normal, demands, afterwards)
+        if choice is not None and choice.demand.take(self._chooser.room_in_time(scope, choice)) is not None:
+            return self._kill_for(scope, job, choice, dying.soon_s, passed)
         return self._place_normal(scope, job, demands, passed)
 
     def _place_normal(self, scope: Scope, job: WaitingJob, demands: Demands, passed: Gate) -> Decision:
         within = self._within_depth(job, passed)
-        choice = self._search(job, scope.normal, demands, within)
+        choice = self._chooser.choose(job, scope.normal, demands, within)
         if choice is None:
             return self._without_place(scope, job, demands, passed)
         return self._place_at(scope, job, demands, passed, choice)
 
-    def _place_at(self, scope: Scope, job: WaitingJob, demands: Demands, passed: Gate, choice: _Choice) -> Decision:
+    def _place_at(self, scope: Scope, job: WaitingJob, demands: Demands, passed: Gate, choice: Choice) -> Decision:
         """The chosen place, or the next one that is rid of besteffort jobs in time."""
         if not choice.place.taken & scope.space.preemptible:
             return self._settle(scope, job, choice, self._why(scope, choice, passed))
@@ -467,53 +425,30 @@ class Pass:
             return self._settle(scope, job, choice, self._why(scope, choice, passed))
         # Besteffort jobs hold some of it.  Perhaps other resources will do.
         besteffort = scope.space.held_by_besteffort(choice.place.start_s)
-        taken = choice.demand.take(self._room(scope, choice) & ~besteffort)
+        taken = choice.demand.take(self._chooser.room(scope, choice) & ~besteffort)
         untouched = choice._replace(place=Place(choice.place.start_s, taken)) if taken is not None else None
-        if untouched is not None and self._verdict(job, untouched.demand, untouched.place) is None:
+        if untouched is not None and self._chooser.verdict(job, untouched.demand, untouched.place) is None:
             return self._settle(scope, job, untouched, self._why(scope, untouched, passed))
         return self._displace(scope, job, demands, passed, choice.place.start_s)
 
     def _place_kept(self, scope: Scope, job: WaitingJob, demands: Demands, passed: Gate) -> Decision:
         """An earlier place than the one that the job was told, which stands, or else that one."""
-        kept = self._kept[job.job_id]
-        own = self._told_demand(scope, demands, passed, kept)
-        if own is None or self._is_beyond_queue_depth(job):
-            self._release(kept)
+        told = None if self._is_beyond_queue_depth(job) else self._kept.told(scope, job, demands, passed)
+        if told is None:
+            self._kept.release(job.job_id)
             return self._place_normal(scope, job, demands, passed)
-        told = _Choice(own, Place(kept.start_s, kept.bits))
-        latest_s = kept.start_s if self._may_move(job) else self._now_s
-        hopeless = job.job_id in self._promises.certain or (
-            self._quotas is None and latest_s < kept.start_s and not any(map(self._fits_now, demands))
-        )
-        if hopeless and not self._is_in_use(scope, told):
-            return self._settle(scope, job, told, self._why(scope, told, passed), stands=True)
-        if self._quotas is not None:
-            self._release(kept)
-            if self._verdict(job, own, told.place) is not None:
-                return self._place_normal(scope, job, demands, passed)
-            choice = self._search(job, scope.normal, demands, replace(passed, latest_s=min(latest_s, passed.latest_s)))
-            told = told._replace(limited=self._limited)
-            if choice is not None and choice.end_s >= told.end_s:
-                choice = None
-            if choice is None and not self._is_in_use(scope, told):
-                return self._settle(scope, job, told, self._why(scope, told, passed))
-        elif not self._might_move(demands, told, latest_s):
-            choice = self._earlier(demands, passed, told, latest_s, released=False)
-            if choice is None and not self._is_in_use(scope, told):
-                return self._settle(scope, job, told, self._why(scope, told, passed), stands=True)
-            self._release(kept)
-        else:
-            self._give_back(kept)
-            choice = self._earlier(demands, passed, told, latest_s, released=True)
-            if choice is None and not self._is_in_use(scope, told):
-                return self._settle(scope, job, told, self._why(scope, told, passed))
-            self._loosen(kept)
+        told_s = told.place.start_s
+        choice = self._kept.left_for(job, demands, passed, told, told_s if self._may_move(job) else self._now_s)
+        told = told._replace(limited=self._chooser.limited)
         if choice is not None:
-            by_then = replace(passed, latest_s=min(kept.start_s, passed.latest_s))
+            by_then = replace(passed, latest_s=min(told_s, passed.latest_s))
             decision = self._place_at(scope, job, demands, by_then, choice)
             if isinstance(decision, Start | Predict):
                 self._moves += 1
                 return decision
+        elif not self._is_in_use(scope, told):
+            return self._settle(scope, job, told, self._why(scope, told, passed), stands=True)
+        self._kept.release(job.job_id)
         return self._place_at(scope, job, demands, passed, told)
 
     def _may_move(self, job: WaitingJob) -> bool:
@@ -524,71 +459,7 @@ class Pass:
             self._look_again(self._now_s + 1)
         return self._moves < self._limits.moves
 
-    def _told_demand(self, scope: Scope, demands: Demands, passed: Gate, kept: Kept) -> Demand | None:
-        """The demand of the alternative that the job was told, None when its place will not do any more."""
-        if scope.space is not self._machine or scope.sharing != ALONE:
-            return None
-        own = next((demand for demand in demands if demand.index == kept.alternative), None)
-        if own is None or not passed.earliest_s <= kept.start_s <= min(
-            passed.latest_s, passed.ends_by_s - own.walltime_s
-        ):
-            return None
-        return own
-
-    def _might_move(self, demands: Demands, told: _Choice, latest_s: int) -> bool:
-        """Whether there could be an earlier place that uses some of what the job has been told.
-
-        Such a place would hold the instant before the start, at which nothing of that is its own.
-        """
-        if len(demands) > 1:
-            return True
-        if told.place.start_s <= self._now_s or latest_s + self._length_s(told.demand) <= told.place.start_s:
-            return False
-        wanted = told.demand.coarse or told.demand
-        return wanted.fits(self._machine.gantt.before(told.place.start_s, wanted.grain) & wanted.mask)
-
-    def _fits_now(self, demand: Demand) -> bool:
-        """Whether what is free now would do; a quick look before a search."""
-        wanted = demand.coarse or demand
-        return wanted.fits(self._whole_now(wanted.grain) & wanted.mask)
-
-    def _whole_now(self, grain: Grain | None) -> Bits:
-        free, known = self._known_now
-        if free is not self._machine.gantt.free_now:
-            free, known = self._known_now = self._machine.gantt.free_now, {}
-        if grain is None:
-            return free
-        found = known.get(grain)
-        if found is None:
-            found = known[grain] = grain.whole(free)
-        return found
-
-    def _earlier(
-        self, demands: Demands, passed: Gate, told: _Choice, latest_s: int, *, released: bool
-    ) -> _Choice | None:
-        """A place that starts by ``latest_s`` and ends before the one that was told, and ends first."""
-        view = self._machine.normal
-        best: _Choice | None = None
-        for demand in demands:
-            length_s = self._length_s(demand)
-            end_s = (best or told).end_s
-            until_s = min(
-                latest_s, passed.latest_s, passed.ends_by_s - demand.walltime_s, end_s - demand.walltime_s - 1
-            )
-            before_s = told.place.start_s - length_s
-            place = view.earliest(demand, length_s, passed.earliest_s, min(until_s, before_s) if released else until_s)
-            if place is None and released and until_s > before_s:
-                # What it has been told is free for it, so what is known does not hold.
-                after_s = max(before_s + 1, self._now_s)
-                if passed.earliest_s >= after_s:
-                    after_s = view.gantt.boundary(passed.earliest_s)
-                after_s = view.gantt.fitting_until(demand, told.place.start_s, after_s)
-                place = view.gantt.earliest(demand, length_s, after_s, until_s)
-            if place is not None:
-                best = _Choice(demand, place)
-        return best
-
-    def _is_in_use(self, scope: Scope, choice: _Choice) -> bool:
+    def _is_in_use(self, scope: Scope, choice: Choice) -> bool:
         """Whether besteffort jobs hold some of it who might not be gone by then."""
         taken, start_s = choice.place.taken, choice.place.start_s
         if not taken & scope.space.preemptible:
@@ -597,19 +468,6 @@ class Pass:
             self._look_again(self._now_s + start_s - scope.space.slowest_s)
             return False
         return True
-
-    def _as_told(self, scope: Scope, job: WaitingJob, demands: Demands, passed: Gate, dead_s: int) -> _Choice | None:
-        """The place that a job was told for which others are dying, when it may have it once they are gone."""
-        kept = self._promises.place(job)
-        own = self._told_demand(scope, demands, passed, kept) if kept is not None else None
-        if kept is None or own is None:
-            return None
-        start_s = scope.strict.gantt.first_free(kept.bits, kept.start_s, self._length_s(own))
-        latest_s = min(passed.latest_s, passed.ends_by_s - own.walltime_s, max(dead_s, kept.start_s))
-        if start_s is None or start_s > latest_s:
-            return None
-        told = _Choice(own, Place(start_s, kept.bits))
-        return told if self._verdict(job, own, told.place) is None else None
 
     def _displace(self, scope: Scope, job: WaitingJob, demands: Demands, passed: Gate, wanted_s: int) -> Decision:
         """A place for a job that could start at ``wanted_s`` if there were no besteffort jobs.
@@ -620,14 +478,16 @@ class Pass:
         for gone_s in scope.space.gone_s:
             earliest_s = max(gone_s, passed.earliest_s)
             latest_s = min(gone_s, passed.latest_s) if beyond_depth else passed.latest_s
-            choice = self._search(job, scope.normal, demands, replace(passed, earliest_s=earliest_s, latest_s=latest_s))
-            if choice is not None and choice.demand.take(self._room_in_time(scope, choice)) is not None:
+            within = replace(passed, earliest_s=earliest_s, latest_s=latest_s)
+            choice = self._chooser.choose(job, scope.normal, demands, within)
+            if choice is not None and choice.demand.take(self._chooser.room_in_time(scope, choice)) is not None:
                 start_s = choice.place.start_s
                 return self._kill_for(scope, job, choice, wanted_s if start_s <= earliest_s else start_s, passed)
         return self._without_place(scope, job, demands, passed)
 
     def _place_besteffort(self, scope: Scope, job: WaitingJob, demands: Demands, passed: Gate) -> Decision:
-        choice = self._search(job, scope.strict, demands, self._within_depth(job, passed), self._limits.besteffort_s)
+        within = self._within_depth(job, passed)
+        choice = self._chooser.choose(job, scope.strict, demands, within, self._limits.besteffort_s)
         if choice is None:
             return self._without_place(scope, job, demands, passed)
         return self._settle(scope, job, choice, self._why(scope, choice, passed))
@@ -636,54 +496,15 @@ class Pass:
         """The gate for a job that may be beyond those that get a reservation: it starts now or not at all."""
         return replace(passed, latest_s=self._now_s) if self._is_beyond_depth(job) else passed
 
-    def _search(
-        self, job: WaitingJob, view: View, demands: Demands, passed: Gate, at_most_s: int = NEVER_S
-    ) -> _Choice | None:
-        """The place of the alternative that ends first, the first such one; free for ``at_most_s`` at most."""
-        best: _Choice | None = None
-        for demand in demands:
-            latest_s = min(passed.latest_s, passed.ends_by_s - demand.walltime_s)
-            if best is not None:
-                latest_s = min(latest_s, best.end_s - demand.walltime_s - 1)
-            length_s = min(self._length_s(demand), at_most_s)
-            limited: Why | None = None
-            if self._quotas is None:
-                place = view.earliest(demand, length_s, passed.earliest_s, latest_s)
-            else:
-                search = Search(view, job, demand, length_s, passed.earliest_s, latest_s)
-                place, limited = first_allowed(self._quotas, search)
-                self._limited = limited or self._limited
-            if place is not None:
-                best = _Choice(demand, place, limited)
-        return best
-
-    def _verdict(self, job: WaitingJob, demand: Demand, place: Place, latest_s: int = NEVER_S) -> Verdict | None:
-        """What quotas say when they do not allow the job this place."""
-        if self._quotas is None:
-            return None
-        verdict = self._quotas.first(job, place.taken, demand.walltime_s, place.start_s, latest_s)
-        return verdict if verdict.start_s > place.start_s else None
-
-    def _length_s(self, demand: Demand) -> int:
-        return demand.walltime_s + self._limits.security_s
-
-    def _room(self, scope: Scope, choice: _Choice) -> Bits:
-        """All that the chosen alternative may use at its place, running besteffort jobs not counted."""
-        return scope.normal.room(choice.place.start_s, self._length_s(choice.demand)) & choice.demand.mask
-
-    def _room_in_time(self, scope: Scope, choice: _Choice) -> Bits:
-        """The same without what those hold who would not be gone by then."""
-        return self._room(scope, choice) & ~scope.space.held_by_slow(choice.place.start_s)
-
     def _settle(
-        self, scope: Scope, job: WaitingJob, choice: _Choice, why: Why, *, stands: bool = False
+        self, scope: Scope, job: WaitingJob, choice: Choice, why: Why, *, stands: bool = False
     ) -> Start | Predict:
         demand, (start_s, taken) = choice.demand, choice.place
-        end_s = start_s + self._length_s(demand)
+        end_s = start_s + self._chooser.length_s(demand)
         resources = self._platform.ranges(taken)
         if job.job_id not in self._supposed:
             if stands:
-                del self._kept[job.job_id]
+                self._kept.claim(job.job_id)
             else:
                 scope.space.occupy(start_s, end_s, taken, scope.sharing, strictly=job.besteffort)
             scope.space.note_end(job.job_id, scope.space.gantt.on_grid(end_s), taken)
@@ -698,17 +519,18 @@ class Pass:
             return Start(job.job_id, demand.index, demand.walltime_s, resources, scope.space.number, scope.sharing)
         return Predict(job.job_id, demand.index, start_s, demand.walltime_s, resources, why)
 
-    def _kill_for(self, scope: Scope, job: WaitingJob, choice: _Choice, wanted_s: int, passed: Gate) -> Start | Predict:
+    def _kill_for(self, scope: Scope, job: WaitingJob, choice: Choice, wanted_s: int, passed: Gate) -> Start | Predict:
         """Let those die that hold what the job needs, as soon as they must for a start at ``wanted_s``."""
         alive = [victim for victim in scope.space.victims if victim.end_s > choice.place.start_s]
-        taken, going = spare(choice.demand, self._room_in_time(scope, choice), alive)
-        if taken != choice.place.taken and self._verdict(job, choice.demand, Place(choice.place.start_s, taken)):
+        taken, going = spare(choice.demand, self._chooser.room_in_time(scope, choice), alive)
+        place = Place(choice.place.start_s, taken)
+        if taken != choice.place.taken and self._chooser.verdict(job, choice.demand, place) is not None:
             # It is more than quotas allow, which what was found before is not.
             taken = choice.place.taken
             going = [victim for victim in alive if victim.bits & taken]
         # Who is quickly gone need not die before the slowest is told.
         needed_s = max([wanted_s, *(victim.dead_s for victim in going)])
-        dying = list(self._dying.get(job.job_id, []))
+        dying = list(self._dying[job.job_id].job_ids) if job.job_id in self._dying else []
         for victim in going:
             if victim.dead_s < needed_s and not victim.chosen:
                 self._look_again(self._now_s + needed_s - victim.dead_s)
@@ -721,7 +543,7 @@ class Pass:
         why = Why(KILLING, _killed(dying)) if dying else self._why(scope, settled, passed)
         return self._settle(scope, job, settled, why)
 
-    def _why(self, scope: Scope, choice: _Choice, passed: Gate) -> Why:
+    def _why(self, scope: Scope, choice: Choice, passed: Gate) -> Why:
         start_s = choice.place.start_s
         gantt = scope.space.gantt
         not_yet = self._containers.not_yet(scope.space, start_s)
@@ -736,7 +558,7 @@ class Pass:
             return Why(WAKING, {"asleep": asleep.bit_count()})
         return self._busy(scope, choice)
 
-    def _busy(self, scope: Scope, choice: _Choice) -> Why:
+    def _busy(self, scope: Scope, choice: Choice) -> Why:
         mask = choice.demand.mask
         numbers: dict[str, object] = {
             "free": (scope.space.gantt.free_now & mask).bit_count(),
@@ -753,8 +575,8 @@ class Pass:
             if passed.earliest_s <= self._now_s:
                 self._not_now.add(job.request_id)
             return self._beyond_depth(job)
-        if self._limited is not None:
-            return Postpone(job.job_id, self._limited)
+        if self._chooser.limited is not None:
+            return Postpone(job.job_id, self._chooser.limited)
         if passed.ends_by_s < NEVER_S:
             return Postpone(job.job_id, Why(DEADLINE_MISSED, {"deadline_s": passed.ends_by_s}))
         too_late = self._containers.too_late(job, scope.space, demands)
@@ -762,7 +584,7 @@ class Pass:
             return too_late
         if passed.latest_s < NEVER_S:
             return Postpone(job.job_id, Why(WINDOW_MISSED, {"latest_s": passed.latest_s}))
-        shortest_s = min(self._length_s(demand) for demand in demands)
+        shortest_s = min(self._chooser.length_s(demand) for demand in demands)
         return Postpone(job.job_id, Why(TOO_LONG, {"length_s": shortest_s}))
 
 

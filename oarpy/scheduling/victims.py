@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 from operator import or_
 
@@ -28,6 +28,20 @@ class Victim:
     gone_s: int
     chosen: bool = False
     sharing: Sharing = ALONE
+
+
+@dataclass(slots=True)
+class Dying:
+    """Those who die for one job: when they are gone at the latest, and when probably."""
+
+    job_ids: list[JobId] = field(default_factory=list)
+    dead_s: int = 0
+    soon_s: int = 0
+
+    def add(self, job_id: JobId, dead_s: int, soon_s: int) -> None:
+        self.job_ids.append(job_id)
+        self.dead_s = max(self.dead_s, dead_s)
+        self.soon_s = max(self.soon_s, soon_s)
 
 
 def spare(demand: Demand, room: Bits, running: Iterable[Victim]) -> tuple[Bits, list[Victim]]:

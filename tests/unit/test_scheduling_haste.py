@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from oarpy.model.states import JobId
+from oarpy.scheduling.compression import KeptPlaces
 from oarpy.scheduling.decide import Pass, decide
 from oarpy.scheduling.gantt import Gantt
 from oarpy.scheduling.plan import Plan, Postpone, Predict
@@ -58,7 +59,7 @@ def test_jobs_that_stand_are_left_out() -> None:
 @pytest.mark.parametrize(
     ("of", "part", "broken"),
     [
-        (Pass, "_fits_now", lambda *_: False),
+        (KeptPlaces, "_fits_now", lambda *_: False),
         (Pass, "_look_again", lambda *_: None),
         (Gantt, "before", lambda *_: 0),
     ],

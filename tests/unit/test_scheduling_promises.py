@@ -8,6 +8,7 @@ import pytest
 
 from oarpy.model.states import JobId, Replan, ResourceState
 from oarpy.scheduling.bounds import Bounds, Frontier
+from oarpy.scheduling.compression import KeptPlaces
 from oarpy.scheduling.counting import Tally
 from oarpy.scheduling.decide import Pass, decide
 from oarpy.scheduling.gantt import Gantt
@@ -72,10 +73,10 @@ def test_a_job_moves_to_where_enough_are_free_though_the_places_of_others_were_i
 @pytest.mark.parametrize(
     ("of", "part", "broken"),
     [
-        (Pass, "_might_move", lambda *told: False),
+        (KeptPlaces, "_might_move", lambda *told: False),
         (Gantt, "release", lambda *told: None),
         (Pass, "_is_in_use", lambda *told: False),
-        (Pass, "_as_told", lambda *told: None),
+        (KeptPlaces, "delayed", lambda *told: None),
     ],
 )
 def test_what_is_kept_wrongly_is_caught(
