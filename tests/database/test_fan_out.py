@@ -20,7 +20,7 @@ from oarpy.database.restoration import restore
 from oarpy.instance import short_path
 from oarpy.model.feed import FeedEvent, Position, Wanted
 from oarpy.model.states import JobState
-from oarpy.modules import fan_out
+from oarpy.modules import backlog, fan_out, feed_session, watchers
 from oarpy.modules.fan_out import FanOut
 from tests.support import rows
 from tests.support.postgres import TestDatabase
@@ -202,8 +202,8 @@ def test_without_a_socket_the_tables_are_looked_at(database, path):
 
 
 def test_who_is_far_behind_reads_the_tables_and_comes_back(database, path, monkeypatch):
-    monkeypatch.setattr(fan_out, "BACKLOG", 10)
-    monkeypatch.setattr(fan_out, "BACKLOG_AT_START", 10)
+    monkeypatch.setattr(backlog, "BACKLOG", 10)
+    monkeypatch.setattr(feed_session, "CHANGES_AT_START", 10)
     with (
         served(database, path),
         closing(feed(database, path, after=None)) as present,
@@ -222,7 +222,7 @@ def test_who_is_far_behind_reads_the_tables_and_comes_back(database, path, monke
 
 
 def test_who_is_far_behind_is_told_so_once(database, serving, path, monkeypatch, caplog):
-    monkeypatch.setattr(fan_out, "BACKLOG", 2)
+    monkeypatch.setattr(backlog, "BACKLOG", 2)
     with closing(feed(database, path, after=None)) as reader:
         reader.begin()
         happen(database, *(f"E{number}" for number in range(10)))
@@ -284,7 +284,7 @@ def test_who_does_not_read_holds_nobody_up_and_misses_nothing(database, serving,
         database.execute("INSERT INTO events (type) SELECT 'E' || n FROM generate_series(1, %s) AS n", (count,))
 
         assert len(read(reader, count)) == count
-        unread = max(len(watcher.unread) for watcher in serving._watchers.values())
+        unread = max(len(watcher.unread) for watcher in serving._watchers)
         assert 0 < unread < 10_000
         told = []
         with sleeper.makefile("rb") as file:
@@ -308,7 +308,7 @@ def test_who_does_not_read_holds_nobody_up_and_misses_nothing(database, serving,
         b'{"wanted": {}, "after": "1"}\n',
         b'{"wanted": {}, "after": "99999999999999999999:0"}\n',
         b"[" * 100_000 + b"\n",
-        b"x" * (fan_out.LONGEST_INTRODUCTION + 70_000),
+        b"x" * (watchers.LONGEST_INTRODUCTION + 70_000),
     ],
     ids=lambda said: repr(said[:30]),
 )
@@ -336,7 +336,7 @@ def test_who_may_not_watch_is_refused(database, path):
 
 
 def test_one_user_cannot_take_all_places(database, serving, path, monkeypatch):
-    monkeypatch.setattr(fan_out, "MOST_OF_ONE_USER", 2)
+    monkeypatch.setattr(watchers, "MOST_OF_ONE_USER", 2)
     with closing(raw(path, introduction())) as one, closing(raw(path, introduction())) as two:
         assert "position" in line_of(one)
         assert "position" in line_of(two)
@@ -346,7 +346,7 @@ def test_one_user_cannot_take_all_places(database, serving, path, monkeypatch):
 
 
 def test_one_user_cannot_name_jobs_without_end(database, serving, path, monkeypatch):
-    monkeypatch.setattr(fan_out, "MOST_NAMES_OF_ONE_USER", 5)
+    monkeypatch.setattr(watchers, "MOST_NAMES_OF_ONE_USER", 5)
     with closing(raw(path, introduction(jobs=[1, 2], arrays=[3]))) as one:
         assert "position" in line_of(one)
         with closing(raw(path, introduction(jobs=[1, 2, 3]))) as two:
@@ -360,7 +360,7 @@ def test_one_user_cannot_name_jobs_without_end(database, serving, path, monkeypa
 
 
 def test_one_user_cannot_talk_without_end(database, serving, path, monkeypatch):
-    monkeypatch.setattr(fan_out, "MOST_SAID_OF_ONE_USER", 1000)
+    monkeypatch.setattr(watchers, "MOST_SAID_OF_ONE_USER", 1000)
     with closing(raw(path, b"x" * 900)), closing(raw(path, b"x" * 900)) as two:
         assert line_of(two) == {"refused": "that is too long"}
 

@@ -29,7 +29,7 @@ from oarpy.database.events import Event
 from oarpy.database.launches import End
 from oarpy.database.snapshot import SnapshotReader
 from oarpy.model.states import EndCause, JobState
-from oarpy.modules import fan_out
+from oarpy.modules import feed_session
 from oarpy.scheduling.snapshot import Limits
 from tests.support import rows
 from tests.support.postgres import TestDatabase, TestServer
@@ -171,7 +171,7 @@ def test_no_statement_of_the_ordinary_turns_reads_the_history(old, what):
     assert {table for plan in plans for table in scanned(plan)} & GROWING == set()
 
 
-@pytest.mark.parametrize("most", [fan_out.PAGE, 1])
+@pytest.mark.parametrize("most", [feed_session.PAGE, 1])
 def test_what_watchers_hear_is_read_along_its_index(old, most):
     with old.engine.connect() as conn:
         newest = conn.execute(text("SELECT max(xid)::text::bigint FROM job_state_logs")).scalar_one()
