@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import click
 
-from oarpy.commands.session import ask, complain, tell
+from oarpy.commands.session import ask, complain, is_said, tell
 from oarpy.errors import SyntaxRefused
 from oarpy.model.dependencies import parse_job_id
 from oarpy.model.edits import Edit, Edited
@@ -87,14 +87,14 @@ def _check(ctx: click.Context, options: Mapping[str, Any]) -> None:
     if options["only"] and not options["resubmit"]:
         raise SyntaxRefused("--only goes with --resubmit ID, the id of an array", exit_status=ExitStatus.REFUSED)
     for name in (*_UNFIT, "wait", "follow") if edits else _UNFIT:
-        if _is_said(ctx, name):
+        if is_said(ctx, name):
             raise SyntaxRefused(f"{_option(ctx, name)} does not go with {what}", exit_status=ExitStatus.REFUSED)
     if edits and options["hold"]:
         raise SyntaxRefused("oarhold holds a job, --edit does not", exit_status=ExitStatus.REFUSED)
 
 
 def _changes(ctx: click.Context, options: Mapping[str, Any], read: _Read) -> dict[str, Any]:
-    said = [name for name in _FIELDS if name != "command" and _is_said(ctx, name)]
+    said = [name for name in _FIELDS if name != "command" and is_said(ctx, name)]
     emptied = [name for name in said if _is_empty(options[name])]
     rest = {**options, **{name: () if name in _REPEATED else None for name in emptied}}
     named = [*said, *(["command"] if options["command"] else [])]
@@ -110,7 +110,3 @@ def _is_empty(value: str | Sequence[str] | bool) -> bool:
 def _option(ctx: click.Context, name: str) -> str:
     """How the option is written that is called ``name`` here."""
     return next(word for one in ctx.command.params if one.name == name for word in one.opts if word.startswith("--"))
-
-
-def _is_said(ctx: click.Context, name: str) -> bool:
-    return ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE

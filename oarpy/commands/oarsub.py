@@ -6,7 +6,6 @@ a test freezes the list.
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,13 +13,12 @@ from typing import Any
 
 import click
 
-from oarpy.client.submissions import in_current_directory, submission_of
+from oarpy.client.submissions import submission_of
 from oarpy.commands.session import OarCommand, client, connect, run, tell, with_formats, with_version
 from oarpy.errors import RequestRefused, SyntaxRefused
 from oarpy.model.exit_statuses import ExitStatus
 from oarpy.model.job_types import may_lack_command
 from oarpy.model.payloads import Submission, Submitted
-from oarpy.model.wording import excerpt
 
 UNSUPPORTED = {
     "-T": "tokens for the API",
@@ -28,10 +26,6 @@ UNSUPPORTED = {
     "--stagein": "staging files in",
     "--stagein-md5sum": "staging files in",
 }
-#: Options that a script may name and that add to those of the command line; the rest gives way to them.
-_ADDED = ("resource", "type", "anterior")
-#: What a script cannot say of itself.
-_ABOUT_OTHERS = ("edit", "edit_array", "resubmit", "only", "key", "wait", "follow")
 _JOB_KEY = "oarpy.job_key"
 #: Options whose value is a private key.
 _INLINE = ("--import-job-key-inline", "--import-job-key-inline-priv")
@@ -181,55 +175,6 @@ def oarsub(ctx: click.Context, /, **options: Any) -> int:
     return _print_and_finish(answer, options)
 
 
-def _print_and_finish(answer: Submitted, options: Mapping[str, Any]) -> int:
-    _print(answer, options)
-    return _waited(answer, options)
-
-
-def _check_follow(submission: Submission, options: Mapping[str, Any]) -> None:
-    if options["interactive"] and (options["wait"] or options["follow"]):
-        raise RequestRefused("--wait and --follow do not go with -I, which ends with the shell")
-    if options["follow"] and (submission.array_count is not None or submission.parameters):
-        raise RequestRefused("--follow shows one job, not an array; oarstat --follow -j ID shows one of its jobs")
-
-
-def _waited(answer: Submitted, options: Mapping[str, Any]) -> int:
-    """With ``--wait``, the status of the jobs when they are over; with ``-I`` that of the terminal."""
-    if options["interactive"] and answer.job_ids:
-        from oarpy.commands.interactive import open_shell
-
-        open_shell(answer.job_ids[0], keep=options["keep"])
-        return 0
-    if not (options["wait"] or options["follow"]) or not answer.job_ids:
-        return 0
-    from oarpy.commands.waiting import wait_for
-
-    # Whoever reads the ids does not have to wait as well.
-    sys.stdout.flush()
-    # Jobs that are submitted again belong to an array in which others have ended long ago.
-    array_id = answer.array_id if answer.array_id == answer.job_ids[0] else None
-    follow = options["follow"] and len(answer.job_ids) == 1
-    if options["follow"] and not follow:
-        tell("--follow shows one job; these are only waited for")
-    return wait_for(answer.job_ids, array_id=array_id, follow=follow)
-
-
-def _is_not_oars(options: Mapping[str, Any]) -> bool:
-    """Whether a duration or a date is written in a way of which one should see how it was understood."""
-    durations = [text.rpartition("walltime=")[2] for text in options["resource"] if "walltime=" in text]
-    dates = (options["reservation"] or "now").replace("UTC", "").split(",")
-    return any(not each.replace(":", "").strip().isdigit() for each in durations) or any(
-        each.strip() != "now" and (each.count("-") != 2 or not _DATE.issuperset(each)) for each in dates
-    )
-
-
-def _reconnect(options: Mapping[str, Any]) -> int:
-    from oarpy.commands.interactive import reconnect
-
-    # The id may stand alone, as OAR has it: oarsub -C 42.
-    return reconnect(options["connect_to"] or None, keep=options["keep"])
-
-
 def _key(text: str | None) -> str | None:
     if text is None:
         return None
@@ -244,31 +189,11 @@ def _new_key() -> str:
     return new_key()
 
 
-def _print_and_wait(answer: Submitted, options: dict[str, Any], key: str) -> None:
-    """Tell what OAR tells of a reservation; a refusal is raised."""
-    from oarpy.client.abandoning import DeletedIfInterrupted
-    from oarpy.client.reservations import Validation
+def _reconnect(options: Mapping[str, Any]) -> int:
+    from oarpy.commands.interactive import reconnect
 
-    job_id = answer.job_ids[0]
-    with DeletedIfInterrupted(client(), job_id):
-        _print(answer, options)
-        click.echo("# Reservation mode: waiting for validation...")
-        sys.stdout.flush()
-        verdict = Validation(connect, job_id, key, tell).verdict()
-    if not verdict.accepted:
-        click.echo("# Reservation not valid --> KO")
-        raise RequestRefused(f"job {job_id}: {verdict.message}", exit_status=ExitStatus.RESERVATION_OR_NOT_FINISHING)
-    click.echo("# Reservation valid --> OK")
-
-
-def _reserved(text: str | None) -> dict[str, Any]:
-    if text is None:
-        return {}
-    from datetime import datetime
-
-    from oarpy.model.reservation_dates import parse_reservation
-
-    return {"reservation": parse_reservation(text, datetime.now().astimezone())}
+    # The id may stand alone, as OAR has it: oarsub -C 42.
+    return reconnect(options["connect_to"] or None, keep=options["keep"])
 
 
 def _earlier(key: str) -> Mapping[str, Any]:
@@ -278,15 +203,14 @@ def _earlier(key: str) -> Mapping[str, Any]:
 
 
 def _submission(ctx: click.Context, options: Mapping[str, Any]) -> Submission:
-    directory = in_current_directory()
-    command = " ".join(options["command"])
+    command, properties = " ".join(options["command"]), options["property"][-1:]
     initial_request = _as_typed(["oarsub", *sys.argv[1:]])
-    properties = list(options["property"][-1:])
     if options["scanscript"]:
-        command, said = _scan(ctx, options["command"], directory)
-        options = _merged(ctx, options, said)
-        properties += said["property"]
-        initial_request += "\n#OAR " + _as_typed(said["arguments"]) if said["arguments"] else ""
+        from oarpy.commands.job_scripts import scanned
+
+        script = scanned(ctx, options)
+        command, options, properties = script.command, script.options, (*properties, *script.properties)
+        initial_request += "\n#OAR " + _as_typed(script.arguments) if script.arguments else ""
     needs_none = options["interactive"] or options["reservation"] is not None or may_lack_command(options["type"])
     if not command.strip() and not needs_none:
         raise RequestRefused("no command was given", exit_status=ExitStatus.NOTHING_TO_DO)
@@ -342,62 +266,14 @@ def _keyed(ctx: click.Context, options: Mapping[str, Any]) -> dict[str, Any]:
     return {"job_key": key.public}
 
 
-def _scan(ctx: click.Context, words: Sequence[str], directory: str) -> tuple[str, dict[str, Any]]:
-    """The command that a script with ``#OAR`` lines is, and the options that they name."""
-    if not words:
-        raise RequestRefused("no command was given", exit_status=ExitStatus.NOTHING_TO_DO)
-    from oarpy.model.scripts import script_arguments
+def _reserved(text: str | None) -> dict[str, Any]:
+    if text is None:
+        return {}
+    from datetime import datetime
 
-    path, blank, arguments = words[0], "", ""
-    if not os.path.exists(os.path.join(directory, path)):
-        path, blank, arguments = words[0].partition(" ")
-    path = os.path.abspath(os.path.join(directory, path))
-    said = script_arguments(_read(path, "script", ExitStatus.SCRIPT_OR_NOTHING_CHOSEN))
-    if not os.access(path, os.X_OK):
-        raise RequestRefused(
-            f"the script {excerpt(path)} is not executable", exit_status=ExitStatus.SCRIPT_OR_NOTHING_CHOSEN
-        )
-    try:
-        scanned = ctx.command.make_context("oarsub", list(said))
-    except (click.UsageError, click.exceptions.Exit) as error:
-        problem = error.format_message() if isinstance(error, click.UsageError) else "it asks for help"
-        raise SyntaxRefused(
-            f"in an #OAR line of {excerpt(path)}: {problem}", exit_status=ExitStatus.SCRIPT_OR_NOTHING_CHOSEN
-        ) from error
-    if scanned.params["command"]:
-        word = excerpt(scanned.params["command"][0])
-        raise SyntaxRefused(
-            f"an #OAR line of {excerpt(path)} has {word}, which is no option",
-            exit_status=ExitStatus.SCRIPT_OR_NOTHING_CHOSEN,
-        )
-    named = {name: value for name, value in scanned.params.items() if _is_said(scanned, name)}
-    unfit = next((name for name in _ABOUT_OTHERS if name in named), None)
-    if unfit is not None:
-        raise SyntaxRefused(
-            f"an #OAR line of {excerpt(path)} has --{unfit.replace('_', '-')}, which is for the command line",
-            exit_status=ExitStatus.SCRIPT_OR_NOTHING_CHOSEN,
-        )
-    command = " ".join([shlex.quote(path) + blank + arguments, *words[1:]])
-    return command, {"property": (), **named, "arguments": said}
+    from oarpy.model.reservation_dates import parse_reservation
 
-
-def _is_said(ctx: click.Context, name: str) -> bool:
-    return ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
-
-
-def _merged(ctx: click.Context, options: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of the command line, and those of the script that they leave room for."""
-    merged = dict(options)
-    for name, value in said.items():
-        if name in _ADDED:
-            merged[name] = (*options[name], *value)
-        elif name in ("property", "arguments", "scanscript"):
-            continue
-        elif not _is_said(ctx, name):
-            merged[name] = value
-        elif value != options[name]:
-            tell(f"--{name.replace('_', '-')} of the script gives way to that of the command line")
-    return merged
+    return {"reservation": parse_reservation(text, datetime.now().astimezone())}
 
 
 def _seconds(text: str | None) -> int | None:
@@ -423,9 +299,10 @@ def _notified(text: str | None) -> dict[str, Any]:
 def _parameters(path: str | None) -> tuple[str, ...]:
     if path is None:
         return ()
+    from oarpy.commands.files import text_of
     from oarpy.model.array_parameters import parse_array_parameters
 
-    return parse_array_parameters(_read(path, "file of array parameters", ExitStatus.PARAMETERS_OR_NOT_RUNNING))
+    return parse_array_parameters(text_of(path, "file of array parameters", ExitStatus.PARAMETERS_OR_NOT_RUNNING))
 
 
 def _signal(text: str | None) -> int | None:
@@ -436,23 +313,51 @@ def _signal(text: str | None) -> int | None:
     return parse_signal(text)
 
 
-def _read(path: str, what: str, status: ExitStatus) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="strict", newline="") as file:
-            return file.read()
-    except OSError as error:
-        raise RequestRefused(
-            f"the {what} {excerpt(path)} cannot be read: {error.strerror}", exit_status=status
-        ) from error
-    except UnicodeDecodeError as error:
-        raise RequestRefused(f"the {what} {excerpt(path)} is not text in UTF-8", exit_status=status) from error
+def _check_follow(submission: Submission, options: Mapping[str, Any]) -> None:
+    if options["interactive"] and (options["wait"] or options["follow"]):
+        raise RequestRefused("--wait and --follow do not go with -I, which ends with the shell")
+    if options["follow"] and (submission.array_count is not None or submission.parameters):
+        raise RequestRefused("--follow shows one job, not an array; oarstat --follow -j ID shows one of its jobs")
+
+
+def _is_not_oars(options: Mapping[str, Any]) -> bool:
+    """Whether a duration or a date is written in a way of which one should see how it was understood."""
+    durations = [text.rpartition("walltime=")[2] for text in options["resource"] if "walltime=" in text]
+    dates = (options["reservation"] or "now").replace("UTC", "").split(",")
+    return any(not each.replace(":", "").strip().isdigit() for each in durations) or any(
+        each.strip() != "now" and (each.count("-") != 2 or not _DATE.issuperset(each)) for each in dates
+    )
+
+
+def _print_and_wait(answer: Submitted, options: dict[str, Any], key: str) -> None:
+    """Tell what OAR tells of a reservation; a refusal is raised."""
+    from oarpy.client.abandoning import DeletedIfInterrupted
+    from oarpy.client.reservations import Validation
+
+    job_id = answer.job_ids[0]
+    with DeletedIfInterrupted(client(), job_id):
+        _print(answer, options)
+        click.echo("# Reservation mode: waiting for validation...")
+        sys.stdout.flush()
+        verdict = Validation(connect, job_id, key, tell).verdict()
+    if not verdict.accepted:
+        click.echo("# Reservation not valid --> KO")
+        raise RequestRefused(f"job {job_id}: {verdict.message}", exit_status=ExitStatus.RESERVATION_OR_NOT_FINISHING)
+    click.echo("# Reservation valid --> OK")
+
+
+def _print_and_finish(answer: Submitted, options: Mapping[str, Any]) -> int:
+    _print(answer, options)
+    return _waited(answer, options)
 
 
 def _print(answer: Submitted, options: Mapping[str, Any]) -> None:
     for warning in answer.warnings:
         tell(warning)
     if options["dry_run"]:
-        _print_estimates(answer, style=options["style"])
+        from oarpy.commands.estimates import print_estimates
+
+        print_estimates(answer.estimates, options["style"])
         return
     lines = [f"OAR_JOB_ID={job_id}" for job_id in answer.job_ids]
     if answer.array_id is not None:
@@ -468,22 +373,25 @@ def _print(answer: Submitted, options: Mapping[str, Any]) -> None:
             formats.write({"job_id": str(job_id)}, options["style"])
 
 
-def _print_estimates(answer: Submitted, *, style: str | None) -> None:
-    if style:
-        from oarpy.commands import formats
+def _waited(answer: Submitted, options: Mapping[str, Any]) -> int:
+    """With ``--wait``, the status of the jobs when they are over; with ``-I`` that of the terminal."""
+    if options["interactive"] and answer.job_ids:
+        from oarpy.commands.interactive import open_shell
 
-        formats.write([estimate.to_json() for estimate in answer.estimates], style)
-        return
-    from oarpy.commands.listing import shown_date, shown_hosts
+        open_shell(answer.job_ids[0], keep=options["keep"])
+        return 0
+    if not (options["wait"] or options["follow"]) or not answer.job_ids:
+        return 0
+    from oarpy.commands.waiting import wait_for
 
-    click.echo("This would be accepted.")
-    for estimate in answer.estimates:
-        if estimate.start_s is None:
-            click.echo(f"{estimate.wanted}: does not start; {estimate.reason}")
-        else:
-            where = f" on {shown_hosts(estimate.hosts)}" if estimate.hosts else ""
-            why = f"; {estimate.reason}" if estimate.reason else ""
-            click.echo(f"{estimate.wanted}: starts {shown_date(estimate.start_s)}{where}{why}")
+    # Whoever reads the ids does not have to wait as well.
+    sys.stdout.flush()
+    # Jobs that are submitted again belong to an array in which others have ended long ago.
+    array_id = answer.array_id if answer.array_id == answer.job_ids[0] else None
+    follow = options["follow"] and len(answer.job_ids) == 1
+    if options["follow"] and not follow:
+        tell("--follow shows one job; these are only waited for")
+    return wait_for(answer.job_ids, array_id=array_id, follow=follow)
 
 
 def main() -> None:

@@ -185,6 +185,11 @@ def program() -> str:
     return click.get_current_context().command.name or "oarpy"
 
 
+def is_said(ctx: click.Context, name: str) -> bool:
+    """Whether an option was named, in whatever words; else it has its default."""
+    return ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+
+
 def tell(line: str) -> None:
     """Something to know that is neither result nor refusal."""
     click.echo(f"# {line}", err=True)
