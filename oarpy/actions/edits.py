@@ -28,13 +28,15 @@ from oarpy.database.events import Event
 from oarpy.database.submissions import NewJobs
 from oarpy.database.wake import Reader
 from oarpy.errors import RequestRefused, SyntaxRefused
-from oarpy.model.edits import FAILED, Edit, Edited, merged
+from oarpy.model.edits import FAILED, Edit, Edited, Undeletion, merged
 from oarpy.model.exit_statuses import ExitStatus
 from oarpy.model.payloads import JobOutcome, JobsAnswer, JobSelection, Submission, Submitted
 from oarpy.model.states import FINAL, EndCause, JobId, JobState
 
 #: Looks up the jobs that a selection names, and what their submissions asked for.
 Look: TypeAlias = Callable[[JobSelection], tuple[Sequence[Stored], Mapping[int, Asked]]]
+#: What a dry run says of a job to which it would be done.
+POSSIBLE = "POSSIBLE"
 EDITABLE = frozenset({JobState.WAITING, JobState.HOLD})
 _NOTHING_NEW = "nothing was named that is to be different; oarsub --help tells what can be"
 _TRY_AGAIN = "was changed by somebody else meanwhile; try again"
@@ -73,6 +75,9 @@ def prepare_edit(payload: object, login: str, site: Site, look: Look, request_id
                 refused[job.job_id] = JobOutcome(
                     job.job_id, REFUSED, int(refusal.exit_status), f"job {job.job_id}: {refusal}"
                 )
+    if edit.dry_run:
+        possible = _possible(job for group in groups for job in group.jobs)
+        return _rehearsal(edit, found, {**possible, **_known(refused)}, groups)
     write = partial(_edit, edit=edit, found=found, refused=refused, groups=groups, login=login)
     return Prepared(write, rows=len(found), wakes=(Reader.ALMIGHTY,))
 
@@ -86,7 +91,7 @@ def _edit(
     groups: Sequence[_Group],
     login: str,
 ) -> Edited:
-    outcomes = {job_id: outcome for job_id, outcome in refused.items() if outcome is not None}
+    outcomes = _known(refused)
     now = edits.locked(conn, sorted(job.job_id for group in groups for job in group.jobs))
     changed: list[JobId] = []
     for group in groups:
@@ -107,8 +112,27 @@ def _edit(
     plans.forget(conn, sorted(changed))
     said = f"{login} changed {', '.join(sorted(_told(edit.changes)))}"
     events.append(conn, (Event("JOB_EDITED", job_id, description=said) for job_id in changed))
-    warnings = tuple(dict.fromkeys(line for group in groups for line in group.warnings))
-    return Edited(tuple(_answers(edit.selection, found, outcomes)), warnings)
+    return Edited(tuple(_answers(edit.selection, found, outcomes)), _warnings(groups))
+
+
+def _known(outcomes: Mapping[JobId, JobOutcome | None]) -> dict[JobId, JobOutcome]:
+    return {job_id: outcome for job_id, outcome in outcomes.items() if outcome is not None}
+
+
+def _possible(jobs: Iterable[Stored]) -> dict[JobId, JobOutcome]:
+    return {job.job_id: JobOutcome(job.job_id, POSSIBLE) for job in jobs}
+
+
+def _warnings(groups: Iterable[_Group]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(line for group in groups for line in group.warnings))
+
+
+def _rehearsal(
+    edit: Edit, found: Iterable[Stored], outcomes: Mapping[JobId, JobOutcome], groups: Iterable[_Group]
+) -> Prepared:
+    """What a dry run answers; it writes nothing."""
+    answer = Edited(tuple(_answers(edit.selection, found, outcomes)), _warnings(groups))
+    return Prepared(lambda conn: answer, rows=0)
 
 
 def _told(changes: Iterable[str]) -> set[str]:
@@ -133,6 +157,8 @@ def prepare_resubmit(payload: object, login: str, site: Site, look: Look, reques
     if not chosen:
         raise RequestRefused(_nothing_chosen(edit, found), exit_status=ExitStatus.BAD_ID)
     groups = [_judged(edit, jobs, asked[jobs[0].request_id], site, request_id) for jobs in _alike(chosen)]
+    if edit.dry_run:
+        return _rehearsal(edit, chosen, _possible(chosen), groups)
     write = partial(_repeat, edit=edit, groups=groups, login=login)
     return Prepared(write, rows=len(chosen), wakes=(Reader.ALMIGHTY,))
 
@@ -145,8 +171,7 @@ def _repeat(conn: Connection, *, edit: Edit, groups: Sequence[_Group], login: st
     said = f"{login} submitted it again as job"
     events.append(conn, (Event("RESUBMIT_JOB", old, description=f"{said} {new}") for old, new in copies.items()))
     array_id = edit.selection.array_ids[0] if edit.selection.array_ids else None
-    warnings = tuple(dict.fromkeys(line for group in groups for line in group.warnings))
-    return Submitted(tuple(sorted(copies.values())), array_id, warnings)
+    return Submitted(tuple(sorted(copies.values())), array_id, _warnings(groups))
 
 
 def _chosen(edit: Edit, found: Sequence[Stored]) -> list[Stored]:
@@ -262,15 +287,22 @@ def prepare_undelete(payload: object, login: str, grace: timedelta) -> Prepared:
     Raises:
         RequestRefused: with one sentence for the user.
     """
-    selection = JobSelection.from_json(payload)
-    write = partial(_undelete, selection=selection, login=login, grace=grace)
-    return Prepared(write, rows=len(selection.job_ids) + len(selection.array_ids), wakes=(Reader.ALMIGHTY,))
+    selection, dry_run = Undeletion.from_json(payload)
+    write = partial(_undelete, selection=selection, login=login, grace=grace, dry_run=dry_run)
+    rows = len(selection.job_ids) + len(selection.array_ids)
+    return Prepared(write, rows=rows, wakes=() if dry_run else (Reader.ALMIGHTY,))
 
 
-def _undelete(conn: Connection, *, selection: JobSelection, login: str, grace: timedelta) -> JobsAnswer:
+def _undelete(conn: Connection, *, selection: JobSelection, login: str, grace: timedelta, dry_run: bool) -> JobsAnswer:
     named = selections.named(conn, selection.job_ids, selection.array_ids)
     found = edits.deleted(conn, sorted(job.job_id for job in named), grace)
     why_not = {job.job_id: _why_not_given_back(job, login, grace) for job in found}
+    if dry_run:
+        seen = {
+            job_id: JobOutcome(job_id, POSSIBLE) if sentence is None else _refused(job_id, sentence)
+            for job_id, sentence in why_not.items()
+        }
+        return JobsAnswer(tuple(_answers(selection, found, seen)))
     states = {
         job.job_id: JobState.HOLD if job.before is JobState.HOLD else JobState.WAITING
         for job in found

@@ -326,7 +326,7 @@ def remove_property(conn: Connection, name: str, *, force: bool) -> int:
     Raises:
         RequestRefused: there is none, or live requests name it.
     """
-    _check_defined(conn, name)
+    check_defined(conn, name)
     users = jobs_naming(conn, name)
     waiting = [job_id for job_id, state in users if state == "Waiting"]
     if users and not force:
@@ -345,7 +345,7 @@ def remove_property(conn: Connection, name: str, *, force: bool) -> int:
 
 def rename_property(conn: Connection, old: str, new: str) -> None:
     """Rename a column of ``resources``; refused while live requests name it."""
-    _check_defined(conn, old)
+    check_defined(conn, old)
     _check_name(conn, new)
     users = jobs_naming(conn, old)
     if users:
@@ -496,7 +496,8 @@ def _check_name(conn: Connection, name: str) -> None:
         raise RequestRefused(f"resources have a column {name} already", exit_status=ExitStatus.DENIED)
 
 
-def _check_defined(conn: Connection, name: str) -> None:
+def check_defined(conn: Connection, name: str) -> None:
+    """Let the name of a property pass that administrators defined; raises ``RequestRefused``."""
     known = dict(properties(conn))
     if name not in known:
         meant = did_you_mean(name, known)

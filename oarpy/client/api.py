@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from oarpy.client.feed import Feed
     from oarpy.client.job_view import Detail
     from oarpy.client.waiting import Wait, Watched
+    from oarpy.model.edits import Undeletion
     from oarpy.model.feed import FeedEvent, Position
 
 _PROGRAM = "oarpy.client"
@@ -118,10 +119,10 @@ class Client:
         Submission.from_json(document)
         return Submitted.from_json(self.ask("submit", document, key))
 
-    def order(self, verb: str, selection: JobSelection) -> tuple[JobOutcome, ...]:
+    def order(self, verb: str, jobs: JobSelection | Undeletion) -> tuple[JobOutcome, ...]:
         """What became of the wish ``verb`` for each of these jobs, with status 0 where it is granted."""
-        document = selection.to_json()
-        JobSelection.from_json(document)
+        document = jobs.to_json()
+        type(jobs).from_json(document)
         return JobsAnswer.from_json(self.ask(verb, document)).jobs
 
     def cancel(self, *job_ids: int, array_ids: Iterable[int] = (), signal: int | None = None) -> tuple[JobOutcome, ...]:

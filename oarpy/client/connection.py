@@ -101,6 +101,17 @@ class Connection:
             raise
         return result
 
+    def rehearsal(self, work: Callable[[Connection], T]) -> T:
+        """What ``work`` returns, whose statements are checked like any others and then taken back."""
+        self.rows("BEGIN")
+        try:
+            result = work(self)
+            self.rows("ROLLBACK")
+        except BaseException:
+            self.close()
+            raise
+        return result
+
     def wait(self, seconds: float) -> None:
         """Return when a notification arrives, or after ``seconds``."""
         try:

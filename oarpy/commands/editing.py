@@ -37,7 +37,7 @@ _FIELDS = {
 _REPEATED = ("resource", "property", "type", "anterior")
 #: What a job is from its beginning on, and what is about other things.
 _UNFIT = (
-    *("reservation", "array", "array_param_file", "scanscript", "dry_run", "interactive", "keep"),
+    *("reservation", "array", "array_param_file", "scanscript", "interactive", "keep"),
     *("use_job_key", "import_job_key", "import_job_key_inline", "export_job_key"),
 )
 _Read: TypeAlias = Callable[[click.Context, Mapping[str, Any]], Submission]
@@ -56,10 +56,24 @@ def run(ctx: click.Context, options: Mapping[str, Any], key: str | None, *, read
     if options["resubmit"]:
         ids = tuple(map(parse_job_id, options["resubmit"]))
         named = JobSelection(array_ids=ids) if options["only"] else JobSelection(job_ids=ids)
-        again = Edit(named, changes, options["only"], said).to_json()
+        again = Edit(named, changes, options["only"], said, options["dry_run"]).to_json()
+        if options["dry_run"]:
+            return _told_possible("submit again", ask("resubmit", again, key=key), options)
         return finish(Submitted.from_json(ask("resubmit", again, key=key)), options)
     selection = JobSelection(tuple(map(parse_job_id, options["edit"])), tuple(map(parse_job_id, options["edit_array"])))
-    return told(ask("edit", Edit(selection, changes, None, said).to_json(), key=key), options)
+    answer = ask("edit", Edit(selection, changes, None, said, options["dry_run"]).to_json(), key=key)
+    return _told_possible("change", answer, options) if options["dry_run"] else told(answer, options)
+
+
+def _told_possible(deed: str, document: Mapping[str, Any], options: Mapping[str, Any]) -> int:
+    if options["style"]:
+        return told(document, options)
+    from oarpy.commands.jobs import tell_possible
+
+    answer = Edited.from_json(document)
+    for warning in answer.warnings:
+        tell(warning)
+    return tell_possible(deed, answer.jobs)
 
 
 def told(document: Mapping[str, Any], options: Mapping[str, Any]) -> int:

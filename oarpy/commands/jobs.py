@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
@@ -15,6 +15,10 @@ from oarpy.errors import RequestRefused
 from oarpy.model.exit_statuses import ExitStatus
 from oarpy.model.payloads import MAX_JOBS, JobOutcome, JobSelection
 from oarpy.model.states import JobId, JobState
+
+if TYPE_CHECKING:
+    from oarpy.client.job_view import Line
+    from oarpy.model.edits import Undeletion
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -61,7 +65,7 @@ def order(
 
 def give_back(jobs: Named, show: Callable[[JobOutcome], object]) -> int:
     """Take back the deletion of jobs that are named by ids, ranges or arrays; returns the worst status."""
-    if jobs.user or jobs.sql or jobs.dry_run:
+    if jobs.user or jobs.sql:
         raise RequestRefused("--undo goes with ids, ranges and --array alone")
     if not jobs.ids and not jobs.arrays:
         raise RequestRefused("no job was named", exit_status=ExitStatus.BAD_ID)
@@ -72,10 +76,34 @@ def give_back(jobs: Named, show: Callable[[JobOutcome], object]) -> int:
 
         found = job_view.states(connect(), Selection(ranges=selection.ranges))
         ids += tuple(JobId(job_id) for job_id, state in found if state == JobState.ERROR.value)
-    return _asked("undelete", JobSelection(tuple(dict.fromkeys(ids)), arrays), show)
+    from oarpy.model.edits import Undeletion
+
+    wish = Undeletion(JobSelection(tuple(dict.fromkeys(ids)), arrays), jobs.dry_run)
+    if jobs.dry_run:
+        return tell_possible("give back", client().order("undelete", wish))
+    return _asked("undelete", wish, show)
 
 
-def _asked(verb: str, chosen: JobSelection, show: Callable[[JobOutcome], object]) -> int:
+def tell_possible(deed: str, outcomes: Sequence[JobOutcome]) -> int:
+    """Print what a dry run found, where the server has said to which jobs it would be done; the worst status."""
+    from oarpy.client import job_view
+
+    for job in outcomes:
+        if job.status:
+            complain(job.message)
+    possible = tuple(job.job_id for job in outcomes if not job.status)
+    _tell_rehearsed(deed, job_view.lines(connect(), Selection(possible)) if possible else ())
+    return max((job.status for job in outcomes), default=ExitStatus.REFUSED)
+
+
+def _tell_rehearsed(deed: str, jobs: Collection[Line]) -> None:
+    for job in jobs:
+        name = f", {printable(job.name)}" if job.name else ""
+        click.echo(f"Would {deed} the job = {job.job_id} ({job.state}, {job.user}{name})")
+    click.echo(f"{len(jobs)} job{'' if len(jobs) == 1 else 's'}; nothing was done")
+
+
+def _asked(verb: str, chosen: JobSelection | Undeletion, show: Callable[[JobOutcome], object]) -> int:
     outcomes = client().order(verb, chosen)
     for job in outcomes:
         show(job)
@@ -114,7 +142,7 @@ def _rehearse(deed: str, selection: Selection) -> int:
     me = str(conn.value("SELECT oar.me()"))
     found = {job.job_id: job for job in job_view.lines(conn, selection)}
     status = ExitStatus.OK
-    chosen = 0
+    chosen = []
     # One by one named, a job that is over or unknown is worth a word.
     for job_id in selection.job_ids:
         if job_id not in found and not _narrowed(selection):
@@ -129,8 +157,6 @@ def _rehearse(deed: str, selection: Selection) -> int:
             complain(f"job {job.job_id} belongs to {job.user}")
             status = ExitStatus.REFUSED
             continue
-        name = f", {printable(job.name)}" if job.name else ""
-        click.echo(f"Would {deed} the job = {job.job_id} ({job.state}, {job.user}{name})")
-        chosen += 1
-    click.echo(f"{chosen} job{'' if chosen == 1 else 's'}; nothing was done")
+        chosen.append(job)
+    _tell_rehearsed(deed, chosen)
     return status

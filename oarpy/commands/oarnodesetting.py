@@ -45,6 +45,7 @@ AWAY = (ResourceState.ABSENT.value, ResourceState.DEAD.value)
 @click.option("-p", "--property", "properties", multiple=True, metavar="NAME=VALUE", help="NAME! makes it unknown.")
 @click.option("-n", "--no-wait", "--nowait", is_flag=True, help="Do not wait for the jobs that must end.")
 @click.option("--last-property-value", "last_of", metavar="NAME", help="Print the highest value that a property has.")
+@click.option("--dry-run", is_flag=True, help="Change nothing; show which resources, and which jobs would be killed.")
 @click.option("--jobs-are-gone", is_flag=True, help="With -s Dead: I know that no job's process is left there.")
 @with_version
 def oarnodesetting(
@@ -59,6 +60,7 @@ def oarnodesetting(
     properties: tuple[str, ...],
     no_wait: bool,
     last_of: str | None,
+    dry_run: bool,
     jobs_are_gone: bool,
 ) -> int:
     """Add resources, or change those of a host, with an id, or that satisfy a condition.
@@ -69,6 +71,7 @@ def oarnodesetting(
         oarnodesetting -h node[1-4] -s Absent
         oarnodesetting -r 17 -d on
         oarnodesetting --sql "cluster = 'blue' AND mem < 64000" -m on
+        oarnodesetting -h node[1-4] -s Dead --dry-run
 
     Jobs on resources that become Absent or Dead are killed, and waited for, 30
     seconds at most; status 11 tells that some are still there.  Only root and the
@@ -85,6 +88,8 @@ def oarnodesetting(
         raise SyntaxRefused("-m keeps available_upto; -p does not go with it", exit_status=ExitStatus.REFUSED)
     names = [*unfolded(hosts), *unfolded(_hosts_in(host_file))]
     if add:
+        if dry_run:
+            raise SyntaxRefused("--dry-run shows what a change chooses; -a adds", exit_status=ExitStatus.REFUSED)
         if ids or sql or drain or maintenance or jobs_are_gone:
             raise SyntaxRefused("-a goes with -h, -f, -p and -s alone", exit_status=ExitStatus.REFUSED)
         _add(names or [None], values, state)
@@ -110,14 +115,20 @@ def oarnodesetting(
             chosen = _ended_maintenance(conn, chosen)
         gone = administration.declare_jobs_gone(conn, chosen) if jobs_are_gone else []
         leaves = state in AWAY or maintenance == "on"
-        return chosen, gone, administration.jobs_on(conn, chosen) if leaves and not no_wait else []
+        return chosen, gone, administration.jobs_on(conn, chosen) if leaves and (dry_run or not no_wait) else []
 
     connection: Connection = connect_as_admin()
-    changed, emptied, doomed = connection.transaction(change)
+    changed, emptied, doomed = (connection.rehearsal if dry_run else connection.transaction)(change)
     done = [f"{name} = {value}" if value is not None else f"{name} unknown" for name, value in values.items()]
     done += [f"drain {drain}"] if drain else []
     done += [state] if state else []
     done += [f"maintenance {maintenance}"] if maintenance else []
+    if dry_run:
+        click.echo(f"Would change the resources {', '.join(map(str, changed))}: {', '.join(done)}")
+        if doomed:
+            click.echo(f"Would kill the jobs {', '.join(map(str, doomed))}")
+        click.echo("Nothing was done")
+        return ExitStatus.OK
     click.echo(f"Resources {', '.join(map(str, changed))}: {', '.join(done)}")
     for host in emptied:
         click.echo(f"Host {host}: its jobs are taken to be gone")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -15,6 +15,7 @@ from oarpy.client.connection import Connection, LockedOut
 from oarpy.commands.session import OarCommand, connect, connect_as_admin, run, tell, with_version
 from oarpy.errors import SyntaxRefused
 from oarpy.model.exit_statuses import ExitStatus
+from oarpy.model.states import JobState
 
 T = TypeVar("T")
 #: Of half a second each.
@@ -29,6 +30,7 @@ TRIES = 20
 @click.option("-d", "--delete", "removed", multiple=True, metavar="NAME", help="Remove one that no request names.")
 @click.option("-r", "--rename", "renamed", multiple=True, metavar="OLD,NEW", help="Rename one that no request names.")
 @click.option("--force", is_flag=True, help="With -d: hold the waiting jobs whose requests name it.")
+@click.option("--dry-run", is_flag=True, help="With -d: remove nothing; show the jobs whose requests name it.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing of what was done.")
 @click.option("-J", "--json", "as_json", is_flag=True, help="Show them as JSON.")
 @with_version
@@ -40,6 +42,7 @@ def oarproperty(
     removed: tuple[str, ...],
     renamed: tuple[str, ...],
     force: bool,
+    dry_run: bool,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -50,6 +53,7 @@ def oarproperty(
         oarproperty -a gpu_model -c
         oarproperty -a mem -a gpu
         oarproperty -d gpu_model
+        oarproperty -d gpu_model --force --dry-run
         oarproperty -r mem,memory_mib
 
     Only root and the owner of the instance may change them.
@@ -60,6 +64,11 @@ def oarproperty(
         raise SyntaxRefused("-c and --kind go with -a", exit_status=ExitStatus.REFUSED)
     if force and not removed:
         raise SyntaxRefused("--force goes with -d", exit_status=ExitStatus.REFUSED)
+    if dry_run and not removed:
+        raise SyntaxRefused("--dry-run goes with -d", exit_status=ExitStatus.REFUSED)
+    if dry_run:
+        _rehearse(removed, force=force)
+        return
     pairs = [each.split(",") for each in renamed]
     if any(len(pair) != 2 for pair in pairs):
         raise SyntaxRefused("-r wants OLD,NEW", exit_status=ExitStatus.REFUSED)
@@ -80,6 +89,16 @@ def oarproperty(
         _show(as_json)
     elif not quiet:
         click.echo("\n".join(done))
+
+
+def _rehearse(names: Sequence[str], *, force: bool) -> None:
+    connection: Connection = connect_as_admin()
+    for name in names:
+        administration.check_defined(connection, name)
+        for job_id, state in administration.jobs_naming(connection, name):
+            would = "would be held" if force and state == JobState.WAITING.value else "names it"
+            click.echo(f"Property {name}: job {job_id} ({state}) {would}")
+    click.echo("Nothing was done")
 
 
 def _changed(change: Callable[[Connection], T]) -> T:

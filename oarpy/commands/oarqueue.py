@@ -27,6 +27,7 @@ SCHEDULERS = {
     "kamelot": Ordering.FIFO,
     "multifactor": Ordering.MULTIFACTOR,
 }
+_FAR = 10**9
 
 
 @click.command("oarqueue", cls=OarCommand)
@@ -127,7 +128,8 @@ def _queue(text: str) -> tuple[str, int, dict[str, object]]:
     """Name, priority, and what to set besides, of ``name,priority[,policy]``."""
     parts = [part.strip() for part in text.split(",")]
     try:
-        name, priority = parts[0], int(parts[1])
+        # What the column cannot even hold is refused for the same reason as what it may not.
+        name, priority = parts[0], max(-_FAR, min(int(parts[1]), _FAR))
         if len(parts) > 3:
             raise ValueError
         return name, priority, _policy(parts[2]) if len(parts) == 3 else {}

@@ -16,13 +16,15 @@ from oarpy.model.wording import excerpt
 
 @click.command("oarremoveresource", cls=OarCommand)
 @click.argument("ids", metavar="ID...", nargs=-1)
+@click.option("--dry-run", is_flag=True, help="Remove nothing; show what would be removed.")
 @with_version
-def oarremoveresource(ids: tuple[str, ...]) -> int:
+def oarremoveresource(ids: tuple[str, ...], dry_run: bool) -> int:
     """Remove resources that are Dead and that no job holds; what is known of their past, and of their jobs, stays.
 
     \b
-    Example:
+    Examples:
         oarremoveresource 17 18
+        oarremoveresource --dry-run 17
 
     All of several are tried.  Status 2 tells that one is not Dead.  Only root and the
     owner of the instance may.
@@ -34,13 +36,15 @@ def oarremoveresource(ids: tuple[str, ...]) -> int:
     for number in numbers:
         connection: Connection = connect_as_admin()
         try:
-            connection.transaction(partial(administration.remove_resource, resource_id=number))
+            (connection.rehearsal if dry_run else connection.transaction)(
+                partial(administration.remove_resource, resource_id=number)
+            )
         except RequestRefused as refusal:
             complain(str(refusal))
             status = max(status, int(refusal.exit_status))
         else:
             connection.close()
-            click.echo(f"Resource {number} removed.")
+            click.echo(f"Resource {number} would be removed." if dry_run else f"Resource {number} removed.")
     return status
 
 

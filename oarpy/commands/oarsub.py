@@ -77,7 +77,11 @@ _DATE = frozenset("0123456789-: ")
 )
 @click.option("--keep", is_flag=True, help="With -I or -C: from then on the job outlives the link to its terminal.")
 @click.option("-S", "--scanscript", is_flag=True, help="COMMAND is a script with lines of options: #OAR -l core=2")
-@click.option("--dry-run", is_flag=True, help="Submit nothing; say when and where the job would start.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Do nothing; say when and where the job would start, or which jobs would be touched.",
+)
 @click.option("--wait", is_flag=True, help="Wait for the end of the job, and exit with its status.")
 @click.option("--follow", is_flag=True, help="The same, and show what the job writes.")
 @with_formats
@@ -127,6 +131,7 @@ def oarsub(ctx: click.Context, /, **options: Any) -> int:
         oarsub -I -l /core=2,walltime=0:30
         oarsub -r "2030-05-04 09:00:00" -l /host=2,walltime=3 ./course
         oarsub --edit 4242 -l walltime=2h30
+        oarsub --edit-array 4242 -q night --dry-run
         oarsub --resubmit 4242 --only failed
 
     A walltime is hours[:minutes[:seconds]], or such as 90m, 2h30, 1d.  An advance

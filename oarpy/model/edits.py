@@ -5,10 +5,11 @@ verb           payload          answer
 =============  ===============  ==========================
 edit           ``Edit``         ``Edited`` or ``Refusal``
 resubmit       ``Edit``         ``Submitted`` or ``Refusal``
-undelete       ``JobSelection`` ``JobsAnswer`` or ``Refusal``
+undelete       ``Undeletion``   ``JobsAnswer`` or ``Refusal``
 =============  ===============  ==========================
 
-The answer to undelete has the id of the new job for its outcome.
+The answer to undelete has the id of the new job for its outcome.  Each may be a dry run,
+which does nothing: the answer to an edit and a resubmission is then ``Edited``.
 """
 
 from __future__ import annotations
@@ -50,18 +51,21 @@ class Edit(NamedTuple):
     """Jobs, and the fields of their submission that are new; None as a value takes a field away.
 
     ``only``, for a resubmission of arrays: FAILED or ALL of their elements.  ``said`` is
-    the command line.
+    the command line.  A dry run does nothing; its answer says what would be done to which job.
     """
 
     selection: JobSelection
     changes: Mapping[str, Any]
     only: str | None = None
     said: str = ""
+    dry_run: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """This as a document that ``from_json`` reads."""
         document = {**self.selection.to_json(), "changes": dict(self.changes), "said": self.said}
-        return document if self.only is None else {**document, "only": self.only}
+        if self.only is not None:
+            document["only"] = self.only
+        return _rehearsed(document, self.dry_run)
 
     @classmethod
     def from_json(cls, document: object) -> Edit:
@@ -70,9 +74,7 @@ class Edit(NamedTuple):
         Raises:
             SyntaxRefused: naming what is wrong.
         """
-        if not isinstance(document, dict):
-            raise SyntaxRefused(f"{excerpt(repr(document))} is not an edit of jobs")
-        rest = dict(document)
+        rest, dry_run = _without_rehearsal(document)
         changes, only, said = rest.pop("changes", {}), rest.pop("only", None), rest.pop("said", "")
         if only not in (None, ALL, FAILED):
             raise SyntaxRefused(f"{excerpt(repr(only))} is neither {ALL} nor {FAILED}")
@@ -83,10 +85,41 @@ class Edit(NamedTuple):
         unknown = next((name for name in changes if name not in CHANGEABLE), None)
         if unknown is not None:
             raise SyntaxRefused(f"{excerpt(str(unknown))} of a job cannot be changed")
-        edit = cls(JobSelection.from_json(rest), changes, only, said)
+        edit = cls(JobSelection.from_json(rest), changes, only, said, dry_run)
         # Each field for itself; what they make of a job together is looked at with the job.
         merged({"command": "true", "directory": "/"}, changes)
         return edit
+
+
+class Undeletion(NamedTuple):
+    """Jobs whose deletion is to be taken back; or, in a dry run, to be looked at."""
+
+    selection: JobSelection
+    dry_run: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """This as a document that ``from_json`` reads."""
+        return _rehearsed(self.selection.to_json(), self.dry_run)
+
+    @classmethod
+    def from_json(cls, document: object) -> Undeletion:
+        """The wish in ``document``; raises ``SyntaxRefused`` naming what is wrong."""
+        rest, dry_run = _without_rehearsal(document)
+        return cls(JobSelection.from_json(rest), dry_run)
+
+
+def _rehearsed(document: dict[str, Any], dry_run: bool) -> dict[str, Any]:
+    return {**document, "dry_run": True} if dry_run else document
+
+
+def _without_rehearsal(document: object) -> tuple[dict[str, Any], bool]:
+    if not isinstance(document, dict):
+        raise SyntaxRefused(f"{excerpt(repr(document))} names no jobs")
+    rest = dict(document)
+    dry_run = rest.pop("dry_run", False)
+    if not isinstance(dry_run, bool):
+        raise SyntaxRefused("dry_run is neither true nor false")
+    return rest, dry_run
 
 
 class Edited(NamedTuple):

@@ -288,7 +288,7 @@ def test_a_dry_run_says_when_and_where(database, commands):
         (["--edit", "x", "-n", "m"], 4),
         (["--edit", "5", "--resubmit", "6"], 1),
         (["--edit", "5", "--array", "3"], 1),
-        (["--edit", "5", "--dry-run"], 1),
+        (["--edit", "5", "--dry-run", "-I"], 1),
         (["--edit", "5", "--hold"], 1),
         (["--edit", "5", "-I"], 1),
         (["--only", "failed", "true"], 1),

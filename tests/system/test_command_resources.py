@@ -190,6 +190,49 @@ def test_bad_settings_are_one_sentence_and_change_nothing(unchanged, tmp_path, a
     assert unchanged.execute("SELECT * FROM resources ORDER BY resource_id") == before
 
 
+def test_a_dry_run_shows_resources_and_jobs_and_changes_nothing(database, commands, two_hosts):
+    with database.engine.begin() as conn:
+        rows.brought(conn, rows.submitted(conn), JobState.RUNNING, holds="{[1,2)}")
+    before = database.execute("SELECT * FROM resources ORDER BY resource_id")
+
+    done = commands.run("oarnodesetting", "-h", "c1", "-s", "Absent", "-p", "core=5", "--dry-run")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "Would change the resources 1, 2: core = 5, Absent\nWould kill the jobs 1\nNothing was done\n"
+    assert database.execute("SELECT * FROM resources ORDER BY resource_id") == before
+
+
+def test_a_dry_run_refuses_what_the_change_would_refuse(commands, two_hosts):
+    done = commands.run("oarnodesetting", "-h", "c1", "-m", "off", "--dry-run")
+
+    assert (done.returncode, done.stdout) == (1, "")
+
+
+def test_a_dry_run_of_a_removal_shows_the_jobs_that_name_the_property(database, commands, two_hosts):
+    commands.run("oarproperty", "-a", "gpu")
+    with database.engine.begin() as conn:
+        (job_id,) = rows.submitted(conn)
+    database.execute("""UPDATE job_requests SET request = '[[[[[["gpu", 1]], null]], 60]]'""")
+
+    looked = commands.run("oarproperty", "-d", "gpu", "--dry-run")
+    forced = commands.run("oarproperty", "-d", "gpu", "--force", "--dry-run")
+    unknown = commands.run("oarproperty", "-d", "gpv", "--dry-run")
+
+    assert looked.stdout == f"Property gpu: job {job_id} (Waiting) names it\nNothing was done\n"
+    assert forced.stdout == f"Property gpu: job {job_id} (Waiting) would be held\nNothing was done\n"
+    assert (unknown.returncode, unknown.stdout) == (1, "")
+    assert "gpu" in commands.run("oarproperty").stdout
+
+
+def test_a_dry_run_removes_no_resource(database, commands, two_hosts):
+    database.execute("UPDATE resources SET state = 'Dead' WHERE resource_id = 1")
+
+    done = commands.run("oarremoveresource", "--dry-run", "1", "2")
+
+    assert (done.returncode, done.stdout) == (2, "Resource 1 would be removed.\n")
+    assert len(database.execute("SELECT * FROM resources")) == len(two_hosts)
+
+
 def test_properties_come_and_go(database, commands, two_hosts):
     added = commands.run("oarproperty", "-a", "gpu_model", "-c")
     commands.run("oarproperty", "-a", "gpu")
