@@ -155,6 +155,7 @@ class Pass:
         else:
             for job in order.normal:
                 self._add(job, self._place_normal)
+        self._begin_besteffort()
         for job in order.besteffort:
             self._add(job, self._place_besteffort)
         # What is left waits for one another.
@@ -186,6 +187,9 @@ class Pass:
     def first_slot_end_s(self) -> int:
         """When something is planned to change on the machine."""
         return self._machine.gantt.first_slot_end_s
+
+    def _begin_besteffort(self) -> None:
+        """Only besteffort jobs are left; an inquiry places those before the one that is asked for otherwise now."""
 
     def _add_keeping(self, jobs: Sequence[WaitingJob]) -> None:
         """Decide on jobs of one priority: on those first whose places, as they were told, still stand."""

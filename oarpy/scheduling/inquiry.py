@@ -195,7 +195,7 @@ class _Inquiry(Pass):
         elif not self._place_as_told(job):
             self._untold.append((job, placing))
 
-    def _count_besteffort(self) -> None:
+    def _begin_besteffort(self) -> None:
         self._place_those_before()
         self._strictly = True
 

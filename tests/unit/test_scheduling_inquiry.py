@@ -124,6 +124,17 @@ def test_no_change_is_told_that_would_put_off_what_another_job_was_told():
     assert changes(asked(situation, 1, told)) == []
 
 
+def test_no_change_is_told_that_would_put_off_another_besteffort_job():
+    running = [held(-1, (1, 2), NOW_S + 1000, besteffort=True)]
+    first, second = job(1, "core=2", 600, besteffort=True), job(2, "core=1", 900, besteffort=True)
+    before = job(3, "core=2", 600, submitted_s=NOW_S - 10, besteffort=True)
+    situation = snapshot(hosts(1, 2), before, first, second, running=running)
+    told = {JobId(2): Promise(NOW_S + 50, 0, ((2, 3),))}
+
+    assert changes(asked(situation, 1, {})) == [("count", 0, asks("core=1", 600))]
+    assert changes(asked(situation, 1, told)) == []
+
+
 def test_fewer_hosts_may_be_free_earlier_and_still_fewer_now():
     running = [held(-number, (number, number + 1), NOW_S + 100 * number) for number in (2, 3, 4)]
     situation = snapshot(hosts(4, 1), job(1, "host=4"), running=running)
