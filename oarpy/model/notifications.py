@@ -21,9 +21,6 @@ class Notification(NamedTuple):
     target: str
     tags: tuple[str, ...] = ()
 
-    def wants(self, tag: str) -> bool:
-        return not self.tags or tag in self.tags
-
 
 def parse_notification(text: str) -> Notification:
     """``[TAG,TAG]mail:address`` or ``[TAG]exec:/path word word``; the brackets may be left out.

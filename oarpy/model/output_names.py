@@ -11,11 +11,3 @@ def default_output(name: str | None, stream: str) -> str:
     if name and len(name.encode()) <= LONGEST_NAMED:
         return f"OAR.%jobname%.%jobid%.{stream}"
     return f"OAR.%jobid%.{stream}"
-
-
-def expand_output(pattern: str, *, job_id: int, name: str | None) -> str:
-    """``pattern`` with ``%jobid%`` and ``%jobname%`` replaced.
-
-    A slash in the name of a job becomes ``_``, lest it name a directory.
-    """
-    return pattern.replace("%jobid%", str(job_id)).replace("%jobname%", (name or "").replace("/", "_"))

@@ -6,7 +6,6 @@ from enum import Enum
 from typing import NewType
 
 JobId = NewType("JobId", int)
-ResourceId = NewType("ResourceId", int)
 
 
 class JobState(str, Enum):

@@ -9,7 +9,7 @@ from oarpy.model.durations import parse_duration, parse_seconds, render_duration
 from oarpy.model.job_message import job_message
 from oarpy.model.job_types import check_job_type, has_type
 from oarpy.model.notifications import Notification, parse_notification
-from oarpy.model.output_names import default_output, expand_output
+from oarpy.model.output_names import default_output
 from oarpy.model.scripts import script_arguments
 from oarpy.model.states import DependencyKind
 
@@ -128,11 +128,6 @@ def test_an_unsafe_notification_is_refused_with_status_16(text):
     assert refusal.value.exit_status == 16
 
 
-def test_a_notification_without_tags_wants_all():
-    assert parse_notification("mail:a").wants("END")
-    assert not parse_notification("[END]mail:a").wants("RUNNING")
-
-
 @pytest.mark.parametrize(
     ("text", "dependency"),
     [
@@ -177,11 +172,8 @@ def test_a_type_is_found_with_its_value_or_without():
 
 
 def test_outputs_are_named_for_the_job():
-    pattern = default_output("a/b", "stdout")
-
-    assert expand_output(pattern, job_id=7, name="a/b") == "OAR.a_b.7.stdout"
-    assert expand_output(default_output(None, "stderr"), job_id=7, name=None) == "OAR.7.stderr"
-    assert expand_output("%jobid%/%jobname%.%jobid%", job_id=7, name=None) == "7/.7"
+    assert default_output("a/b", "stdout") == "OAR.%jobname%.%jobid%.stdout"
+    assert default_output(None, "stderr") == "OAR.%jobid%.stderr"
 
 
 def test_a_message_names_only_what_is_unusual():
