@@ -29,6 +29,8 @@ from oarpy.model.states import FINAL, ON_NODES, EndCause, JobId, JobState, Order
 UNSUSPENDABLE = ("container", "noop", "cosystem", "deploy")
 REGISTERED = "REGISTERED"
 REFUSED = "REFUSED"
+#: As wished, and by itself.
+OVER = "OVER"
 
 
 class _Verdict(NamedTuple):
@@ -52,8 +54,8 @@ _Act: TypeAlias = Callable[[Connection, Mapping[JobId, JobState]], _Verdicts]
 def prepare_delete(payload: object, login: str) -> Prepared:
     """End jobs: at once where they have not been launched, else by an order to their nodes."""
     selection = JobSelection.from_json(payload)
-    # What ended a moment ago is gone, as was wished.
-    return _prepared(selection, login, partial(_delete, asked_by=login), over=_Verdict(sentence="is over"))
+    over = _Verdict(OVER, sentence="is over already; nothing was left to delete")
+    return _prepared(selection, login, partial(_delete, asked_by=login), over=over)
 
 
 def prepare_hold(payload: object, login: str) -> Prepared:

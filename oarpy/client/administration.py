@@ -9,7 +9,7 @@ Each function is to be called inside a transaction.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from psycopg2 import sql
 
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 SYSTEM_COLUMNS = frozenset({"resource_id", "state", "state_since", "finaud_decision", "drain"})
 #: What counts things of a host, and is one thing to a request.
 NUMBERED = frozenset({"cpu", "core"})
+#: What every instance begins with.
+COME_WITH = frozenset({"host", "cpu", "core"})
 #: A column of the view that shows resources; what -l takes for something other than a property.
 RESERVED = frozenset({"jobs", "walltime", "nodes"})
 #: Of resources that one statement inserts.
@@ -220,7 +222,7 @@ def remove_resource(conn: Connection, resource_id: int) -> None:
     if found[0][0] != ResourceState.DEAD.value:
         raise RequestRefused(
             f"resource {resource_id} is {found[0][0]}; only a Dead one can be removed (oarnodesetting -s Dead)",
-            exit_status=ExitStatus.NOT_DEAD,
+            exit_status=ExitStatus.NOT_DEAD_OR_NO_COMMAND,
         )
     conn.change("DELETE FROM oar.resources WHERE resource_id = %s", (resource_id,))
 
@@ -320,27 +322,46 @@ def add_property(conn: Connection, name: str, kind: str) -> None:
     _refresh(conn)
 
 
-def remove_property(conn: Connection, name: str, *, force: bool) -> int:
-    """Drop a column of ``resources``; with ``force`` waiting jobs whose request names it are held, and counted.
+class Removal(NamedTuple):
+    """What goes with a property: so many resources lose a value, so many waiting jobs are held."""
+
+    resources: int
+    jobs: int
+
+
+def valued(conn: Connection, name: str) -> int:
+    """How many resources have a value of this property."""
+    statement = sql.SQL("SELECT count({}) FROM oar.resources").format(sql.Identifier(name))
+    return int(conn.rows(statement)[0][0])
+
+
+def remove_property(conn: Connection, name: str, *, force: bool) -> Removal:
+    """Drop a column of ``resources``; with ``force`` waiting jobs whose request names it are held.
 
     Raises:
-        RequestRefused: there is none, or live requests name it.
+        RequestRefused: there is none; or, without ``force``, live requests name it, or oarpy came with it.
     """
     check_defined(conn, name)
     users = jobs_naming(conn, name)
-    waiting = [job_id for job_id, state in users if state == "Waiting"]
     if users and not force:
         listed = ", ".join(str(job_id) for job_id, _ in users[:5]) + (", …" if len(users) > 5 else "")
         raise RequestRefused(
             f"{len(users)} jobs name {name} in their requests ({listed}); --force holds those that wait"
         )
+    losing = valued(conn, name)
+    if name in COME_WITH and losing and not force:
+        raise RequestRefused(
+            f"{losing} resources have a value of {name}, by which requests ask for them (-l /host=1/core=2);"
+            " --force removes it all the same"
+        )
+    waiting = [job_id for job_id, state in users if state == "Waiting"]
     held = _hold(conn, waiting, f"the property {name}, which its request names, was removed") if waiting else 0
     conn.rows(_LOCK_TIMEOUT)
     conn.rows("DROP VIEW oar.visible_resources")
     conn.rows(sql.SQL("ALTER TABLE oar.resources DROP COLUMN {}").format(sql.Identifier(name)))
     conn.rows("DELETE FROM oar.properties WHERE name = %s", (name,))
     _refresh(conn)
-    return held
+    return Removal(losing, held)
 
 
 def rename_property(conn: Connection, old: str, new: str) -> None:
@@ -499,6 +520,8 @@ def _check_name(conn: Connection, name: str) -> None:
 def check_defined(conn: Connection, name: str) -> None:
     """Let the name of a property pass that administrators defined; raises ``RequestRefused``."""
     known = dict(properties(conn))
+    if name in SYSTEM_COLUMNS | {"network_address", "type", "available_upto"}:
+        raise RequestRefused(f"{name} is a property of the system, which stays as it is")
     if name not in known:
         meant = did_you_mean(name, known)
         raise RequestRefused(f"there is no property {excerpt(name)} that could be changed{meant}")

@@ -35,13 +35,17 @@ class Client:
     """Asks the instance that the environment names, as the account that runs the program.
 
     ``program`` is what its sessions are called; ``tell`` is given what there is to know
-    while an answer is waited for, by default the log.  The functions of ``oarpy.client``
-    are those of one client, and each command is one.
+    while an answer is waited for, by default the log.  ``output`` is the file on which events
+    are shown: waiting for them ends with ``BrokenPipeError`` when nobody reads there any more.
+    The functions of ``oarpy.client`` are those of one client, and each command is one.
     """
 
-    def __init__(self, program: str = _PROGRAM, tell: Callable[[str], object] | None = None) -> None:
+    def __init__(
+        self, program: str = _PROGRAM, tell: Callable[[str], object] | None = None, output: int | None = None
+    ) -> None:
         self._program = program
         self._tell = tell or _log
+        self._output = output
 
     def connect(self) -> Connection:
         """A session with the database."""
@@ -166,7 +170,8 @@ class Client:
         """The same wait step by step, for who does something else in between; a context manager."""
         from oarpy.client.waiting import Wait
 
-        return Wait(self.connect, find_instance().watch_socket, list(job_ids), list(array_ids))
+        path = find_instance().watch_socket
+        return Wait(self.connect, path, list(job_ids), list(array_ids), output=self._output)
 
     def events(
         self,
@@ -212,7 +217,7 @@ class Client:
 
         wanted = Wanted(frozenset(job_ids), frozenset(array_ids), user)
         position = None if after is None else self._position(after)
-        return Feed(self.connect, find_instance().watch_socket, wanted, position)
+        return Feed(self.connect, find_instance().watch_socket, wanted, position, output=self._output)
 
     def jobs(
         self,

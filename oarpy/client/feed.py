@@ -9,6 +9,7 @@ so nothing is lost or told twice, whichever way it comes and however often it br
 from __future__ import annotations
 
 import json
+import math
 import select
 import socket
 import time
@@ -47,11 +48,18 @@ class Feed:
     """What happens, after a position, to what is ``wanted``.
 
     ``after`` is a position, or None for what is yet to come.  ``connect`` opens sessions,
-    for as long as they are needed.  ``path`` is the socket.
+    for as long as they are needed.  ``path`` is the socket.  ``output`` is where what happens
+    is shown: once nobody reads there any more, waiting ends with ``BrokenPipeError``.
     """
 
     def __init__(
-        self, connect: Callable[[], Connection], path: str, wanted: Wanted, after: Position | None = None
+        self,
+        connect: Callable[[], Connection],
+        path: str,
+        wanted: Wanted,
+        after: Position | None = None,
+        *,
+        output: int | None = None,
     ) -> None:
         self.position = after
         #: The feed does not go on: somebody's transaction has been open for long.
@@ -59,6 +67,7 @@ class Feed:
         self._connect = connect
         self._path = path
         self._wanted = wanted
+        self._output = output
         self._sock: socket.socket | None = None
         self._conn: Connection | None = None
         self._unread = b""
@@ -108,8 +117,24 @@ class Feed:
         if self._behind or (looks and now_s >= self._look_s):
             return self._look()
         until = min(self._retry_s, self._look_s) if looks else self._retry_s
-        time.sleep(max(0.0, min(deadline, until) - now_s))
+        self._comes(None, min(deadline, until) - now_s)
         return []
+
+    def _comes(self, sock: socket.socket | None, wait_s: float) -> bool:
+        """Whether there is something to receive, after ``wait_s`` at most."""
+        poller = select.poll()
+        if sock is not None:
+            poller.register(sock, select.POLLIN)
+        if self._output is not None:
+            # What is always told, without being asked for: that its other end is closed.
+            poller.register(self._output, 0)
+        ready = dict(poller.poll(math.ceil(max(0.0, wait_s) * 1000)))
+        gone = 0 if self._output is None else ready.pop(self._output, 0)
+        if gone & select.POLLNVAL:
+            self._output = None
+        elif gone:
+            raise BrokenPipeError
+        return bool(ready)
 
     def _reach(self) -> None:
         self._retry_s = time.monotonic() + RETRY_S
@@ -135,7 +160,7 @@ class Feed:
             return []
         patience_s = self._heard_s + SILENCE_S
         wait_s = max(0.0, min(deadline, patience_s) - time.monotonic())
-        if not select.select([sock], [], [], wait_s)[0]:
+        if not self._comes(sock, wait_s):
             if time.monotonic() >= patience_s:
                 self._lost()
             return []
@@ -186,7 +211,7 @@ class Feed:
             self._absent_s = self._absent_s or time.monotonic()
             if time.monotonic() > self._absent_s + ABSENCE_S:
                 raise
-            time.sleep(LOOK_S)
+            self._comes(None, LOOK_S)
             return []
         self._absent_s = None
         self.held = complete < following

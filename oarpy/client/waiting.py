@@ -56,6 +56,8 @@ class Watched(NamedTuple):
 class Wait:
     """A wait for these jobs, and all jobs of these arrays; a context manager.
 
+    With an ``output`` it ends by ``BrokenPipeError`` when nobody reads that any more.
+
     Raises:
         RequestRefused: there is no such job.
     """
@@ -66,12 +68,14 @@ class Wait:
         path: str,
         job_ids: Sequence[int] = (),
         array_ids: Sequence[int] = (),
+        *,
+        output: int | None = None,
     ) -> None:
         self.jobs: dict[int, Watched] = {}
         self._connect = connect
         self._ids = (list(job_ids), list(array_ids))
         self._looked_s = 0.0
-        self._feed = Feed(connect, path, Wanted(frozenset(job_ids), frozenset(array_ids)))
+        self._feed = Feed(connect, path, Wanted(frozenset(job_ids), frozenset(array_ids)), output=output)
         self._unfinished: set[int] = set()
         try:
             # Before the look, so that nothing happens between the two.

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from oarpy.commands.jobs import give_back, named, names_jobs, order
-from oarpy.commands.session import OarCommand, run, with_version
+from oarpy.commands.session import OarCommand, run, tell, with_version
 from oarpy.commands.signals import parse_signal
 from oarpy.errors import SyntaxRefused
 from oarpy.model.exit_statuses import ExitStatus
@@ -44,9 +44,9 @@ def oardel(checkpoint: bool, signal: str | None, undo: bool, besteffort: bool, t
 
     All of several jobs are tried; the status is the worst: 1 for a job that is
     unknown or not yours, 5 for a signal to a job that does not run, 6 for a job
-    that is being deleted already.  -b and --force-terminate-finishing-job are for
-    administrators (else 8); 9: the job does not run, 10: it is not Finishing, 11:
-    not for long.
+    that is being deleted already.  A job that is over already is no error.
+    -b and --force-terminate-finishing-job are for administrators (else 8); 9: the
+    job does not run, 10: it is not Finishing, 11: not for long.
     """
     jobs = named(options)
     if checkpoint + (signal is not None) + besteffort + terminate + undo > 1:
@@ -66,7 +66,9 @@ def oardel(checkpoint: bool, signal: str | None, undo: bool, besteffort: bool, t
 
     def show(job: JobOutcome) -> None:
         click.echo(f"Deleting the job = {job.job_id} ...{job.outcome}" + ("" if job.status else "."))
-        if not job.status:
+        if job.message and not job.status:
+            tell(job.message)
+        elif not job.status:
             registered.append(str(job.job_id))
 
     status = order("delete", jobs, show=show)

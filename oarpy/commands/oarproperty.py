@@ -27,10 +27,16 @@ TRIES = 20
 @click.option("-a", "--add", "added", multiple=True, metavar="NAME", help="Add a property.")
 @click.option("-c", "--varchar", is_flag=True, help="With -a: its values are text; the same as --kind text.")
 @click.option("--kind", type=click.Choice(list(administration.KINDS)), help="With -a: what its values are.")
-@click.option("-d", "--delete", "removed", multiple=True, metavar="NAME", help="Remove one that no request names.")
+@click.option(
+    "-d", "--delete", "removed", multiple=True, metavar="NAME", help="Remove one that no request names, values and all."
+)
 @click.option("-r", "--rename", "renamed", multiple=True, metavar="OLD,NEW", help="Rename one that no request names.")
-@click.option("--force", is_flag=True, help="With -d: hold the waiting jobs whose requests name it.")
-@click.option("--dry-run", is_flag=True, help="With -d: remove nothing; show the jobs whose requests name it.")
+@click.option("--force", is_flag=True, help="With -d: even if jobs name it, which are held; even host, cpu or core.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="With -d: remove nothing; show what would go with it, and the jobs whose requests name it.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing of what was done.")
 @click.option("-J", "--json", "as_json", is_flag=True, help="Show them as JSON.")
 @with_version
@@ -52,7 +58,6 @@ def oarproperty(
     Examples:
         oarproperty -a gpu_model -c
         oarproperty -a mem -a gpu
-        oarproperty -d gpu_model
         oarproperty -d gpu_model --force --dry-run
         oarproperty -r mem,memory_mib
 
@@ -78,9 +83,11 @@ def oarproperty(
         _changed(partial(administration.add_property, name=name, kind=chosen))
         done.append(f"Added property: {name}")
     for name in removed:
-        held = _changed(partial(administration.remove_property, name=name, force=force))
-        if held:
-            tell(f"jobs held: {held}")
+        gone = _changed(partial(administration.remove_property, name=name, force=force))
+        if gone.jobs:
+            tell(f"jobs held: {gone.jobs}")
+        if gone.resources and not quiet:
+            tell(f"resources that have lost their {name}: {gone.resources}")
         done.append(f"Deleted property: {name}")
     for old, new in pairs:
         _changed(partial(administration.rename_property, old=old.strip(), new=new.strip()))
@@ -95,6 +102,8 @@ def _rehearse(names: Sequence[str], *, force: bool) -> None:
     connection: Connection = connect_as_admin()
     for name in names:
         administration.check_defined(connection, name)
+        if losing := administration.valued(connection, name):
+            click.echo(f"Property {name}: {losing} resource(s) would lose their value")
         for job_id, state in administration.jobs_naming(connection, name):
             would = "would be held" if force and state == JobState.WAITING.value else "names it"
             click.echo(f"Property {name}: job {job_id} ({state}) {would}")

@@ -13,7 +13,7 @@ from oarpy.client.selection import Selection
 from oarpy.commands import formats
 from oarpy.commands.listing import printable, shown_date, shown_property
 from oarpy.commands.selecting import LEFT_OUT, ids_or_own, selection_of, with_array, with_filters
-from oarpy.commands.session import OarCommand, connect, run, with_formats, with_lines, with_version
+from oarpy.commands.session import OarCommand, connect, run, tell, with_formats, with_lines, with_version
 from oarpy.errors import SyntaxRefused
 from oarpy.model.dependencies import parse_job_id
 from oarpy.model.exit_statuses import ExitStatus
@@ -90,6 +90,7 @@ def oarstat(words: tuple[str, ...], **options: Any) -> int | None:
     document of its own.
     """
     _check(options)
+    _tell_ignored(words, options)
     style = options["style"]
     selection = selection_of(ids_or_own(options["jobs"], words), options["arrays"], options["user"], options["sql"])
     at_s = None
@@ -112,6 +113,15 @@ def oarstat(words: tuple[str, ...], **options: Any) -> int | None:
 
         return watch(show, selection)
     return show(connect())
+
+
+def _tell_ignored(words: Sequence[str], options: Mapping[str, Any]) -> None:
+    """Say of words that stand alone what OAR says nothing of; programs give the name of a queue there."""
+    if options["jobs"] or options["why"]:
+        return
+    numbers = [word for word in words if word and word.strip("0123456789-") == ""]
+    if numbers:
+        tell(f"{' '.join(numbers)} is ignored, as OAR does; oarstat -j {' '.join(numbers)} shows what has this number")
 
 
 def _follow(selection: Selection) -> int:

@@ -71,6 +71,12 @@ class OarGroup(click.Group):
         kwargs.setdefault("context_settings", {"help_option_names": ["-h", "--help"], "max_content_width": 100})
         super().__init__(*args, **kwargs)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args:
+            click.echo(ctx.get_help(), err=True)
+            raise click.exceptions.Exit(ExitStatus.NOT_DEAD_OR_NO_COMMAND)
+        return super().parse_args(ctx, args)
+
 
 def with_version(function: F) -> F:
     """Adds ``-V`` and ``--version``."""
@@ -119,8 +125,15 @@ class _Output(FileIO):
 
 def run(command: click.Command) -> NoReturn:
     """Run ``command`` as the program; does not return."""
+    try:
+        _run(command)
+    except KeyboardInterrupt:
+        os._exit(_complain(command, "interrupted", ExitStatus.INTERRUPTED))
+
+
+def _run(command: click.Command) -> NoReturn:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     closed = [name for name in ("stdout", "stderr") if getattr(sys, name) is None]
     if "stdout" not in closed:
@@ -214,11 +227,11 @@ def own_instance() -> Instance:
     return instance
 
 
-def client() -> Client:
-    """The `oarpy.client.Client` that the command is."""
+def client(*, shows: bool = False) -> Client:
+    """The `oarpy.client.Client` that the command is; one that ``shows`` what happens does so as long as it is read."""
     from oarpy.client.api import Client
 
-    return Client(program(), tell)
+    return Client(program(), tell, output=sys.stdout.fileno() if shows else None)
 
 
 def connect() -> Any:

@@ -103,8 +103,12 @@ def simulate(
         raise SyntaxRefused("--from and --to go with --from-database", exit_status=ExitStatus.REFUSED)
     else:
         site, limits = _of_trace(configuration, trace, cores, platform)
+    types = site.topology.properties["type"]
+    size = sum(type_ in COUNTED for type_ in types)
     bar: Any = nullcontext()
-    if sys.stderr.isatty():
+    if not sys.stderr.isatty():
+        tell(f"simulating {len(site.submissions)} job(s) on {size} cores; the figures come at the end")
+    else:
         bar = click.progressbar(length=len(site.submissions), label="simulating", file=sys.stderr)
     with bar as shown:
         ended = 0
@@ -116,8 +120,6 @@ def simulate(
                 ended = now_ended
 
         course = run.simulate(site, limits, progress if shown is not None else None)
-    types = site.topology.properties["type"]
-    size = sum(type_ in COUNTED for type_ in types)
     found: dict[str, object] = asdict(figures(course.lived, size)) | {
         "cores": size,
         "left_out": dict(site.left_out),

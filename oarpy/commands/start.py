@@ -1,26 +1,39 @@
-"""Where the commands begin: a ^C ends them without a word until they can say one.
+"""Where the commands begin: a ^C ends them with a sentence, however early it comes.
 
 Python answers a ^C with a traceback.  Importing a command takes longer than anything
 else that most of them do, and nothing has been asked of the server by then, so until
-``session.run`` takes over the signal simply ends the process.
+``session.run`` takes over the signal simply ends the process.  The first hundredth of a
+second, in which Python itself starts, is out of reach.
 """
 
 from __future__ import annotations
 
+# No more than this: until a ^C has its answer, Python gives its own.
+import os
 import signal
 import sys
 from functools import partial
-from importlib import import_module
+
+_INTERRUPTED = 130
 
 
 def _start(name: str) -> None:
+    # What a script leaves in the background ignores the signal, and goes on doing so.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _end)
+    from importlib import import_module
+
     if name == "oarpy" and sys.argv[1:2] == ["complete"]:
         # Asked at every press of a key: the rest of oarpy is not needed for it.
         raise SystemExit(import_module("oarpy.commands.completion").main(sys.argv[2:]))
-    # What a script leaves in the background ignores the signal, and goes on doing so.
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
     import_module(f"oarpy.commands.{name}").main()
+
+
+def _end(_number: int, _frame: object) -> None:
+    try:
+        os.write(2, f"{os.path.basename(sys.argv[0])}: interrupted\n".encode(errors="replace"))
+    finally:
+        os._exit(_INTERRUPTED)
 
 
 oar2trace = partial(_start, "oar2trace")

@@ -13,7 +13,7 @@ from oarpy.client import job_view
 from oarpy.client.following import Follower
 from oarpy.client.selection import Selection
 from oarpy.client.waiting import Wait, Watched
-from oarpy.commands.session import client, complain, connect
+from oarpy.commands.session import client, complain, connect, tell
 from oarpy.errors import RequestRefused
 from oarpy.model.exit_statuses import ExitStatus
 from oarpy.model.job_status import worst
@@ -35,8 +35,9 @@ def wait_for(job_ids: Sequence[int], *, array_id: int | None = None, follow: boo
     With ``follow``, which is for a single job, show what it writes.  On a terminal an
     array has a progress bar.
     """
+    chosen = ((), (array_id,)) if array_id else (job_ids, ())
     try:
-        with client().waiting(() if array_id else job_ids, (array_id,) if array_id else ()) as waiting:
+        with client(shows=follow).waiting(*chosen) as waiting:
             followers = _followers(job_ids[0]) if follow else ()
             shows = _Bar(waiting) if len(waiting.jobs) > 1 and sys.stderr.isatty() else None
             while waiting.unfinished:
@@ -47,7 +48,8 @@ def wait_for(job_ids: Sequence[int], *, array_id: int | None = None, follow: boo
                     shows.draw()
             if shows is not None:
                 shows.end()
-            _finish(followers)
+            if followers:
+                _finish(followers, job_ids[0])
             return _told(list(waiting.jobs.values()))
     except KeyboardInterrupt:
         what = f"job {job_ids[0]} goes" if len(job_ids) == 1 else "the jobs go"
@@ -55,11 +57,7 @@ def wait_for(job_ids: Sequence[int], *, array_id: int | None = None, follow: boo
 
 
 def _followers(job_id: int) -> tuple[Follower, ...]:
-    conn = connect()
-    try:
-        job = job_view.details(conn, Selection(job_ids=(job_id,)))[0]
-    finally:
-        conn.close()
+    job, _ = _seen(job_id)
     stdout = os.path.join(job.directory, job.stdout)
     stderr = os.path.join(job.directory, job.stderr)
     own = Follower(stdout, _writing(sys.stdout.buffer.write, sys.stdout.buffer.flush))
@@ -76,11 +74,28 @@ def _writing(write: Callable[[bytes], object], flush: Callable[[], object]) -> C
     return pass_on
 
 
-def _finish(followers: Sequence[Follower]) -> None:
+def _seen(job_id: int) -> tuple[job_view.Detail, int]:
+    """A job, and what time it is there."""
+    conn = connect()
+    try:
+        return job_view.details(conn, Selection(job_ids=(job_id,)))[0], job_view.now_s(conn)
+    finally:
+        conn.close()
+
+
+def _finish(followers: Sequence[Follower], job_id: int) -> None:
     """Show the rest of what an ended job wrote, and say what could not be read."""
-    deadline = time.monotonic() + ARRIVAL_S
     for follower in followers:
         follower.step()
+    if all(follower.problem is None for follower in followers):
+        return
+    job, now_s = _seen(job_id)
+    if job.started_s is None:
+        tell(f"job {job_id} ended without having started, so it has written nothing; oarstat -fj {job_id} tells more")
+        return
+    # What was written long ago has arrived, if it ever does.
+    deadline = time.monotonic() + ARRIVAL_S - (now_s - (job.stopped_s or now_s))
+    for follower in followers:
         while follower.problem is not None and time.monotonic() < deadline:
             time.sleep(STEP_S)
             follower.step()

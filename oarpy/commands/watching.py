@@ -68,7 +68,7 @@ def show_events(selection: Selection, after: str, *, as_json: bool, goes_on: boo
         raise RequestRefused("--after now shows what is to come, with --watch")
     last = None if after == NOW else parse_event_id(after)
     of = _user(selection)
-    for event in client().events(last, **_wanted(selection, of), follow=goes_on):
+    for event in client(shows=True).events(last, **_wanted(selection, of), follow=goes_on):
         if of is not None and event.user != of:
             continue
         click.echo(json.dumps(event.to_json(), ensure_ascii=False) if as_json else _line(event))
@@ -78,7 +78,7 @@ def show_events(selection: Selection, after: str, *, as_json: bool, goes_on: boo
 
 
 def _feed(selection: Selection) -> Feed:
-    feed = client().feed(**_wanted(selection, _user(selection)))
+    feed = client(shows=True).feed(**_wanted(selection, _user(selection)))
     feed.begin()
     return feed
 

@@ -11,8 +11,8 @@ class ExitStatus(IntEnum):
     OK = 0
     #: An option is wrong or missing; a job is unknown or belongs to another user.
     REFUSED = 1
-    #: ``oarremoveresource``: the resource is not Dead.
-    NOT_DEAD = 2
+    #: ``oarremoveresource``: the resource is not Dead.  ``oarpy``: no command; its help is shown.
+    NOT_DEAD_OR_NO_COMMAND = 2
     #: ``oarwalltime``: the site's rules, or the job's owner, do not allow it.
     #: ``oarsh``, ``oarcp``: there is no such job of the caller's that runs and can be come to.
     FORBIDDEN = 3

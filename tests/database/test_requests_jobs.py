@@ -75,7 +75,7 @@ def test_deleting_a_job_that_is_over_succeeds(database: TestDatabase) -> None:
 
     answer = answered(database, "delete", {"job_ids": [job_id]})
 
-    assert answer["jobs"] == [[job_id, "REGISTERED", 0, f"job {job_id} is over"]]
+    assert answer["jobs"] == [[job_id, "OVER", 0, f"job {job_id} is over already; nothing was left to delete"]]
     assert events_of(database, job_id) == []
 
 
@@ -122,7 +122,7 @@ def test_an_array_that_is_over_has_one_line(database: TestDatabase) -> None:
 
     answer = answered(database, "delete", {"array_ids": [first, 999]})
 
-    assert outcomes(answer) == [(first, "REGISTERED", 0), (999, "REFUSED", 1)]
+    assert outcomes(answer) == [(first, "OVER", 0), (999, "REFUSED", 1)]
 
 
 def test_the_owner_is_told_that_a_waiting_job_was_deleted(database: TestDatabase) -> None:

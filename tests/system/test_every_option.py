@@ -561,6 +561,7 @@ admin oarremoveresource {spare} => 2
 admin oaradmissionrules -n -r {params} => 18
 admin oar_resources_add /cpu=2 => 18
 admin oar_phoenix => 78
+admin oarpy => 2
 elsewhere oar-database --check => 78
 """.strip().splitlines()
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference.md"

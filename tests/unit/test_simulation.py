@@ -227,7 +227,7 @@ def run(*words: str) -> str:
     done = CliRunner().invoke(command, words, catch_exceptions=False, standalone_mode=False)
     if done.exception is not None:
         raise done.exception
-    return done.output
+    return done.stdout
 
 
 @pytest.mark.parametrize("option", ["--jobs-out", "--gantt"])
