@@ -26,7 +26,8 @@ def downgrade() -> None:
     op.get_bind().exec_driver_sql(
         """
         DROP VIEW IF EXISTS visible_quotas, visible_quota_periods, visible_energy_plan;
-        DROP VIEW IF EXISTS visible_feed, visible_terminals;
+        DROP FUNCTION IF EXISTS feed_after, remove_jobs;
+        DROP VIEW IF EXISTS visible_feed, feed_horizon, visible_terminals;
         DROP VIEW IF EXISTS visible_jobs, visible_resources, visible_queues, visible_events, visible_processes,
             visible_properties, visible_dependencies, assigned_resources, gantt_jobs_predictions_visu,
             gantt_jobs_resources_visu, event_logs, event_log_hostnames, job_state_periods CASCADE;

@@ -991,6 +991,22 @@ CREATE VIEW visible_feed AS
         UNION ALL
         SELECT xid, event_id, 'STATE', job_id, date_start, job_state, '{}'::text[], '' FROM job_state_logs
     ) f LEFT JOIN jobs j USING (job_id);
+CREATE VIEW feed_horizon AS
+    SELECT pg_snapshot_xmin(s)::text::bigint AS complete, pg_snapshot_xmax(s)::text::bigint AS next
+    FROM pg_current_snapshot() AS s;
+-- What is in the feed behind a place and before a transaction, in order.  It becomes part of the statement that calls
+-- it; with values for both ends the planner walks along the indexes.
+CREATE FUNCTION feed_after(the_xid bigint, the_event bigint, before bigint)
+RETURNS TABLE (xid bigint, event_id bigint, type text, job_id bigint, date double precision, state job_state,
+    hosts text[], description text, array_id bigint, array_index integer, job_user text, job_name text,
+    exit_code integer, end_cause end_cause)
+LANGUAGE sql STABLE AS $$
+    SELECT f.xid::text::bigint, f.event_id, f.type, f.job_id, extract(epoch FROM f.date)::float8, f.state, f.hosts,
+        f.description, f.array_id, f.array_index, f.job_user, f.job_name, f.exit_code, f.end_cause
+    FROM oar.visible_feed f
+    WHERE (f.xid, f.event_id) > (the_xid::text::xid8, the_event) AND f.xid < before::text::xid8
+    ORDER BY f.xid, f.event_id
+$$;
 CREATE VIEW visible_predictions AS SELECT * FROM prediction_log;
 -- What was, for those who look back.
 CREATE VIEW visible_job_states AS SELECT job_id, job_state, date_start, attempt FROM job_state_logs;
@@ -1027,6 +1043,19 @@ CREATE VIEW removable_jobs AS
       AND NOT EXISTS (SELECT FROM pending_events p WHERE p.job_id = j.job_id)
       AND NOT EXISTS (SELECT FROM orders o WHERE o.job_id = j.job_id AND o.done_at IS NULL)
       AND NOT EXISTS (SELECT FROM notifications n WHERE n.job_id = j.job_id AND n.done_at IS NULL);
+-- Jobs among these, with all that is known of them but their events; who calls it has locked them.
+CREATE FUNCTION remove_jobs(doomed bigint[]) RETURNS void LANGUAGE plpgsql SET search_path = oar, pg_temp AS $$
+DECLARE
+    requested bigint[] := ARRAY(SELECT DISTINCT job_request_id FROM jobs WHERE job_id = ANY (doomed));
+BEGIN
+    DELETE FROM job_state_logs WHERE job_id = ANY (doomed);
+    DELETE FROM prediction_log WHERE job_id = ANY (doomed);
+    DELETE FROM predictions WHERE job_id = ANY (doomed);
+    DELETE FROM allocations WHERE job_id = ANY (doomed);
+    DELETE FROM jobs WHERE job_id = ANY (doomed);
+    DELETE FROM job_requests r WHERE job_request_id = ANY (requested)
+        AND NOT EXISTS (SELECT FROM jobs j WHERE j.job_request_id = r.job_request_id);
+END $$;
 CREATE VIEW job_state_periods AS
     SELECT job_id, job_state, attempt, date_start,
         lead(date_start) OVER (PARTITION BY job_id ORDER BY date_start) AS date_stop
@@ -1094,7 +1123,7 @@ ALTER FUNCTION ask(uuid, text, text) OWNER TO oar_gate;
 ALTER FUNCTION answer(uuid) OWNER TO oar_gate;
 ALTER FUNCTION withdraw(uuid) OWNER TO oar_gate;
 REVOKE ALL ON FUNCTION me(), ask(uuid, text, text), answer(uuid), withdraw(uuid), attend(bigint),
-    job_access(bigint), refresh_visible_resources(),
+    job_access(bigint), refresh_visible_resources(), remove_jobs(bigint[]),
     repeated_numbers(), suspended_since(bigint) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION me(), ask(uuid, text, text), answer(uuid), withdraw(uuid), attend(bigint),
     job_access(bigint) TO oar_user, oar;
@@ -1120,7 +1149,8 @@ ALTER VIEW gantt_jobs_predictions_visu OWNER TO oar_gate;
 ALTER VIEW gantt_jobs_resources_visu OWNER TO oar_gate;
 GRANT SELECT ON visible_quotas, visible_quota_periods, visible_energy_plan TO oar_user, oar_reader;
 GRANT SELECT ON visible_terminals TO oar_user;
-GRANT SELECT ON visible_job_states, visible_allocations, visible_resource_logs, visible_accounting, visible_feed
+GRANT SELECT ON visible_job_states, visible_allocations, visible_resource_logs, visible_accounting, visible_feed,
+    feed_horizon
     TO oar_user, oar_reader;
 GRANT SELECT ON visible_jobs, visible_dependencies, visible_queues, visible_properties, visible_events,
     visible_predictions, prediction_scores, visible_processes, assigned_resources, gantt_jobs_predictions_visu,

@@ -49,17 +49,4 @@ def take(conn: Connection, days: int, after: int, most: int) -> list[tuple[int, 
 
 def remove(conn: Connection, job_ids: Sequence[int]) -> None:
     """Remove jobs that were taken in this transaction; their events stay as long as ``retention.events`` says."""
-    ids = (list(job_ids),)
-    requests = [
-        request_id
-        for (request_id,) in conn.rows(
-            "SELECT DISTINCT job_request_id FROM oar.jobs WHERE job_id = ANY(%s::bigint[])", ids
-        )
-    ]
-    for table in ("job_state_logs", "prediction_log", "predictions", "allocations", "jobs"):
-        conn.change(f"DELETE FROM oar.{table} WHERE job_id = ANY(%s::bigint[])", ids)
-    conn.change(
-        "DELETE FROM oar.job_requests r WHERE job_request_id = ANY(%s::bigint[])"
-        " AND NOT EXISTS (SELECT FROM oar.jobs j WHERE j.job_request_id = r.job_request_id)",
-        (requests,),
-    )
+    conn.rows("SELECT oar.remove_jobs(%s)", (list(job_ids),))

@@ -32,15 +32,8 @@ ABSENCE_S = 300.0
 PAGE = 5000
 _FULL = 2**20
 
-_HORIZON = """
-    SELECT pg_snapshot_xmin(s)::text::bigint, pg_snapshot_xmax(s)::text::bigint FROM pg_current_snapshot() AS s
-"""
-_AFTER = """
-    SELECT xid::text::bigint, event_id, type, job_id, extract(epoch FROM date)::float8, state, hosts, description,
-        array_id, array_index, job_user, job_name, exit_code, end_cause
-    FROM oar.visible_feed WHERE (xid, event_id) > (%s::text::xid8, %s) AND xid < %s::text::xid8{condition}
-    ORDER BY xid, event_id LIMIT %s
-"""
+_HORIZON = "SELECT complete, next FROM oar.feed_horizon"
+_AFTER = "SELECT * FROM oar.feed_after(%s, %s, %s){condition} LIMIT %s"
 PLACE = "SELECT xid::text::bigint, event_id FROM oar.visible_feed WHERE event_id = %s"
 
 
@@ -244,7 +237,7 @@ class Feed:
 def read_page(conn: Connection, wanted: Wanted, after: Position, complete: int) -> list[FeedEvent]:
     """The first lines after a position, of transactions before ``complete``, at most ``PAGE``."""
     parts: list[str] = []
-    parameters: list[object] = [str(after.xid), after.event_id, str(complete)]
+    parameters: list[object] = [*after, complete]
     for column, ids in (("job_id", wanted.job_ids), ("array_id", wanted.array_ids)):
         if ids:
             parts.append(f"{column} = ANY(%s::bigint[])")
@@ -252,7 +245,7 @@ def read_page(conn: Connection, wanted: Wanted, after: Position, complete: int) 
     if wanted.user is not None:
         parts.append("job_user = %s")
         parameters.append(wanted.user)
-    condition = f" AND ({' OR '.join(parts)})" if parts else ""
+    condition = f" WHERE ({' OR '.join(parts)})" if parts else ""
     return [FeedEvent(*row) for row in conn.rows(_AFTER.format(condition=condition), [*parameters, PAGE])]
 
 

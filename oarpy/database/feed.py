@@ -6,16 +6,8 @@ from typing import Any, NamedTuple
 
 from oarpy.model.feed import FeedEvent, Position
 
-_HORIZON = """
-    SELECT pg_snapshot_xmin(s)::text::bigint, pg_snapshot_xmax(s)::text::bigint FROM pg_current_snapshot() AS s
-"""
-#: Both ends are values, so that the planner walks along the indexes.
-AFTER = """
-    SELECT xid::text::bigint, event_id, type, job_id, extract(epoch FROM date)::float8, state, hosts, description,
-        array_id, array_index, job_user, job_name, exit_code, end_cause
-    FROM oar.visible_feed WHERE (xid, event_id) > (%s::text::xid8, %s) AND xid < %s::text::xid8
-    ORDER BY xid, event_id LIMIT %s
-"""
+_HORIZON = "SELECT complete, next FROM oar.feed_horizon"
+AFTER = "SELECT * FROM oar.feed_after(%s, %s, %s) LIMIT %s"
 _LATEST = """
     SELECT xid::text::bigint, event_id FROM oar.job_state_logs WHERE xid < %s::text::xid8
     ORDER BY xid DESC, event_id DESC OFFSET %s LIMIT 1
@@ -40,7 +32,7 @@ def after(cursor: Any, position: Position, complete: int, most: int) -> list[Fee
 
     A complete answer of fewer lines has been read up to ``Position(complete, 0)``.
     """
-    cursor.execute(AFTER, (str(position.xid), position.event_id, str(complete), most))
+    cursor.execute(AFTER, (*position, complete, most))
     return [FeedEvent(*row) for row in cursor.fetchall()]
 
 

@@ -67,20 +67,11 @@ _SUSPICIONS = text(
 )
 _OLD_JOBS = text(
     """
-    SELECT j.job_id, j.job_request_id FROM jobs j JOIN removable_jobs o USING (job_id)
+    SELECT j.job_id FROM jobs j JOIN removable_jobs o USING (job_id)
     WHERE o.stopped_at < :before ORDER BY o.stopped_at LIMIT :batch FOR UPDATE OF j SKIP LOCKED
     """
 )
-_OF_JOBS = tuple(
-    text(f"DELETE FROM {table} WHERE job_id = ANY(CAST(:jobs AS bigint[]))")
-    for table in ("job_state_logs", "prediction_log", "predictions", "allocations", "jobs")
-)
-_UNUSED_REQUESTS = text(
-    """
-    DELETE FROM job_requests r WHERE job_request_id = ANY(CAST(:requests AS bigint[]))
-      AND NOT EXISTS (SELECT FROM jobs j WHERE j.job_request_id = r.job_request_id)
-    """
-)
+_REMOVE_JOBS = text("SELECT remove_jobs(CAST(:jobs AS bigint[]))")
 _ACCOUNTING = text(
     """
     DELETE FROM accounting WHERE ctid = ANY (ARRAY(
@@ -184,11 +175,9 @@ def forget_suspicions(conn: Connection, before: datetime) -> int:
 
 def forget_jobs(conn: Connection, before: datetime) -> int:
     """Remove jobs that ended before ``before`` and are needed by nothing, with all but their events; how many."""
-    found = conn.execute(_OLD_JOBS, {"before": before, "batch": BATCH}).all()
+    found = conn.execute(_OLD_JOBS, {"before": before, "batch": BATCH}).scalars().all()
     if found:
-        for statement in _OF_JOBS:
-            conn.execute(statement, {"jobs": [job_id for job_id, _ in found]})
-        conn.execute(_UNUSED_REQUESTS, {"requests": list({request_id for _, request_id in found})})
+        conn.execute(_REMOVE_JOBS, {"jobs": list(found)})
     return len(found)
 
 

@@ -176,7 +176,7 @@ def test_what_watchers_hear_is_read_along_its_index(old, most):
     with old.engine.connect() as conn:
         newest = conn.execute(text("SELECT max(xid)::text::bigint FROM job_state_logs")).scalar_one()
         statement = f"EXPLAIN (FORMAT JSON) {feed.AFTER}"
-        ((plan,),) = conn.exec_driver_sql(statement, (str(newest), 0, str(newest + 1), most)).all()
+        ((plan,),) = conn.exec_driver_sql(statement, (newest, 0, newest + 1, most)).all()
 
     assert set(scanned(plan[0]["Plan"])) & {"jobs", "job_state_logs"} == set()
 

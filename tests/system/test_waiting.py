@@ -115,7 +115,7 @@ def test_an_interrupt_leaves_the_job_alone(system):
 
     # The fan-out has a session as soon as somebody hangs on it.
     looks = "SELECT 1 FROM pg_stat_activity WHERE application_name LIKE %s AND query LIKE %s"
-    wait_until(lambda: system.database.execute(looks, ("oarpy/%/appendice", "%visible_feed%")))
+    wait_until(lambda: system.database.execute(looks, ("oarpy/%/appendice", "%feed_after%")))
     waiting.send_signal(signal.SIGINT)
 
     _, said = waiting.communicate(timeout=10)

@@ -79,7 +79,7 @@ def test_a_cursor_that_is_not_there_is_a_sentence(system):
 def test_events_are_told_as_they_happen_without_a_session(system):
     watching = started(system, "oarstat", "--events", "--after", "now", "--watch", "-J")
     looks = "SELECT 1 FROM pg_stat_activity WHERE application_name LIKE %s AND query LIKE %s"
-    wait_until(lambda: system.database.execute(looks, ("oarpy/%/appendice", "%visible_feed%")))
+    wait_until(lambda: system.database.execute(looks, ("oarpy/%/appendice", "%feed_after%")))
     wait_until(lambda: sessions(system) == 0)
 
     job_id = system.oarsub("true")
