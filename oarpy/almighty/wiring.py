@@ -182,17 +182,18 @@ class _Passes:
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
         self._scheduler = Scheduler(ctx)
+        self._failed = False
         self._step = isolated("scheduler", lambda _: self._scheduler.turn(), ctx)
 
     @property
     def due_in_s(self) -> float | None:
-        return self._scheduler.due_in_s
+        return RETRY_S if self._failed else self._scheduler.due_in_s
 
     def turn(self) -> Event:
         outcome = self._step()
-        if outcome is Event.FAILED:
+        self._failed = outcome is Event.FAILED
+        if self._failed:
             self._scheduler = Scheduler(self._ctx)
-            self._scheduler.due_in_s = RETRY_S
         return outcome
 
 

@@ -4,52 +4,41 @@ Killed before it has written, nothing has happened; killed after, everything has
 allocations, wishes to kill and predictions are one transaction.  What is kept
 from pass to pass (topology, requests, what was said last) is read again by the
 next process.
-
-With a crowd waiting, most of a pass serves predictions.  Those are made only so
-often that they take a small part of the time; the passes in between plan the
-head of the queue and try all others for an immediate start.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from logging import getLogger
-from typing import NamedTuple
 
 from oarpy.automata.almighty import Event as Outcome
 from oarpy.automata.job import JobEvent
 from oarpy.database import events, kills, plans, walltimes
 from oarpy.database.connection import retrying
 from oarpy.database.events import Event
-from oarpy.database.plans import Prediction, Said
+from oarpy.database.plans import Said
 from oarpy.database.snapshot import Mark, Reading, SnapshotReader, waiting_mark
 from oarpy.errors import Stale
-from oarpy.model.ranges import parsed_ranges, written_ranges
-from oarpy.model.states import JobId, Replan
+from oarpy.model.states import JobId
 from oarpy.modules.context import Context
 from oarpy.modules.last_plan import LastPlan, More
-from oarpy.modules.plan_writing import Changes, EnergyTold, Written, write
+from oarpy.modules.pace import FOR_ALL, Effort, Pace, is_crowd
+from oarpy.modules.plan_writing import Changes, Written, write
 from oarpy.modules.tokens import TokenCounters
+from oarpy.modules.told import Told, prediction
 from oarpy.scheduling.decide import decide
-from oarpy.scheduling.explain import BEYOND_DEPTH, RESERVATION_INCOMPLETE, SET_ASIDE, sentence
+from oarpy.scheduling.explain import BEYOND_DEPTH, RESERVATION_INCOMPLETE, SET_ASIDE
 from oarpy.scheduling.karma import karmas
 from oarpy.scheduling.order import priorities
-from oarpy.scheduling.plan import Begin, Doom, Energy, Grant, Plan, Postpone, Predict, Refuse, SetAside, Start, Why
-from oarpy.scheduling.snapshot import Promise, Snapshot, WaitingJob
-from oarpy.scheduling.usage import Account
+from oarpy.scheduling.plan import Begin, Doom, Grant, Plan, Postpone, Predict, Refuse, SetAside, Start, Why
+from oarpy.scheduling.snapshot import Snapshot, WaitingJob
 from oarpy.scheduling.walltimes import LongerWish, prolonged
 from oarpy.settings import WalltimeChange
 
 logger = getLogger(__name__)
 
-#: With more jobs waiting than this, not every pass predicts for all of them.
-CROWD = 100
-#: How many jobs at the head of the queue keep their planned start in every pass.
-HEAD = 32
-#: How many times as long as a full pass took the next one is put off.
-REST = 9
 #: How long a job is left alone on which deciding failed, and one whose allocation was refused.
 ASIDE_S = 60.0
 REFUSED_S = 1.0
@@ -62,43 +51,24 @@ def turn(ctx: Context) -> Outcome:
     return Scheduler(ctx).turn()
 
 
-class _Effort(NamedTuple):
-    """``full``: predictions are written; ``complete``: for every job, however many wait."""
-
-    full: bool
-    complete: bool
-    plan_first: int | None
-
-
 class Scheduler:
-    """What is kept from one pass to the next.
-
-    ``due_in_s`` is how soon another turn is wanted even if nothing happens until
-    then; None when nothing was put off.
-    """
+    """What is kept from one pass to the next."""
 
     def __init__(self, ctx: Context) -> None:
-        self.due_in_s: float | None = None
         self._ctx = ctx
+        self._pace = Pace(ctx.settings.scheduler)
         self._reader = SnapshotReader()
         self._last = LastPlan(self._reader)
         #: Whether a plan for all that was due was put off for jobs that had just come.
         self._overdue = False
         self._tokens = TokenCounters(ctx)
-        #: What was said of hosts' sleep, once this process has said anything.
-        self._energy: Energy | None = None
-        self._energy_told = False
-        self._said: dict[JobId, Said] = {}
-        #: The places that jobs were told in the last plan that was written, in its order.
-        self._told: dict[JobId, Promise] = {}
+        self._told = Told()
         self._aside_until: dict[JobId, float] = {}
-        #: What people are told; None as long as this process has told nothing.
-        self._karmas: Mapping[Account, float] | None = None
-        self._priorities: Mapping[JobId, float] | None = None
-        # By the monotonic clock: when to predict again, to plan for all, and to report.
-        self._full_due = 0.0
-        self._complete_due = 0.0
-        self._report_due = 0.0
+
+    @property
+    def due_in_s(self) -> float | None:
+        """How soon another turn is wanted even if nothing happens until then; None when nothing was put off."""
+        return self._pace.due_in_s
 
     def turn(self) -> Outcome:
         """Decide on all waiting jobs; JOBS_TO_KILL when some must go, JOBS_CHANGED when there is more to decide."""
@@ -108,7 +78,7 @@ class Scheduler:
             except Stale as stale:
                 self._last.forget()
                 logger.debug("pass: %s", stale)
-        self.due_in_s = REFUSED_S
+        self._pace.due_in_s = REFUSED_S
         return Outcome.NOTHING
 
     def _pass(self) -> Outcome:
@@ -119,40 +89,35 @@ class Scheduler:
         with self._ctx.snapshot() as conn:
             reading = self._reader.read(conn, self._ctx.limits())
             wishes = walltimes.pending(conn)
-            mark = waiting_mark(conn) if len(reading.snapshot.waiting) > CROWD else None
+            mark = waiting_mark(conn) if is_crowd(len(reading.snapshot.waiting)) else None
         self._withdraw_kills(reading.snapshot)
         snapshot = self._without_those_set_aside(reading.snapshot, begun)
         counted_in_s = self._tokens.count(snapshot.tokens) if snapshot.tokens else None
-        effort = self._effort(len(snapshot.waiting), begun)
+        effort = self._pace.effort(len(snapshot.waiting), begun)
         if effort.complete:
             with self._ctx.transaction() as conn:
-                self._said = plans.said(conn)
+                self._told.read(conn)
                 plans.log_hourly(conn)
-            # What is told of a job goes with its prediction, and that may have been made anew.
-            if self._priorities:
-                self._priorities = None
-        snapshot = replace(snapshot, promises=self._promises(snapshot))
+        snapshot = replace(snapshot, promises=self._told.promises(snapshot))
         plan = self._decided(snapshot, reading, effort, mark)
         self._ctx.passes("scheduler: decided")
         changes = self._changes(plan, reading, effort)
-        if wishes and effort.full and len(snapshot.waiting) <= (effort.plan_first or len(snapshot.waiting)):
+        if wishes and effort.full and effort.plans_for_all(len(snapshot.waiting)):
             platform = reading.platform
-            longer = prolonged(snapshot, plan, self._due(wishes), lambda other: decide(other, platform), platform)
-            changes.longer = longer
+            changes.longer = prolonged(
+                snapshot, plan, self._due(wishes), lambda other: decide(other, platform), platform
+            )
         self._to_tell(changes, plan, snapshot, reading, effort)
         written = self._written(changes, snapshot)
         self._remember(changes, written, begun)
         if effort.full:
-            self._remember_places(plan)
-        self._put_off(effort, begun)
-        self._wait_at_most(_until_next_start(plan, snapshot.now_s))
-        self._wait_at_most(counted_in_s)
+            self._told.note_places(plan)
+        self._pace.spent(effort, begun)
+        self._pace.wait_at_most(_until_next_start(plan, snapshot.now_s))
+        self._pace.wait_at_most(counted_in_s)
         for early in self._not_due(wishes):
-            self._wait_at_most(float(early.left_s))
-        if len(written.started) < len(changes.starts) or len(written.granted) < len(changes.grants):
-            self.due_in_s = REFUSED_S
-        if time.monotonic() >= self._report_due and changes:
-            self._report(plan, written, begun)
+            self._pace.wait_at_most(float(early.left_s))
+        self._conclude(plan, changes, written, begun)
         if written.kills:
             return Outcome.JOBS_TO_KILL
         # A reservation may start at once, and one inside another is judged after that.
@@ -169,7 +134,7 @@ class Scheduler:
             more = self._last.more(conn, self._ctx.limits())
         if more is None:
             return None
-        overdue = begun >= self._complete_due
+        overdue = self._pace.is_overdue(begun)
         if overdue and not more.plan.decisions:
             return None
         self._overdue = overdue
@@ -178,30 +143,34 @@ class Scheduler:
     def _carry_on(self, more: More, begun: float) -> Outcome:
         plan, snapshot = more.plan, more.reading.snapshot
         self._ctx.passes("scheduler: decided")
-        changes = self._changes(plan, more.reading, _Effort(full=True, complete=True, plan_first=None))
+        changes = self._changes(plan, more.reading, FOR_ALL)
         written = self._written(changes, snapshot)
         self._last.keep(more)
         self._remember(changes, written, begun)
-        self._told |= plan.promises()
-        self.due_in_s = 0.0 if self._overdue else None
-        self._wait_at_most(_until_next_start(plan, snapshot.now_s))
-        if len(written.started) < len(changes.starts):
-            self.due_in_s = REFUSED_S
-        if time.monotonic() >= self._report_due and changes:
-            self._report(plan, written, begun)
+        self._told.note_more_places(plan)
+        self._pace.due_in_s = 0.0 if self._overdue else None
+        self._pace.wait_at_most(_until_next_start(plan, snapshot.now_s))
+        self._conclude(plan, changes, written, begun)
         return Outcome.NOTHING
+
+    def _conclude(self, plan: Plan, changes: Changes, written: Written, begun: float) -> None:
+        """Come again soon where something was refused; and report, when it is time to."""
+        if len(written.started) < len(changes.starts) or len(written.granted) < len(changes.grants):
+            self._pace.due_in_s = REFUSED_S
+        if changes and self._pace.reports(begun):
+            self._report(plan, written, begun)
 
     def _written(self, changes: Changes, snapshot: Snapshot) -> Written:
         if not changes:
             return Written()
-        karmas_told = bool(self._karmas if changes.karmas is None else changes.karmas)
+        karmas_told = self._told.tells_karmas(changes)
         # Other processes forget predictions, several at once.
         written = retrying(lambda: write(self._ctx, changes, snapshot.topology, karmas_told=karmas_told))
         self._ctx.passes("scheduler: written")
-        self._remember_told(changes)
+        self._told.note_summaries(changes)
         return written
 
-    def _decided(self, snapshot: Snapshot, reading: Reading, effort: _Effort, mark: Mark | None) -> Plan:
+    def _decided(self, snapshot: Snapshot, reading: Reading, effort: Effort, mark: Mark | None) -> Plan:
         limits = replace(self._ctx.limits(plan_first=effort.plan_first), starts_only=not effort.full)
         limited = replace(snapshot, limits=limits)
         if mark is None or self._aside_until or reading.unreadable:
@@ -268,26 +237,13 @@ class Scheduler:
     def _rules(self, wish: walltimes.Pending) -> WalltimeChange:
         return self._ctx.settings.walltime_change.of(wish.queue)
 
-    def _to_tell(self, changes: Changes, plan: Plan, snapshot: Snapshot, reading: Reading, effort: _Effort) -> None:
+    def _to_tell(self, changes: Changes, plan: Plan, snapshot: Snapshot, reading: Reading, effort: Effort) -> None:
         """Add what people are told of karmas, priorities and hosts' sleep, where that has changed."""
-        known = karmas(snapshot)
-        if known != self._karmas:
-            changes.karmas = known
+        self._told.add_karmas(changes, karmas(snapshot))
         if effort.full:
-            ranked = priorities(snapshot, reading.platform)
-            if ranked != self._priorities:
-                changes.priorities = ranked
-        planned_for_all = effort.plan_first is None or len(snapshot.waiting) <= effort.plan_first
-        if planned_for_all and not (self._energy_told and plan.energy == self._energy):
-            changes.energy = EnergyTold(plan.energy)
-
-    def _remember_told(self, changes: Changes) -> None:
-        if changes.karmas is not None:
-            self._karmas = changes.karmas
-        if changes.priorities is not None:
-            self._priorities = changes.priorities
-        if changes.energy is not None:
-            self._energy, self._energy_told = changes.energy.plan, True
+            self._told.add_priorities(changes, priorities(snapshot, reading.platform))
+        if effort.plans_for_all(len(snapshot.waiting)):
+            self._told.add_energy(changes, plan.energy)
 
     def _without_those_set_aside(self, snapshot: Snapshot, begun: float) -> Snapshot:
         self._aside_until = {job_id: until for job_id, until in self._aside_until.items() if until > begun}
@@ -299,53 +255,7 @@ class Scheduler:
 
         return replace(snapshot, waiting=left(snapshot.waiting), requested=left(snapshot.requested))
 
-    def _promises(self, snapshot: Snapshot) -> dict[JobId, Promise]:
-        """What binds the next plan: what was told to jobs of queues that keep it, in the order of the last plan."""
-        keeping = {queue.name for queue in snapshot.queues if queue.replan is Replan.EARLIER}
-        waiting = {
-            job.job_id: job.request_id for job in snapshot.waiting if job.queue in keeping and not job.besteffort
-        }
-        found = {}
-        for job_id in dict.fromkeys((*self._told, *self._said)):
-            said = self._said.get(job_id)
-            if said is None or said.start_s is None or job_id not in waiting:
-                continue
-            if said.request_id != waiting[job_id]:
-                # It was edited: what it was told was told of something else.
-                continue
-            told = self._told.get(job_id)
-            if told is None or told.start_s != said.start_s:
-                told = Promise(said.start_s, said.alternative or 0, parsed_ranges(said.resources or "{}"))
-            found[job_id] = told
-        return found
-
-    def _remember_places(self, plan: Plan) -> None:
-        placed = plan.promises()
-        self._told = placed | {job_id: told for job_id, told in self._told.items() if job_id not in placed}
-        self._told = {job_id: told for job_id, told in self._told.items() if job_id in self._said}
-
-    def _effort(self, waiting: int, begun: float) -> _Effort:
-        plan_first = self._ctx.settings.scheduler.plan_first
-        if begun >= self._complete_due:
-            return _Effort(full=True, complete=True, plan_first=None)
-        if waiting <= CROWD or begun >= self._full_due:
-            return _Effort(full=True, complete=False, plan_first=plan_first)
-        return _Effort(full=False, complete=False, plan_first=min(HEAD, HEAD if plan_first is None else plan_first))
-
-    def _put_off(self, effort: _Effort, begun: float) -> None:
-        scheduler = self._ctx.settings.scheduler
-        now = time.monotonic()
-        if effort.complete:
-            self._complete_due = begun + scheduler.period.total_seconds()
-        if effort.full:
-            self._full_due = now + max(scheduler.predictions_interval.total_seconds(), (now - begun) * REST)
-        self.due_in_s = None if effort.full else max(self._full_due - now, 0.0)
-
-    def _wait_at_most(self, seconds: float | None) -> None:
-        if seconds is not None:
-            self.due_in_s = seconds if self.due_in_s is None else min(seconds, self.due_in_s)
-
-    def _changes(self, plan: Plan, reading: Reading, effort: _Effort) -> Changes:
+    def _changes(self, plan: Plan, reading: Reading, effort: Effort) -> Changes:
         asked = {job.job_id: job.request_id for job in reading.snapshot.waiting}
         changes = Changes(kills=plan.kills, resumes=plan.resumes, asked=asked)
         # Under overload a job that is not planned for keeps what was said of it when it last was.
@@ -366,31 +276,28 @@ class Scheduler:
                     changes.refusals.append(decision)
                 case Begin():
                     changes.begins.append(decision)
-                    told = self._said.get(decision.job_id)
+                    told = self._told.of(decision.job_id)
                     if told is not None and told.code == RESERVATION_INCOMPLETE:
                         changes.incomplete.add(decision.job_id)
                     changes.starts.append(decision.start)
-                case Postpone(job_id, why) if keeps and why.code == BEYOND_DEPTH and job_id in self._said:
+                case Postpone(job_id, why) if keeps and why.code == BEYOND_DEPTH and self._told.of(job_id) is not None:
                     pass
                 case _ if effort.full:
-                    said = _said(decision, asked)
-                    if self._said.get(decision.job_id) != said:
-                        changes.predictions.append(_prediction(decision.job_id, said, decision.why))
+                    news = self._told.news(decision, asked)
+                    if news is not None:
+                        changes.predictions.append(news)
         if effort.full:
-            changes.put_off = [(job_id, self._said[job_id]) for job_id in plan.broken if job_id in self._said]
+            changes.put_off = self._told.put_off(plan.broken)
         changes.set_aside += [
             SetAside(job_id, error) for job_id, error in reading.unreadable.items() if job_id not in self._aside_until
         ]
         for aside in changes.set_aside:
             why = Why(SET_ASIDE, {"every_s": int(ASIDE_S)})
-            changes.predictions.append(_prediction(aside.job_id, Said(None, None, None, SET_ASIDE), why))
+            changes.predictions.append(prediction(aside.job_id, Said(None, None, None, SET_ASIDE), why))
         return changes
 
     def _remember(self, changes: Changes, written: Written, begun: float) -> None:
-        for prediction in changes.predictions:
-            self._said[prediction.job_id] = prediction.said
-        for job_id in (*written.started, *written.doomed):
-            self._said.pop(job_id, None)
+        self._told.note(changes.predictions, (*written.started, *written.doomed))
         for aside in changes.set_aside:
             self._aside_until[aside.job_id] = begun + ASIDE_S
             logger.error(
@@ -411,7 +318,6 @@ class Scheduler:
 
     def _report(self, plan: Plan, written: Written, begun: float) -> None:
         took_s = time.monotonic() - begun
-        self._report_due = begun + self._ctx.settings.scheduler.predictions_interval.total_seconds()
         with self._ctx.transaction() as conn:
             plans.report(
                 conn,
@@ -422,18 +328,6 @@ class Scheduler:
                     "slots": plan.slots,
                 },
             )
-
-
-def _said(decision: Predict | Postpone, asked: Mapping[JobId, int]) -> Said:
-    request_id = asked.get(decision.job_id)
-    if isinstance(decision, Postpone):
-        return Said(None, None, None, decision.why.code, request_id)
-    resources = written_ranges(decision.resources)
-    return Said(decision.start_s, decision.alternative, resources, decision.why.code, request_id)
-
-
-def _prediction(job_id: JobId, said: Said, why: Why) -> Prediction:
-    return Prediction(job_id, said, why.numbers, sentence(why))
 
 
 def _until_next_start(plan: Plan, now_s: int) -> float | None:

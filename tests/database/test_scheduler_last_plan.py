@@ -12,7 +12,7 @@ from oarpy.automata.job import JobEvent
 from oarpy.database import jobs
 from oarpy.database.snapshot import SnapshotReader
 from oarpy.model.states import JobId, JobState
-from oarpy.modules import scheduler
+from oarpy.modules import pace, scheduler
 from oarpy.modules.context import Context
 from oarpy.modules.scheduler import Scheduler
 from oarpy.settings import Scheduler as SchedulerSettings
@@ -44,7 +44,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Reads:
 
 @pytest.fixture
 def ctx(database: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> Iterator[Context]:
-    monkeypatch.setattr(scheduler, "CROWD", 2)
+    monkeypatch.setattr(pace, "CROWD", 2)
     ctx = Context(database.engine, Settings())
     with_hosts(ctx, 1, 2)
     yield ctx

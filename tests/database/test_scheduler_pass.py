@@ -18,7 +18,7 @@ from oarpy.database import snapshot as snapshots
 from oarpy.model.request import Alternative, ResourceRequest
 from oarpy.model.resource_grammar import request_to_json
 from oarpy.model.states import JobId, JobState
-from oarpy.modules import leon, node_change_state, sarko, scheduler
+from oarpy.modules import leon, node_change_state, pace, sarko, scheduler
 from oarpy.modules.context import Context
 from oarpy.modules.scheduler import Scheduler
 from oarpy.scheduling.demand import GroupDemand
@@ -336,7 +336,7 @@ def test_a_stopped_queue_starts_nothing(ctx: Context, database: TestDatabase) ->
 
 def test_a_crowd_is_predicted_for_only_now_and_then(ctx: Context, database: TestDatabase) -> None:
     with_hosts(ctx, 1, 2)
-    submit(ctx, count=scheduler.CROWD + 3)
+    submit(ctx, count=pace.CROWD + 3)
     running = Scheduler(ctx)
     running.turn()
     database.execute("DELETE FROM predictions")
