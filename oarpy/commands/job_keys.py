@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from oarpy.errors import RequestRefused
+from oarpy.errors import RequestRefused, ServerUnavailable
 from oarpy.model.exit_statuses import ExitStatus
-from oarpy.model.payloads import OWN_KEY
+from oarpy.model.payloads import OWN_KEY, Submitted
 from oarpy.model.wording import excerpt
 
 #: Where the id of the job goes in the name of a file.
@@ -50,16 +50,40 @@ def wanted(options: Mapping[str, Any]) -> JobKey:
         return JobKey(_public(path), _read(path), file)
 
 
-def export(key: JobKey, job_ids: Sequence[int]) -> None:
-    """Write the private key where the options say."""
-    if key.file is None or not job_ids:
-        return
-    for path in dict.fromkeys(key.file.replace(ID, str(job_id)) for job_id in job_ids):
+def submitted_with(key: JobKey, submit: Callable[[], Submitted], tell: Callable[[str], None]) -> Submitted:
+    """What ``submit`` answers; the private key is then where the options say.
+
+    It is on the disk before anything is asked for, in a file beside: a client that is killed
+    before it hears the job's id leaves the key of a job that may run.  When nothing runs, nothing is left.
+    """
+    if key.file is None:
+        return submit()
+    beside = f"{key.file.replace(ID, 'job')}.new-{os.urandom(4).hex()}"
+    try:
+        _write(beside, key.private)
+    except OSError as error:
+        raise _refused(f"the job's key cannot be written to {excerpt(key.file)}: {error.strerror}") from error
+    try:
+        answer = submit()
+    except (RequestRefused, ServerUnavailable):
+        os.unlink(beside)
+        raise
+    except BaseException:
+        tell(f"the key of the job, if there is one, is in {beside!r}")
+        raise
+    _export(key, key.file, beside, answer.job_ids)
+    os.unlink(beside)
+    return answer
+
+
+def _export(key: JobKey, file: str, beside: str, job_ids: Sequence[int]) -> None:
+    """Put the key where it is wanted, of an array perhaps several times."""
+    for path in dict.fromkeys(file.replace(ID, str(job_id)) for job_id in job_ids):
         try:
             _write(path, key.private)
         except OSError as error:
-            sentence = f"the jobs are submitted, but their key cannot be written to {excerpt(path)}: {error.strerror}"
-            raise _refused(sentence) from error
+            sentence = f"their key cannot be written to {excerpt(path)} ({error.strerror}); it is in {beside!r}"
+            raise _refused(f"the jobs are submitted, but {sentence}") from error
 
 
 def _read(path: str) -> str:
@@ -91,6 +115,8 @@ def _write(path: str, text: str) -> None:
     with open(fd, "w", encoding="ascii") as file:
         os.fchmod(fd, 0o600)
         file.write(text)
+        file.flush()
+        os.fsync(fd)
 
 
 def _refused(sentence: str) -> RequestRefused:

@@ -164,11 +164,7 @@ def oarsub(ctx: click.Context, /, **options: Any) -> int:
     _check_follow(submission, options)
     if submission.reservation is not None:
         key = key or _new_key()
-    answer = client().send(submission, key)
-    if (job_key := ctx.meta.get(_JOB_KEY)) is not None:
-        from oarpy.commands.job_keys import export
-
-        export(job_key, answer.job_ids)
+    answer = _submitted(ctx, submission, key)
     if options["verbose"] or sys.stderr.isatty() or _is_not_oars(options):
         from oarpy.commands.understood import understood
 
@@ -349,6 +345,17 @@ def _print_and_wait(answer: Submitted, options: dict[str, Any], key: str) -> Non
         click.echo("# Reservation not valid --> KO")
         raise RequestRefused(f"job {job_id}: {verdict.message}", exit_status=ExitStatus.RESERVATION_OR_NOT_FINISHING)
     click.echo("# Reservation valid --> OK")
+
+
+def _submitted(ctx: click.Context, submission: Submission, key: str | None) -> Submitted:
+    def submit() -> Submitted:
+        return client().send(submission, key)
+
+    if (job_key := ctx.meta.get(_JOB_KEY)) is None:
+        return submit()
+    from oarpy.commands.job_keys import submitted_with
+
+    return submitted_with(job_key, submit, tell)
 
 
 def _print_and_finish(answer: Submitted, options: Mapping[str, Any]) -> int:
