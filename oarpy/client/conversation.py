@@ -9,6 +9,7 @@ import select
 import signal
 import socket
 import struct
+import sys
 import termios
 import tty
 from collections.abc import Iterator
@@ -57,8 +58,7 @@ class _Conversation:
                     poll.register(0, select.POLLIN)
                 for fd, events in poll.poll():
                     if fd == resized:
-                        os.read(resized, 4096)
-                        self._to_send += frame(b"w", json.dumps(_size()).encode())
+                        self._heed(os.read(resized, 4096))
                     elif fd == 0:
                         typed = os.read(0, READ)
                         # Without more input an end of file is typed.
@@ -72,10 +72,16 @@ class _Conversation:
                         if parting is not None:
                             return parting
 
+    def _heed(self, numbers: bytes) -> None:
+        if signal.SIGCONT in numbers and os.isatty(0):
+            # Whoever had the terminal meanwhile left it as shells have it.
+            tty.setraw(0, termios.TCSADRAIN)
+        self._to_send += frame(b"w", json.dumps(_size()).encode())
+
     def _exchange(self, events: int) -> Parting | None:
         try:
             if events & select.POLLOUT:
-                self._to_send = self._to_send[self._link.send(self._to_send) :]
+                self._send()
             if events & ~select.POLLOUT:
                 data = self._link.recv(READ)
                 for kind, content in self._frames.feed(data):
@@ -92,6 +98,15 @@ class _Conversation:
         except (OSError, ValueError):
             return Parting(None)
         return None
+
+    def _send(self) -> None:
+        try:
+            self._to_send = self._to_send[self._link.send(self._to_send) :]
+        except BlockingIOError:
+            pass
+        except OSError:
+            # Nobody hears it any more; what was said last is still to be read.
+            self._to_send = b""
 
 
 class _Keys:
@@ -131,16 +146,21 @@ def _size() -> tuple[int, int]:
 
 def _write(data: bytes) -> None:
     while data:
-        data = data[os.write(1, data) :]
+        try:
+            data = data[os.write(1, data) :]
+        except BlockingIOError:
+            # Somebody who has the terminal, too, made it so.
+            select.select([], [1], [])
 
 
 @contextmanager
 def _raw() -> Iterator[None]:
-    """Give every key to the job, ^C among them."""
+    """Give every key to the job, ^C among them; whatever ends this, the terminal is as it was."""
     if not os.isatty(0):
         yield
         return
     usual = termios.tcgetattr(0)
+    signal.signal(signal.SIGTERM, lambda *told: sys.exit(128 + signal.SIGTERM))
     # What was typed meanwhile is for the shell.
     tty.setraw(0, termios.TCSADRAIN)
     try:
@@ -156,12 +176,13 @@ def _resizes() -> Iterator[int]:
     resized, wake = os.pipe()
     for fd in (resized, wake):
         os.set_blocking(fd, False)
-    usual = signal.signal(signal.SIGWINCH, lambda *told: None)
+    usual = {number: signal.signal(number, lambda *told: None) for number in (signal.SIGWINCH, signal.SIGCONT)}
     before = signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
     try:
         yield resized
     finally:
         signal.set_wakeup_fd(before)
-        signal.signal(signal.SIGWINCH, usual)
+        for number, handler in usual.items():
+            signal.signal(number, handler)
         os.close(resized)
         os.close(wake)

@@ -164,11 +164,14 @@ def link(job_id: int, seat: Seat) -> socket.socket:
                 exit_status=ExitStatus.CONNECT,
             ) from error
     environment = {key: value for key, value in os.environ.items() if key != oarsh.VARIABLE}
-    attach = shlex.join([*python_words("python3", text("terminal")), "attach", seat.name])
+    attach = shlex.join([*python_words("python3", text("terminal")), "attach"])
+    # Where somebody sits before a display, what runs there may show something on it.
+    display = ["-Y"] if os.environ.get("DISPLAY") else []
     mine, theirs = socket.socketpair()
+    mine.sendall(f"{seat.name}\n".encode())
     with theirs:
         subprocess.Popen(
-            [sys.executable, "-c", _OARSH, "-T", seat.host, attach],
+            [sys.executable, "-c", _OARSH, "-T", *display, seat.host, attach],
             stdin=theirs.fileno(),
             stdout=theirs.fileno(),
             start_new_session=True,

@@ -22,7 +22,7 @@ _AS_TYPED = {"ignore_unknown_options": True, "allow_interspersed_args": False, "
 
 
 @click.command("oarsh", cls=OarCommand, context_settings=_AS_TYPED)
-@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[-46CfnqTtvx] [-i KEY_FILE] HOST [COMMAND]...")
+@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[-46CfnqTtvxXY] [-i KEY_FILE] HOST [COMMAND]...")
 def oarsh(words: tuple[str, ...]) -> int:
     """Run COMMAND, or a shell, on a host of a job, inside the job.
 
@@ -31,6 +31,7 @@ def oarsh(words: tuple[str, ...]) -> int:
         export OAR_JOB_ID=42
         oarsh c2
         oarsh c2 ps -ef
+        oarsh -X c2 xterm
 
     The job must be yours, run, and have several hosts or have been submitted with -k.  Inside of a
     job OAR_JOB_ID is set.  The status is that of COMMAND, or 255; 3: there is no such job to come

@@ -29,6 +29,9 @@ import hashlib, os, sys
 spool, digest, size = sys.argv[1:4]
 place = os.path.join(spool, "program")
 os.makedirs(place, 0o755, exist_ok=True)
+for one in (spool, place):
+    if os.geteuid() == 0 and ({os.stat(one).st_uid, os.lstat(one).st_uid} != {0} or os.stat(one).st_mode & 0o22):
+        sys.exit("the spool %s cannot be used: it must be root's, and nobody else may write to it" % spool)
 path = os.path.join(place, digest)
 def right(data):
     return hashlib.sha256(data).hexdigest() == digest

@@ -16,6 +16,7 @@ from oarpy.model.job_types import has_type
 from oarpy.model.payloads import OWN_KEY
 from oarpy.model.terminals import python_words, terminal_name
 from oarpy.node import text
+from oarpy.node.terminal import VARIABLE as TERMINAL
 from oarpy.ports.executor import Access, Attempt, Launch
 from oarpy.scheduling.snapshot import Topology
 from oarpy.settings import Nodes, Settings
@@ -190,7 +191,8 @@ def _memory_mib(job: ToRun, host: str, machines: Machines, memory_mib: int | Non
 def environment(job: ToRun) -> dict[str, str]:
     """OAR's variables; those that name files are added where the files are made."""
     walltime_s = int(job.walltime.total_seconds())
-    return {
+    terminal = {} if job.terminal is None else {TERMINAL: terminal_name(job.terminal)}
+    return terminal | {
         "OAR_JOB_ID": str(job.job_id),
         "OAR_JOBID": str(job.job_id),
         "OAR_ARRAY_ID": str(job.array_id),
@@ -220,7 +222,7 @@ def _command(job: ToRun, python: str) -> str:
     """The job's own command, or what serves its terminal: the whole program, as nodes have nothing of ours."""
     if job.terminal is None:
         return job.command
-    words = [*python_words(python, text("terminal")), "serve", terminal_name(job.terminal)]
+    words = [*python_words(python, text("terminal")), "serve"]
     return "exec " + shlex.join([*words, job.command] if job.command.strip() else words)
 
 

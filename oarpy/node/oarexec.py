@@ -103,7 +103,7 @@ The spool
 the boot in which it came), ``spool_id``, ``guard.log`` and ``jobs/JOB.ATTEMPT/``, one directory per
 launch.  Whoever makes that directory decides the attempt's fate: it is launched, or given up.
 (Forgotten ones wait in ``free`` and become new ones by one rename.)  Besides, ``port`` and ``bin``
-are for oarsh.  In an entry:
+are for oarsh, ``sh`` is a shell that users can execute and not read.  In an entry:
 
 * ``progress``: lines.  The first is ``launch``: boot id, pid and start time of the wrapper, written
   before the wrapper is let through its gate.  An entry that lacks it never began and never will,
@@ -241,8 +241,8 @@ class Garbled(Exception):
 
 # The wrapper.  Traps other than '' are reset in what it starts, so the job gets
 # every signal's default while signals to the whole process group spare the wrapper.
-# $1 entry, $2 files to join by, $3 uid, $4 groups, the primary one first, $5 the opening; the rest
-# is the opening's.  Groups are numbers: setpriv --init-groups would ask the name service for each job.
+# $1 entry, $2 files to join by, $3 what changes to the user, its words apart by one space, $4 the opening;
+# the rest is the opening's.
 # Where nothing has to be joined and nobody else to become, the wrapper opens the job's files itself:
 # it then starts the command without copying itself first (a third of what the wrapper costs).
 _HEAD = """
@@ -261,9 +261,9 @@ for file in $2; do
 done
 """
 _AS_USER = """
-uid=$3 gid=${4%%%%,*} groups=$4 opening=$5
-shift 5
-exec %s --reuid "$uid" --regid "$gid" --groups "$groups" -- /bin/sh -c "$opening" oarexec "$@"
+change=$3 opening=$4
+shift 4
+exec $change -c "$opening" oarexec "$@"
 """
 # Whoever opens them keeps its own stdout and stderr: a shell may speak of its children's deaths.
 # A folder that bears the id of the job is made after the submission (submitit does that) or may, just made, not be seen
@@ -314,13 +314,15 @@ echo "exit $status $up" >&5
 exit "$status"
 """
 OPENING_AS_USER = _OPENING + _BECOME
-WRAPPER_AS_USER = _HEAD + _APART + _AS_USER + _APART_END + _TAIL  # takes the path of setpriv
-WRAPPER_IN_GROUP = _HEAD + _APART + "shift 5" + OPENING_AS_USER + _APART_END + _TAIL
-WRAPPER_ALONE = _HEAD + "shift 5" + _OPENING + _BESIDE + _TAIL
+WRAPPER_AS_USER = _HEAD + _APART + _AS_USER + _APART_END + _TAIL
+WRAPPER_IN_GROUP = _HEAD + _APART + "shift 4" + OPENING_AS_USER + _APART_END + _TAIL
+WRAPPER_ALONE = _HEAD + "shift 4" + _OPENING + _BESIDE + _TAIL
 # A part runs nothing: this outlives the guard, and is nothing that its user could kill.
 WRAPPER_OF_PART = _HEAD + "sleep 2147483647 5>&-" + _TAIL
 # $1 files to join by; the rest is what to execute.
 ENTERING = 'for file in $1; do echo 0 >"$file" || exit 1; done; shift; exec "$@"'
+# Whoever stays when the rest of a job is told to end.
+STAYING = "trap '' TERM; " + ENTERING
 # Appends one line to a file that only the user may be able to reach.
 NOTE = 'cd -- "$1" && echo "$3" >>"$2"'
 
@@ -1511,7 +1513,6 @@ class Guard:
         self.offset = uptime_offset()
         self.accounts = Accounts(min_uid)
         self.setpriv = find_program("setpriv")
-        self.wrapper_as_user = WRAPPER_AS_USER % self.setpriv
         self.containment, self.weakness = find_containment(instance)
         self.entries: Dict[Key, Entry] = {}
         self.wrappers: Dict[int, Entry] = {}
@@ -1567,6 +1568,7 @@ class Guard:
         while os.dup(2) < 9:
             pass
         os.chdir(self.directory)
+        self.chroot = make_hidden_shell() if self.root else None
         self.shared.clear()
         self.spool_id = (read_text("spool_id") or "").strip()
         if not self.spool_id:
@@ -1838,8 +1840,8 @@ class Guard:
         except OSError as error:
             raise Refusal("CPUSET_ERROR", "the job's control group cannot be made: %s" % error) from error
         entry.program_s = launch.program_timeout_s
+        entry.joins = joins
         if launch.access is not None:
-            entry.joins = joins
             self._write_access(entry, launch, launch.access, account)
         if launch.prologue is None:
             self._go_on(entry, launch, account, joins)
@@ -1937,15 +1939,14 @@ class Guard:
         arguments = [
             "/bin/sh",
             "-c",
-            self.wrapper_as_user if self.root else wrapper,
+            WRAPPER_AS_USER if self.root else wrapper,
             "oarexec",
             entry.name,
             " ".join(joins),
-            str(entry.uid),
-            entry.groups,
+            " ".join(self._shell_as(entry)) if self.root else "",
+            OPENING_AS_USER if self.root else "",
         ]
         arguments += [
-            OPENING_AS_USER if self.root else "",
             launch.directory,
             launch.stdout,
             launch.stderr,
@@ -1977,6 +1978,18 @@ class Guard:
         finally:
             for fd in closed_at_end:
                 os.close(fd)
+
+    def _changing_to(self, entry: Entry) -> List[str]:
+        """The words in front of a command that root runs as the user of an entry."""
+        # Groups are numbers: setpriv --init-groups would ask the name service for each job.
+        who = ["--reuid", str(entry.uid), "--regid", entry.groups.partition(",")[0], "--groups", entry.groups]
+        return [str(self.setpriv), *who, "--"]
+
+    def _shell_as(self, entry: Entry) -> List[str]:
+        """The same with a shell that the user gets no hold of, where there is one."""
+        if self.chroot is None:
+            return [*self._changing_to(entry), "/bin/sh"]
+        return [self.chroot, *chroot_as(entry.uid, entry.groups), "./sh"]
 
     def _open_progress(self, entry: Entry) -> int:
         try:
@@ -2140,13 +2153,15 @@ class Guard:
             return "no job of yours that oarsh can come to is here"
         if entry.state != Entry.BEGUN:
             return "the job does not run"
+        if entry.suspended_at is not None:
+            # What enters stands still before it is the user's, whose limits are not root's.
+            return "the job is suspended"
         sshd = find_program("sshd")
         if sshd is None:
             return "this host has no sshd"
         arguments = ["/bin/sh", "-c", ENTERING, "oarexec", " ".join(entry.joins)]
         if self.root:
-            gid = entry.groups.partition(",")[0]
-            arguments += [str(self.setpriv), "--reuid", str(entry.uid), "--regid", gid, "--groups", entry.groups, "--"]
+            arguments += self._changing_to(entry)
         arguments += [sshd, "-i", "-f", self._access_file(entry, "sshd_config")]
         environment = {"PATH": "/usr/bin:/bin", MARK: self.containment.mark(entry)}
         try:
@@ -2279,7 +2294,8 @@ class Guard:
         gone = self.gone.copy()
         # Emptied, not replaced: timers hold it.
         self.gone.clear()
-        own = self._own_strays()
+        # Looking into a user's process may take as long as that likes; whose containment names them needs no look.
+        own = None if all(entry.cgroup for entry in gone) else self._own_strays()
         for entry in gone:
             if entry.note_pid is not None:
                 # Writing it may hang with the user's file system.
@@ -2485,11 +2501,11 @@ class Guard:
         """Tell the user, where the job's errors go, that it was killed."""
         now = time.strftime("%Y-%m-%d %H:%M:%S")
         line = "## OAR [%s] Job %d KILLED ##" % (now, entry.job)
-        arguments = ["/bin/sh", "-c", NOTE, "oarexec", entry.directory, entry.stderr, line]
+        # In the containment: its user may make it wait, and make it something else meanwhile.
+        arguments = ["/bin/sh", "-c", STAYING, "oarexec", " ".join(entry.joins)]
         if self.root:
-            gid = entry.groups.partition(",")[0]
-            who = ["--reuid", str(entry.uid), "--regid", gid, "--groups", entry.groups]
-            arguments = [str(self.setpriv), *who, "--", *arguments]
+            arguments += self._changing_to(entry)
+        arguments += ["/bin/sh", "-c", NOTE, "oarexec", entry.directory, entry.stderr, line]
         try:
             entry.note_pid = spawn(arguments, {"PATH": "/usr/bin:/bin"}, {})
         except OSError as error:
@@ -2792,6 +2808,34 @@ def trouble(error: OSError) -> str:
     return ("the spool cannot be written: %s" % (error.strerror or error))[:MAX_TEXT]
 
 
+def chroot_as(uid: int, groups: str) -> List[str]:
+    """Options of chroot(1) that only change the user; its numbers are not looked up."""
+    numbers = ["+" + gid for gid in groups.split(",")]
+    return ["--userspec=+%d:%s" % (uid, numbers[0]), "--groups=" + ",".join(numbers), "--skip-chdir", "/"]
+
+
+def make_hidden_shell() -> Optional[str]:
+    """Make ``sh`` in the current directory, a shell that users can execute and not read.
+
+    The kernel lets nobody trace what runs such a file (ptrace(2)), so a user gets no hold of what it
+    has open.  Only, whoever executes it must not be root any more, which setpriv still is in part and
+    chroot is not: returns the path of that, None where all this does not work.
+    """
+    chroot = find_program("chroot")
+    if chroot is None:
+        return None
+    try:
+        with open("/bin/sh", "rb") as program, open("sh.new", "wb") as copy:
+            copy.write(program.read())
+        os.chmod("sh.new", 0o711)
+        os.rename("sh.new", "sh")
+        nobody = spawn([chroot, *chroot_as(65534, "65534"), "./sh", "-c", "[ ! -r ./sh ]"], {}, {})
+    except OSError as error:
+        complain("the shell that opens the files of jobs: %s" % trouble(error))
+        return None
+    return chroot if os.waitpid(nobody, 0)[1] == 0 else None
+
+
 def python_of_users() -> str:
     """A python3 that everybody can run: root's may lie in root's own directory."""
     mine = os.path.realpath(sys.executable)
@@ -2868,6 +2912,9 @@ def sshd_config(directory: str, variables: Dict[str, str]) -> str:
         "LoginGraceTime 30",
         "ClientAliveInterval 60",
         "AcceptEnv LANG LC_*",
+        # A port of the loopback interface, and a cookie in the user's own file.
+        "X11Forwarding yes",
+        "X11UseLocalhost yes",
         "Subsystem sftp internal-sftp",
         "SetEnv " + " ".join('"%s=%s"' % item for item in sorted(told.items())),
     ]
@@ -2896,6 +2943,8 @@ def find_program(name: str) -> Optional[str]:
 
 def spawn(arguments: List[str], environment: Dict[str, str], descriptors: Dict[int, int]) -> int:
     """Start a program in a session of its own; its pid.  Of stdin, stdout and stderr what is not given is /dev/null."""
+    if os.geteuid() == 0:
+        leave_keys()
     argv: List[Any] = arguments
     env: Dict[Any, Any] = environment
     if sys.getfilesystemencoding() != "utf-8":
@@ -2930,6 +2979,34 @@ def spawn(arguments: List[str], environment: Dict[str, str], descriptors: Dict[i
         os.execve(argv[0], argv, env)
     finally:
         os._exit(127)
+
+
+# The system call keyctl(2) by machine.
+KEYCTL_CALLS = {"x86_64": 250, "aarch64": 219, "ppc64le": 271, "riscv64": 219, "armv7l": 311, "s390x": 280}
+KEYCTL_JOIN_SESSION_KEYRING = 1
+
+
+@lru_cache(1)
+def keyctl() -> Optional[Callable[[int, Optional[int]], int]]:
+    import ctypes
+
+    number = KEYCTL_CALLS.get(os.uname().machine)
+    if number is None:
+        return None
+    call = ctypes.CDLL(None).syscall
+    return lambda operation, argument: int(call(ctypes.c_long(number), operation, argument))
+
+
+def leave_keys() -> None:
+    """Begin a new session of keys (session-keyring(7)).
+
+    Whoever inherits one may read what is in it, whatever account he becomes: jobs would have that of
+    oarexec's own login, and all of them the same.
+    """
+    call = keyctl()
+    if call is not None:
+        # Where the kernel has none, or a container may not, there is nothing to leave.
+        call(KEYCTL_JOIN_SESSION_KEYRING, None)
 
 
 # The kinds of System V IPC: what /proc calls them, their ids, and how they are removed.
@@ -3094,6 +3171,15 @@ def make_spool(spool: str, instance: str) -> None:
         if not os.path.isdir(path):
             os.makedirs(path, exist_ok=True)
             os.chmod(path, mode)
+    for path in (spool, own):
+        if os.geteuid() == 0 and not is_of_root(path):
+            raise OSError(errno.EPERM, "it must be root's, and nobody else may write to it")
+
+
+def is_of_root(path: str) -> bool:
+    """Whether nobody but root can change what is in a directory, or put another one in its place below /tmp."""
+    found = os.stat(path)
+    return {found.st_uid, os.lstat(path).st_uid} == {0} and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 def connect(spool: str, instance: str, options: List[str]) -> socket.socket:
@@ -3152,12 +3238,16 @@ def diagnosis(spool: str, containment: Loose, weakness: Optional[str]) -> Json:
     findings = []
     if UNFIT.match(kind):
         findings.append("the spool %s lies on %s; it must be on a disk of this node" % (spool, kind))
+    if room.f_flag & os.ST_NOEXEC:
+        findings.append("nothing can be executed in the spool %s (noexec); jobs have no oarsh there" % spool)
     if room.f_bavail * room.f_frsize < 64 << 20:
         findings.append("less than 64 MiB are free for the spool %s" % spool)
     if weakness is not None:
         findings.append("%s; a determined user can leave processes behind" % weakness)
     if root and find_program("setpriv") is None:
         findings.append("setpriv (util-linux) is missing; no job can be started")
+    if root and (room.f_flag & os.ST_NOEXEC or find_program("chroot") is None):
+        findings.append("a determined user can falsify what is told of jobs: chroot is missing, or the spool is noexec")
     if root and not reachable(existing):
         findings.append("users cannot reach their node files: a directory above %s is closed to them" % spool)
     for what in ("cpus", "memory", "devices"):

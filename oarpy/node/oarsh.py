@@ -30,9 +30,9 @@ ALIAS = "oarpy"
 CONNECT_S = 15.0
 
 NO_JOB, NO_HOST, NO_OPTION = 3, 4, 5
-ALLOWED = {"oarsh": "46CfnqTtvx", "oarcp": "46Cpqrv"}
+ALLOWED = {"oarsh": "46CfnqTtvxXY", "oarcp": "46Cpqrv"}
 USAGE = {
-    "oarsh": "usage: oarsh [-46CfnqTtvx] [-i KEY_FILE] HOST [COMMAND...]",
+    "oarsh": "usage: oarsh [-46CfnqTtvxXY] [-i KEY_FILE] HOST [COMMAND...]",
     "oarcp": "usage: oarcp [-46Cpqrv] [-i KEY_FILE] [HOST:]FILE... [HOST:]FILE",
 }
 
@@ -93,7 +93,6 @@ def command(program: str, words: List[str], access: Access, directory: str, conn
         "BatchMode=yes",
         "ClearAllForwardings=yes",
         "ForwardAgent=no",
-        "ForwardX11=no",
         "PermitLocalCommand=no",
         "ControlMaster=no",
         "ControlPath=none",
@@ -101,6 +100,8 @@ def command(program: str, words: List[str], access: Access, directory: str, conn
         "ProxyUseFdpass=yes",
         "ProxyCommand=" + proxy,
     ]
+    if not {"-X", "-Y"} & set(kept):
+        options.append("ForwardX11=no")
     if "-v" not in kept:
         options.append("LogLevel=ERROR")
     line = ["ssh" if program == "oarsh" else "scp", "-F", "/dev/null"]

@@ -3,19 +3,21 @@
 One file, standard library only, Python 3.6 or later: its text is on the command line
 of interactive jobs, so that a node needs nothing installed.  It has two lives::
 
-    terminal serve NAME [COMMAND]
-    terminal attach NAME
+    terminal serve [COMMAND]
+    terminal attach
 
-The **server** is what an interactive job runs.  It listens on the abstract socket NAME and
-starts the user's shell (or COMMAND in it) on a pty when the first client is there; it ends
+The **server** is what an interactive job runs.  It listens on the abstract socket that its environment
+names and starts the user's shell (or COMMAND in it) on a pty when the first client is there; it ends
 with it.  Its exit status is the shell's, 128 + N where a signal ended that, and 75 when no
 client came.  A client that comes later takes over from the one that is there.  When the link of
 a client is lost, the shell is hung up on, unless the client wished it to be kept; then what
 it writes is kept for the next one, as far as 64 KiB hold it.
 
-**attach** carries its stdin and stdout to that socket, for clients on other hosts.
+**attach** carries its stdin and stdout to that socket, for clients on other hosts; what comes first is a line
+with its name, then the client's hello.  The display is that of attach, which ssh forwards.
 
-Both ends are of one user, and each makes sure of that (SO_PEERCRED).
+Both ends are of one user, and each makes sure of that (SO_PEERCRED).  On a command line everybody would
+read the name, and could have the socket before the server.
 
 The protocol
 ============
@@ -42,10 +44,13 @@ import time
 from contextlib import suppress
 from typing import Any, Iterator, List, Optional, Tuple
 
-ENVIRONMENT = ("TERM", "COLORTERM", "DISPLAY", "XAUTHORITY")
+VARIABLE = "OAR_TERMINAL"
+DISPLAY = ("DISPLAY", "XAUTHORITY")
+ENVIRONMENT = ("TERM", "COLORTERM", *DISPLAY)
 HEAD = struct.Struct("!cI")
 LONGEST = 1 << 20
 READ = 1 << 16
+LONGEST_NAME = 100
 KEPT_BYTES = 1 << 16
 #: How long the first client may take.
 FIRST_S = 60.0
@@ -352,35 +357,100 @@ FORWARDED = (
 )
 
 
-def carry(link: socket.socket) -> int:
-    """Carry stdin and stdout to the server until one of them ends."""
-    poll = select.poll()
-    poll.register(0, select.POLLIN)
-    poll.register(link, select.POLLIN)
+def carry(link: socket.socket, first: bytes) -> None:
+    """Carry ``first`` and stdin to the server, and what it says to stdout, until one of them ends.
+
+    One way never waits for the other: a shell that nobody hears does not listen either.
+    """
+    to_server, to_client = bytearray(first), bytearray()
+    for fd in (0, 1, link.fileno()):
+        os.set_blocking(fd, False)
     while True:
-        for fd, _ in poll.poll():
-            if fd == 0:
-                data = os.read(0, READ)
-                if not data:
-                    return 0
-                link.sendall(data)
-            else:
-                data = link.recv(READ)
-                if not data:
-                    return 0
-                while data:
-                    data = data[os.write(1, data) :]
+        poll = select.poll()
+        if len(to_server) < READ:
+            poll.register(0, select.POLLIN)
+        if to_client:
+            poll.register(1, select.POLLOUT)
+        wanted = (select.POLLOUT if to_server else 0) | (select.POLLIN if len(to_client) < READ else 0)
+        if wanted:
+            poll.register(link, wanted)
+        ready = dict(poll.poll())
+        if 1 in ready and not _give(1, to_client):
+            return
+        if ready.get(link.fileno(), 0) & select.POLLOUT and not _give(link.fileno(), to_server):
+            # Its last words are still to be heard.
+            to_server.clear()
+        if 0 in ready and not _take(0, to_server):
+            return
+        said = ready.get(link.fileno(), 0) & ~select.POLLOUT and wanted & select.POLLIN
+        if said and not _take(link.fileno(), to_client):
+            os.set_blocking(1, True)
+            while to_client and _give(1, to_client):
+                pass
+            return
+
+
+def _give(fd: int, waiting: bytearray) -> bool:
+    """Write what can be written; False when nobody is there to read it."""
+    try:
+        del waiting[: os.write(fd, waiting)]
+    except BlockingIOError:
+        pass
+    except OSError:
+        return False
+    return True
+
+
+def _take(fd: int, waiting: bytearray) -> bool:
+    """Read what can be read; False when there will be no more."""
+    try:
+        data = os.read(fd, READ)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    waiting += data
+    return bool(data)
+
+
+def exactly(count: int) -> bytes:
+    """So many bytes of stdin; Raises ``OSError`` when it ends before."""
+    found = b""
+    while len(found) < count:
+        data = os.read(0, count - len(found))
+        if not data:
+            raise OSError("the link ended")
+        found += data
+    return found
+
+
+def attach() -> None:
+    """Raises ``OSError``."""
+    name = b""
+    while not name.endswith(b"\n") and len(name) < LONGEST_NAME:
+        name += exactly(1)
+    head = exactly(HEAD.size)
+    kind, length = HEAD.unpack(head)
+    content = exactly(length if kind == b"h" and length <= LONGEST else 0)
+    try:
+        hello = json.loads(content.decode())
+        known = {key: value for key, value in hello["environment"].items() if key not in DISPLAY}
+        hello["environment"] = dict(known, **{key: os.environ[key] for key in DISPLAY if key in os.environ})
+    except (ValueError, LookupError, TypeError, AttributeError):
+        raise OSError("no hello") from None
+    carry(connected(name.decode(errors="replace").rstrip("\n")), frame(b"h", json.dumps(hello).encode()))
 
 
 def main(arguments: List[str]) -> int:
-    if len(arguments) in (2, 3) and arguments[0] == "serve":
-        return Server(arguments[1], arguments[2] if len(arguments) == 3 else None).run()
-    if len(arguments) == 2 and arguments[0] == "attach":
+    if len(arguments) in (1, 2) and arguments[0] == "serve" and VARIABLE in os.environ:
+        return Server(os.environ.pop(VARIABLE), arguments[1] if len(arguments) == 2 else None).run()
+    if arguments == ["attach"]:
         try:
-            return carry(connected(arguments[1]))
+            attach()
         except OSError as error:
             raise SystemExit("terminal: %s" % (error.strerror or error)) from None
-    raise SystemExit("usage: terminal serve NAME [COMMAND] | attach NAME")
+        return 0
+    raise SystemExit("usage: %s=NAME terminal serve [COMMAND] | terminal attach" % VARIABLE)
 
 
 if __name__ == "__main__":

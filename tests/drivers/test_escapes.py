@@ -5,14 +5,19 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from oarpy.drivers.local import LocalExecutor
+from oarpy.drivers.ssh import SshExecutor
+from oarpy.errors import NodeUnreachable
 from oarpy.model.states import EndCause
+from oarpy.node import oarexec
 from oarpy.ports.executor import Attempt
-from tests.support import accounts
+from tests.support import accounts, box
 from tests.support.node import Node, a_node
 from tests.support.waiting import wait_until
 
@@ -180,3 +185,186 @@ def test_output_does_not_follow_what_is_swapped_meanwhile(node: Node) -> None:
     assert causes <= {EndCause.EXIT, EndCause.LAUNCH_ERROR}
     assert protected.read_text() == "as it was"
     assert protected.stat().st_uid == 0
+
+
+#: Takes descriptor 5 of the process PID in each way there is, and writes LINE to it.
+STEAL = """
+import ctypes, os, sys
+pid, line = int(sys.argv[1]), sys.argv[2].encode()
+libc = ctypes.CDLL(None, use_errno=True)
+got = []
+for flags in (os.O_WRONLY | os.O_APPEND, os.O_RDONLY):
+    try:
+        got.append(os.open("/proc/%d/fd/5" % pid, flags))
+    except OSError:
+        pass
+target = libc.syscall(434, pid, 0)
+got.append(libc.syscall(438, target, 5, 0))
+got = [fd for fd in got if fd >= 0]
+if libc.ptrace(16, pid, 0, 0) == 0:
+    print("traced")
+for fd in got:
+    os.write(fd, line)
+    print("stolen")
+"""
+
+
+def opening_of(node: Node, attempt: Attempt) -> int:
+    """The process of a job's user that opens its files, waiting for one of them."""
+    found: list[int] = []
+
+    def there() -> bool:
+        with suppress(AssertionError, OSError):
+            wrapper = node.wrapper(attempt)
+            children = Path(f"/proc/{wrapper}/task/{wrapper}/children").read_text().split()
+            found[:] = [int(pid) for pid in children if _is_opening(int(pid), node.user.pw_uid)]
+        return bool(found)
+
+    wait_until(there, what="the job's files are being opened")
+    return found[0]
+
+
+def _is_opening(pid: int, uid: int) -> bool:
+    words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    is_shell = words[1:2] == [b"-c"] and b"umask" in words[2][:9]
+    return is_shell and f"Uid:\t{uid}\t" in Path(f"/proc/{pid}/status").read_text()
+
+
+def test_a_user_gets_no_hold_of_what_the_guard_reads_of_jobs(node: Node) -> None:
+    """While a job's files are opened, as its user, what opens them can also write why it could not."""
+    os.mkfifo(node.work / "pipe")
+    os.chown(node.work / "pipe", node.user.pw_uid, node.user.pw_gid)
+    attempt = node.launch("true", stdout="pipe", stderr="pipe")
+    opening = opening_of(node, attempt)
+
+    done = as_user(node.user.pw_name, "/usr/bin/python3", "-c", STEAL, str(opening), "cause exterminated\n")
+
+    node.kill(attempt, after_s=0)
+    assert (done.stdout, done.stderr) == ("", "")
+    assert node.ended(attempt).cause is EndCause.KILLED
+
+
+def test_what_notes_the_kill_of_a_job_is_kept_in_the_job(node: Node) -> None:
+    """It runs as the user, who can make it wait, and could make it something else meanwhile."""
+    os.mkfifo(node.work / "pipe")
+    os.chown(node.work / "pipe", node.user.pw_uid, node.user.pw_gid)
+    reader = os.open(node.work / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    attempt = node.launch(
+        "trap '' TERM; echo ready >&2; exec >/dev/null 2>&1; while :; do sleep 1; done", stderr="pipe"
+    )
+    wait_until(lambda: _read_of(reader) == b"ready\n", what="the command runs")
+    os.close(reader)
+
+    node.kill(attempt, after_s=30)
+
+    wait_until(lambda: notes_of(node) != [], what="the kill is being noted")
+    for pid in notes_of(node):
+        mine = [group for group in groups_of(pid) if group.parent.name == str(node.instance)]
+        assert mine, pid
+        assert all(group.name == "1.1" for group in mine)
+    node.kill(attempt, after_s=0)
+    node.ended(attempt)
+
+
+def _read_of(fd: int) -> bytes:
+    try:
+        return os.read(fd, 100)
+    except BlockingIOError:
+        return b""
+
+
+def notes_of(node: Node) -> list[int]:
+    """The processes of the job's user that write of its kill."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            mine = path.stat().st_uid == node.user.pw_uid
+            if mine and f"\0{node.work}\0pipe\0## OAR".encode() in (path / "cmdline").read_bytes():
+                found.append(int(path.name))
+        except OSError:
+            continue
+    return found
+
+
+KEYCTL = oarexec.KEYCTL_CALLS[os.uname().machine]
+#: Puts a key into the session's keyring; says the number of one.
+ADD_KEY = f"import ctypes; print(ctypes.CDLL(None).syscall({KEYCTL - 2}, b'user', b'NAME', b'secret', 6, -3))"
+FIND_KEY = f"import ctypes; print(ctypes.CDLL(None).syscall({KEYCTL}, 10, -3, b'user', b'NAME', 0))"
+#: Becomes a command in a session with keys of its own, as a login over ssh and a service of systemd have one.
+KEYED = f"""
+import ctypes, os, sys
+ctypes.CDLL(None).syscall({KEYCTL}, 1, None)
+{ADD_KEY.replace("NAME", "of-root").replace("print", "")}
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+
+
+def test_no_job_reads_the_keys_of_another_nor_those_of_the_guard() -> None:
+    with a_node("as root") as node:
+        node.disconnect()
+        node.kill_guard()
+        node.executor = LocalExecutor(str(node.spool), carrier=["python3", "-c", KEYED])
+        node.connect()
+        finding = [f'python3 -c "{FIND_KEY.replace("NAME", name)}"' for name in ("of-alice", "of-root")]
+
+        node.launch(f'python3 -c "{ADD_KEY.replace("NAME", "of-alice")}"; {finding[0]}; echo added; sleep 1000', 1)
+        node.wait_for_text("1.out", "added")
+        (node.work / "2.out").touch()
+        (node.work / "2.out").chmod(0o666)
+        node.run("; ".join(finding), 2, user=accounts.account(accounts.BOB).pw_name, stderr="2.out")
+
+        added, found, _ = node.read("1.out").split()
+        assert added == found
+        assert int(added) > 0
+        assert node.read("2.out").split() == ["-1", "-1"]
+
+
+def test_root_uses_no_spool_that_is_somebody_else_s() -> None:
+    with a_node("over ssh") as node:
+        node.disconnect()
+        user = accounts.account(accounts.BOB)
+        tries = {name: node.work.parent / name for name in ("owned", "writable", "linked", "inner")}
+        for name in ("owned", "writable"):
+            tries[name].mkdir()
+        os.chown(tries["owned"], user.pw_uid, user.pw_gid)
+        tries["writable"].chmod(0o777)
+        tries["linked"].symlink_to(node.work)
+        (tries["inner"] / str(node.instance)).mkdir(parents=True)
+        os.chown(tries["inner"] / str(node.instance), user.pw_uid, user.pw_gid)
+
+        for path in tries.values():
+            node.executor = SshExecutor(str(path), ssh=box.a_box().ssh)
+            with pytest.raises(NodeUnreachable, match="it must be root's, and nobody else may write to it"):
+                node.connect()
+            assert not list(path.glob("*/guard.sock")), path
+
+
+def test_an_output_that_is_a_device_or_the_kernel_s_is_not_opened_for_its_user(node: Node) -> None:
+    paths = ["/dev/kmsg", "/dev/mem", "/proc/sysrq-trigger", "/proc/self/mem/x", "/proc/1/environ", "/dev/fd/5/x"]
+
+    causes = {path: node.run("true", n, stdout=path, stderr="/dev/null").cause for n, path in enumerate(paths, 1)}
+
+    assert causes == dict.fromkeys(paths, EndCause.LAUNCH_ERROR)
+
+
+def test_a_hard_link_is_written_to_by_whoever_may_write_to_the_file(node: Node) -> None:
+    protected = node.work.parent / "protected"
+    protected.write_text("as it was")
+    protected.chmod(0o604)
+    # Root makes it, as the kernel may refuse that to others.
+    os.link(protected, node.work / "hard")
+
+    assert node.run("echo written", stdout="hard", stderr="hard").cause is EndCause.LAUNCH_ERROR
+    assert protected.read_text() == "as it was"
+
+
+def test_a_job_whose_output_nobody_reads_waits_alone_and_can_be_killed(node: Node) -> None:
+    os.mkfifo(node.work / "pipe")
+    os.chown(node.work / "pipe", node.user.pw_uid, node.user.pw_gid)
+    attempt = node.launch("true", stdout="pipe")
+
+    assert node.run("echo other", 2).cause is EndCause.EXIT
+    node.kill(attempt, after_s=1)
+
+    assert node.ended(attempt).cause is EndCause.KILLED
+    assert node.processes() == []

@@ -23,7 +23,8 @@ def name() -> Iterator[str]:
     """A terminal that is served, and on which a cat will run."""
     name = f"oarpy-test/{uuid.uuid4()}"
     with subprocess.Popen(
-        [sys.executable, "-I", "-S", terminal.__file__, "serve", name, "stty -echo; echo ready; cat"]
+        [sys.executable, "-I", "-S", terminal.__file__, "serve", "stty -echo; echo ready; cat"],
+        env={"OAR_TERMINAL": name},
     ) as server:
         try:
             yield name

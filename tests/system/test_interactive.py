@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,15 @@ from tests.support.waiting import wait_until
 
 SHORT = '[jobs]\nclient_timeout = "2 s"\n'
 At = Callable[..., Typist]
+
+
+def command_lines() -> list[bytes]:
+    """What anybody on this machine sees of what runs."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            found.append(path.read_bytes())
+    return found
 
 
 @pytest.fixture
@@ -214,6 +224,8 @@ def test_nobody_else_gets_to_the_terminal(system: System, at_terminal: At) -> No
         " or belongs to another user\n"
     )
     names = [line.split()[-1] for line in Path("/proc/net/unix").read_text().splitlines() if "@oarpy/" in line]
+    # Who could read a name before it is taken could take it.
+    assert not any(name.removeprefix("@").encode() in words for name in names for words in command_lines())
     intruder = (
         "import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(chr(0) + sys.argv[1][1:]);"
         "s.settimeout(10); print(s.recv(1))"
