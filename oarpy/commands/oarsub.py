@@ -330,6 +330,17 @@ def _is_not_oars(options: Mapping[str, Any]) -> bool:
     )
 
 
+def _submitted(ctx: click.Context, submission: Submission, key: str | None) -> Submitted:
+    def submit() -> Submitted:
+        return client().send(submission, key)
+
+    if (job_key := ctx.meta.get(_JOB_KEY)) is None:
+        return submit()
+    from oarpy.commands.job_keys import submitted_with
+
+    return submitted_with(job_key, submit, tell)
+
+
 def _print_and_wait(answer: Submitted, options: dict[str, Any], key: str) -> None:
     """Tell what OAR tells of a reservation; a refusal is raised."""
     from oarpy.client.abandoning import DeletedIfInterrupted
@@ -345,17 +356,6 @@ def _print_and_wait(answer: Submitted, options: dict[str, Any], key: str) -> Non
         click.echo("# Reservation not valid --> KO")
         raise RequestRefused(f"job {job_id}: {verdict.message}", exit_status=ExitStatus.RESERVATION_OR_NOT_FINISHING)
     click.echo("# Reservation valid --> OK")
-
-
-def _submitted(ctx: click.Context, submission: Submission, key: str | None) -> Submitted:
-    def submit() -> Submitted:
-        return client().send(submission, key)
-
-    if (job_key := ctx.meta.get(_JOB_KEY)) is None:
-        return submit()
-    from oarpy.commands.job_keys import submitted_with
-
-    return submitted_with(job_key, submit, tell)
 
 
 def _print_and_finish(answer: Submitted, options: Mapping[str, Any]) -> int:
