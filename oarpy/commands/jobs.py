@@ -9,7 +9,7 @@ import click
 
 from oarpy.client.selection import Selection
 from oarpy.commands.listing import printable
-from oarpy.commands.selecting import selection_of, with_filters
+from oarpy.commands.selecting import LEFT_OUT, selection_of, with_array, with_filters
 from oarpy.commands.session import client, complain, connect
 from oarpy.errors import RequestRefused
 from oarpy.model.exit_statuses import ExitStatus
@@ -39,13 +39,19 @@ def names_jobs(function: F) -> F:
         function
     )
     function = with_filters(function)
-    function = click.option("--array", "arrays", multiple=True, metavar="ID", help="All jobs of this array.")(function)
+    function = with_array("All jobs of this array; the other ids are those of arrays, too.")(function)
     return click.argument("ids", metavar="ID...", nargs=-1)(function)
 
 
 def named(options: dict[str, Any]) -> Named:
-    """What `names_jobs` added, taken out of ``options``."""
-    return Named(*(options.pop(name) for name in Named._fields))
+    """What `names_jobs` added, taken out of ``options``.
+
+    With ``--array`` every id is that of an array: OAR 2 has it as a flag (``oardel --array 5 6``).
+    """
+    jobs = Named(*(options.pop(name) for name in Named._fields))
+    if not jobs.arrays:
+        return jobs
+    return jobs._replace(ids=(), arrays=[*(text for text in jobs.arrays if text != LEFT_OUT), *jobs.ids])
 
 
 def order(
@@ -147,6 +153,11 @@ def _rehearse(deed: str, selection: Selection) -> int:
     for job_id in selection.job_ids:
         if job_id not in found and not _narrowed(selection):
             complain(f"job {job_id} does not exist")
+            status = ExitStatus.REFUSED
+    arrays = {job.array_id for job in found.values()}
+    for array_id in selection.array_ids:
+        if array_id not in arrays and not _narrowed(selection):
+            complain(f"array {array_id} does not exist")
             status = ExitStatus.REFUSED
     for job in found.values():
         if job.stopped_s is not None:

@@ -48,6 +48,19 @@ def test_an_array_is_named_by_its_id(database, commands):
     assert done.returncode == 0
 
 
+@pytest.mark.parametrize("command", ["oardel", "oarhold", "oarresume"])
+@pytest.mark.parametrize(
+    "words",
+    [("--array", "5", "6"), ("5", "6", "--array"), ("--array=5", "--array=6"), ("--array", "5", "--array", "6")],
+)
+def test_beside_array_every_id_is_that_of_an_array(database, commands, command, words):
+    with answering(database, answer(JobOutcome(5, "REGISTERED"))) as asked:
+        commands.run(command, *words)
+
+    ((_, chosen),) = asked
+    assert (chosen["job_ids"], sorted(chosen["array_ids"])) == ([], [5, 6])
+
+
 @pytest.mark.parametrize(
     ("arguments", "verb", "extra"),
     [
@@ -94,6 +107,8 @@ def test_a_refusal_of_the_whole_is_told(database, commands):
         (["1", "2;3"], 4),
         (["9" * 40], 4),
         (["--array", "x"], 4),
+        (["--array"], 4),
+        (["--array", "1-3"], 4),
         (["--sql", "true"], 1),
         (["--frobnicate", "1"], 1),
     ],
