@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,17 +91,21 @@ oarsub -I
 oarsub --interactive true
 oarsub -C {held} => 20
 oarsub --connect {held} => 20
-oarsub --resubmit {ended} => 0 69
-oarsub -k --hold true => 0 69
-oarsub --use-job-key --hold true => 0 69
-oarsub -i {params} --hold true => 0 15 69
-oarsub --import-job-key-from-file {params} --hold true => 0 15 69
-oarsub --import-job-key-inline x --hold true => 0 15 69
-oarsub --import-job-key-inline-priv x --hold true => 0 15 69
-oarsub -e {new} --hold true => 0 15 69
-oarsub --export-job-key-to-file {new} --hold true => 0 15 69
-oarsub -v --hold true => 0 69
-oarsub --verbose --hold true => 0 69
+oarsub --resubmit {ended}
+oarsub -k --hold true
+oarsub --use-job-key --hold true
+oarsub -i {params} --hold true => 15
+oarsub -i {key} --hold true
+oarsub --import-job-key-from-file {params} --hold true => 15
+oarsub --import-job-key-from-file {key} --hold true
+oarsub --import-job-key-inline x --hold true => 15
+oarsub --import-job-key-inline '{key_text}' --hold true
+oarsub --import-job-key-inline-priv x --hold true => 15
+oarsub --import-job-key-inline-priv '{key_text}' --hold true
+oarsub -e {new} --hold true
+oarsub --export-job-key-to-file {new} --hold true
+oarsub -v --hold true
+oarsub --verbose --hold true
 oarsub -T => 69
 oarsub --api-token => 69
 oarsub --stagein x --hold true => 69
@@ -429,6 +434,18 @@ class Bench:
 
     def _params(self) -> Path:
         return self._written("params", "1\n2\n")
+
+    def _key(self) -> Path:
+        """A private key that the user may read, and nobody else."""
+        path = self.directory / "key"
+        if not path.exists():
+            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True)
+            os.chown(path, self.system.user.pw_uid, self.system.user.pw_gid)
+        return path
+
+    def _key_text(self) -> str:
+        """The same on one line."""
+        return self._key().read_text().strip().replace("\n", "\\n")
 
     def _script(self) -> Path:
         return self._written("script", "#!/bin/sh\n#OAR -n scanned\ntrue\n")
