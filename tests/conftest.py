@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support import invariants
-from tests.support.instance import System, running_system
+from tests.support.instance import HINTED, System, running_system
 from tests.support.postgres import TestDatabase, TestServer, throwaway_server
 
 
@@ -43,5 +43,13 @@ def database(postgres: TestServer) -> Iterator[TestDatabase]:
 def system(database: TestDatabase) -> Iterator[System]:
     """A running instance for this test alone; at its end the tables must not say anything impossible."""
     with running_system(database) as system:
+        yield system
+        assert invariants.broken(database.engine) == []
+
+
+@pytest.fixture
+def hinted_system(database: TestDatabase) -> Iterator[System]:
+    """The same, in which only hints let anything happen within a test."""
+    with running_system(database, settings=HINTED) as system:
         yield system
         assert invariants.broken(database.engine) == []

@@ -191,23 +191,25 @@ def test_a_program_that_fails_is_recorded_with_what_it_said(database, directory)
 
 def test_a_mail_server_that_does_not_answer_delays_no_program(database, directory):
     target = program(directory, f"touch {directory}/told")
-    with silent_server() as port, serving(database, settings(port)):
-        put(database, "mail", "alice", count=3)
-        put(database, "exec", target)
+    with silent_server() as port:
+        values = settings(port)
+        with serving(database, replace(values, mail=replace(values.mail, timeout=timedelta(minutes=5)))):
+            put(database, "mail", "alice", count=3)
+            put(database, "exec", target)
 
-        wait_until((directory / "told").exists, timeout_s=3, what="the program ran")
+            wait_until((directory / "told").exists, what="the program ran")
 
-        assert database.execute("SELECT count(*) FROM notifications WHERE method = 'mail' AND done_at IS NULL") == [
-            (3,)
-        ]
+            unsent = "SELECT count(*) FROM notifications WHERE method = 'mail' AND done_at IS NULL"
+            assert database.execute(unsent) == [(3,)]
 
 
 def test_what_comes_while_judas_waits_is_delivered_at_once(database, mailbox):
-    with serving(database, settings(mailbox.port)):
+    hinted = replace(settings(mailbox.port), server=Server(turn_period=timedelta(minutes=10)))
+    with serving(database, hinted):
         for number in range(3):
             put(database, "mail", "alice")
 
-            wait_until(lambda number=number: len(mailbox.mails) > number, timeout_s=3, what="the mail came")
+            wait_until(lambda number=number: len(mailbox.mails) > number, what="the mail came")
 
 
 def test_one_users_programs_run_in_order_and_one_at_a_time(database, directory):

@@ -101,7 +101,7 @@ def test_an_edit_wakes_the_server(database: TestDatabase, statement: str) -> Non
             listener.poll()
             return bool(listener.notifies)
 
-        wait_until(heard, timeout_s=5, what="a notification")
+        wait_until(heard, what="a notification")
 
 
 def accepts(work: Callable[[], object], refusal: type[Exception]) -> bool:

@@ -83,7 +83,7 @@ def test_each_change_raises_the_version_once_and_wakes_almighty_once(host, state
 
         host.execute(statement)
 
-        wait_until(lambda: listener.poll() or listener.notifies, timeout_s=1, what="almighty is woken")
+        wait_until(lambda: listener.poll() or listener.notifies, what="almighty is woken")
         assert [notify.channel for notify in listener.notifies] == ["oar_almighty"]
     assert version(host) == before + 1
 
@@ -115,7 +115,7 @@ def test_a_change_of_queues_wakes_almighty(host, statement):
 
         host.execute(statement)
 
-        wait_until(lambda: listener.poll() or listener.notifies, timeout_s=1, what="almighty is woken")
+        wait_until(lambda: listener.poll() or listener.notifies, what="almighty is woken")
 
 
 @pytest.mark.parametrize(

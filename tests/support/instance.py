@@ -38,6 +38,8 @@ soft = "1 s"
 hard = "2 s"
 grace = "2 s"
 """
+#: The same where what nobody is told of is not seen for long.
+HINTED = SETTINGS.replace('turn_period = "1 s"', 'turn_period = "10 min"')
 PROCESSES = {"appendice", "scheduler", "runner", "judas"}
 FINAL = ("Terminated", "Error")
 S = TypeVar("S", bound="System")
@@ -138,14 +140,14 @@ class System:
         rows = self.database.execute(f"SELECT {columns} FROM jobs WHERE job_id = %s", (job_id,))
         return Job(*rows[0])  # type: ignore[arg-type]
 
-    def wait_until_state(self, job_id: int, *states: str, timeout_s: float = 20) -> Job:
+    def wait_until_state(self, job_id: int, *states: str, timeout_s: float = 30) -> Job:
         """The job, once it is in one of ``states``."""
         wait_until(
             lambda: self.job(job_id).state in states, timeout_s=timeout_s, what=f"job {job_id} is {' or '.join(states)}"
         )
         return self.job(job_id)
 
-    def wait_until_final(self, job_id: int, timeout_s: float = 20) -> Job:
+    def wait_until_final(self, job_id: int, timeout_s: float = 30) -> Job:
         """The job, once it is over."""
         return self.wait_until_state(job_id, *FINAL, timeout_s=timeout_s)
 

