@@ -132,6 +132,7 @@ class Nodes:
     order_timeout: timedelta = timedelta(seconds=60)
     ssh: str = "ssh -o BatchMode=yes -o ConnectTimeout=10 -o ServerAliveInterval=10 -o ServerAliveCountMax=3"
     python: str = "python3"
+    oarsh_ports: str | None = None
     prepare_timeout: timedelta = timedelta(seconds=60)
     window: int = 64
     lease: timedelta = timedelta(seconds=60)
@@ -153,6 +154,13 @@ class Nodes:
             shlex.split(self.ssh)
         except ValueError as error:
             raise ConfigurationError(f"nodes.ssh cannot be split into words: {str(error).lower()}") from error
+        if self.oarsh_ports is not None:
+            _ports("nodes.oarsh_ports", self.oarsh_ports)
+
+    @property
+    def oarsh_span(self) -> tuple[int, int] | None:
+        """The first and the last of the ports at which hosts take oarsh in; None: any."""
+        return None if self.oarsh_ports is None else _ports("nodes.oarsh_ports", self.oarsh_ports)
 
 
 @dataclass(frozen=True, slots=True)
@@ -372,6 +380,17 @@ def _is_time_zone(name: str) -> bool:
 
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|min|h|d)\s*")
 _SECONDS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def _ports(name: str, text: str) -> tuple[int, int]:
+    """The first and the last of a range of ports such as 40000-40015."""
+    first, dash, last = text.partition("-")
+    words = (first.strip(), last.strip() if dash else first.strip())
+    if all(word.isascii() and word.isdigit() and len(word) < 6 for word in words):
+        span = (int(words[0]), int(words[1]))
+        if 1024 <= span[0] <= span[1] <= 65535:
+            return span
+    raise ConfigurationError(f"{name} is {text!r}, which is no range of ports from 1024 on, as 40000-40015")
 
 
 def parse_duration(text: str) -> timedelta | None:

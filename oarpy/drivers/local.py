@@ -27,11 +27,13 @@ class LocalExecutor:
         *,
         min_uid: int | None = None,
         carrier: Sequence[str] = (),
+        oarsh_ports: tuple[int, int] | None = None,
         greeting_timeout_s: float = 30.0,
     ) -> None:
         self._spool = spool
         self._carrier = tuple(carrier)
         self._min_uid = min_uid
+        self._oarsh_ports = oarsh_ports
         self._greeting_timeout_s = greeting_timeout_s
 
     async def open(self, host: str, instance: UUID, number: SessionNumber, *, oarsh: bool = False) -> OarexecSession:
@@ -55,7 +57,7 @@ class LocalExecutor:
             raise NodeUnreachable(f"host {host}: oarexec cannot be started: {error}") from error
         session = OarexecSession(host, process)
         async with opening(host, session, self._greeting_timeout_s):
-            await session.greet(instance, number, oarsh=oarsh)
+            await session.greet(instance, number, oarsh=oarsh, oarsh_ports=self._oarsh_ports)
         return session
 
 

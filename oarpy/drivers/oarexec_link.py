@@ -63,10 +63,17 @@ class OarexecSession:
         assert self._greeting is not None
         return self._greeting
 
-    async def greet(self, instance: UUID, number: SessionNumber, *, oarsh: bool = False) -> None:
+    async def greet(
+        self,
+        instance: UUID,
+        number: SessionNumber,
+        *,
+        oarsh: bool = False,
+        oarsh_ports: tuple[int, int] | None = None,
+    ) -> None:
         """Say hello and read the inventory."""
         hello = {"protocol": PROTOCOL, "instance": str(instance), "session": number}
-        await self._say({"hello": {**hello, "oarsh": oarsh, "programs": _programs()}})
+        await self._say({"hello": {**hello, "oarsh": oarsh, "oarsh_ports": oarsh_ports, "programs": _programs()}})
         message = await self._hear()
         if "fenced" in message:
             raise Stale(f"host {self._host}: a session with the number {message['fenced'].get('by')} was here")

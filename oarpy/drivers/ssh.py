@@ -75,12 +75,14 @@ class SshExecutor:
         ssh: Sequence[str] = ("ssh",),
         python: str = "python3",
         min_uid: int | None = None,
+        oarsh_ports: tuple[int, int] | None = None,
         greeting_timeout_s: float = 30.0,
     ) -> None:
         self._spool = spool
         self._ssh = tuple(ssh)
         self._python = python
         self._min_uid = min_uid
+        self._oarsh_ports = oarsh_ports
         self._greeting_timeout_s = greeting_timeout_s
 
     async def open(self, host: str, instance: UUID, number: SessionNumber, *, oarsh: bool = False) -> OarexecSession:
@@ -100,7 +102,7 @@ class SshExecutor:
         try:
             async with opening(host, session, self._greeting_timeout_s):
                 await _send_program(process)
-                await session.greet(instance, number, oarsh=oarsh)
+                await session.greet(instance, number, oarsh=oarsh, oarsh_ports=self._oarsh_ports)
         except NodeUnreachable as error:
             raise NodeUnreachable(f"{error}{await errors.said()}") from error
         return session

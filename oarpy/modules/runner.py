@@ -136,9 +136,15 @@ def ways(ctx: Context) -> Callable[[str], Executor]:
     """How each host is reached: this machine directly, others over ssh."""
     nodes = ctx.settings.nodes
     mine = names_of_this_machine()
-    here = LocalExecutor(nodes.spool_dir or find_instance().spool_dir, min_uid=nodes.min_uid)
+    here = LocalExecutor(
+        nodes.spool_dir or find_instance().spool_dir, min_uid=nodes.min_uid, oarsh_ports=nodes.oarsh_span
+    )
     there = SshExecutor(
-        nodes.spool_dir or SPOOL, ssh=shlex.split(nodes.ssh), python=nodes.python, min_uid=nodes.min_uid
+        nodes.spool_dir or SPOOL,
+        ssh=shlex.split(nodes.ssh),
+        python=nodes.python,
+        min_uid=nodes.min_uid,
+        oarsh_ports=nodes.oarsh_span,
     )
 
     def reach(host: str) -> Executor:
@@ -1026,6 +1032,8 @@ class Runner:
         self._fences.heard(host.name, session.greeting.clock, time.monotonic())
         self._fences.grant(host.name)
         host.opened_for_oarsh, host.oarsh_port = oarsh, session.greeting.oarsh_port
+        if oarsh and host.oarsh_port is None:
+            logger.warning("host %s: takes in no oarsh; of nodes.oarsh_ports it has none free", host.name)
         try:
             unknown, orders = await self._in_database(lambda: self._reconcile(host.name, session.greeting, before))
         except BaseException:

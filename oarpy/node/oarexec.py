@@ -24,7 +24,7 @@ count back from the moment the line was written; no date of the node is told.
 The runner begins::
 
     {"hello": {"protocol": 1, "instance": UUID, "session": [EPOCH, SEQUENCE], "oarsh": BOOL,
-               "programs": {NAME: PYTHON, …}}}
+               "oarsh_ports": [FIRST, LAST] or null, "programs": {NAME: PYTHON, …}}}
 
 and the answer is ``hello`` with the node's facts, then its whole inventory::
 
@@ -88,7 +88,8 @@ REPORT: ``job``, ``attempt``, ``is`` one of
 oarsh
 =====
 
-Asked to in ``hello``, the guard listens on a port (the same one as the guard before it, if it can).
+Asked to in ``hello``, the guard listens on a port, one of those that are named (the same one as the guard
+before it, if it can; one that jobs here know is kept, whatever is named later).
 Whoever connects says ``oarsh JOB.ATTEMPT PROOF`` in one line; with the proof of a job that runs here
 it is answered ``go``, and an sshd goes on with the connection: one for each, as the job's user, in
 the job's containment, with the job's key as host key and as the key that it lets in.  So nothing of
@@ -2085,13 +2086,17 @@ class Guard:
             except OSError as error:
                 complain("the programs of jobs: %s" % trouble(error))
 
-    def _open_port(self) -> None:
+    def _open_port(self, span: Optional[Tuple[int, int]]) -> None:
         """Listen for oarsh, where the guard before this one did if that can be."""
+        before = (read_text("port") or "").strip()
+        wanted = int(before) if before.isdigit() else 0
+        if span is not None and not span[0] <= wanted <= span[1] and not self._is_known_to_jobs():
+            wanted = span[0]
+            self._close_port()
         if self.port_listener is not None:
             return
-        before = (read_text("port") or "").strip()
         try:
-            listener = listen_anywhere(int(before) if before.isdigit() else 0)
+            listener = listen_anywhere([wanted, *([0] if span is None else range(span[0], span[1] + 1))])
         except OSError as error:
             complain("oarsh: no port can be opened: %s" % error)
             return
@@ -2102,6 +2107,16 @@ class Guard:
             write_file("port", "%d\n" % self.port)
         except OSError as error:
             complain("oarsh: %s" % trouble(error))
+
+    def _is_known_to_jobs(self) -> bool:
+        """Whether jobs have been told where oarsh is taken in."""
+        return any(entry.proof is not None and not entry.over for entry in self.entries.values())
+
+    def _close_port(self) -> None:
+        if self.port_listener is not None:
+            self.poll.unregister(self.port_listener.fileno())
+            self.port_listener.close()
+            self.port_listener = self.port = None
 
     def _take_call(self) -> None:
         try:
@@ -2700,7 +2715,7 @@ class Guard:
         self._store_number(number)
         self._take_programs(expect(hello, "programs", dict, {}))
         if hello.get("oarsh"):
-            self._open_port()
+            self._open_port(span_of(hello))
         if self.current is not None:
             self.current.say({"fenced": {"by": number}})
             self._drop(self.current)
@@ -2871,9 +2886,19 @@ def let_read(path: str, uid: int) -> None:
         os.chmod(path, 0o400)
 
 
-def listen_anywhere(port: int) -> socket.socket:
-    """A socket that listens on all addresses: on ``port``, or on any when another has that."""
-    for wanted in (port, 0):
+def span_of(hello: Json) -> Optional[Tuple[int, int]]:
+    """The first and the last of the ports that are named; Raises ``Garbled``."""
+    span = expect(hello, "oarsh_ports", list, None)
+    if span is None:
+        return None
+    if len(span) != 2 or not all(type(port) is int for port in span) or not 0 < span[0] <= span[1] < 65536:
+        raise Garbled("oarsh_ports is %r" % span)
+    return (span[0], span[1])
+
+
+def listen_anywhere(ports: Iterable[int]) -> socket.socket:
+    """A socket that listens on all addresses, on the first of ``ports`` that nobody has; 0 is any."""
+    for wanted in ports:
         for family, address in ((socket.AF_INET6, "::"), (socket.AF_INET, "")):
             sock = None
             try:

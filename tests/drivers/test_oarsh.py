@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from oarpy.drivers.local import LocalExecutor
 from oarpy.model.states import EndCause
 from oarpy.ports.executor import Access, Began, OrderWord
 from tests.support import accounts, box
@@ -190,6 +191,49 @@ def test_the_next_guard_takes_oarsh_in_at_the_same_port(pair: Pair) -> None:
 
     assert port(pair.part) == before
     assert pair.head.read("1.out").strip() == pair.part.name
+
+
+def test_a_host_takes_the_first_free_port_of_those_that_the_site_names(tmp_path: Path) -> None:
+    first = next(n for n in range(41000, 60000, 10) if all(is_free(port) for port in range(n, n + 10)))
+    with a_node("as its user") as node:
+        node.disconnect()
+        node.oarsh = True
+
+        def asked(low: int, high: int) -> int | None:
+            node.disconnect()
+            node.executor = LocalExecutor(
+                str(node.spool), carrier=accounts.switched(node.user, ()), oarsh_ports=(low, high)
+            )
+            node.connect()
+            assert node.session is not None
+            return node.session.greeting.oarsh_port
+
+        with listening(first):
+            assert asked(first, first + 2) == first + 1
+            # It stays where it is while that is allowed.
+            assert asked(first, first + 2) == first + 1
+            with listening(first + 3):
+                assert asked(first + 3, first + 3) is None
+        assert asked(first + 3, first + 3) == first + 3
+
+        access = Access(*a_key(tmp_path), (), {"localhost": first + 3})
+        attempt = node.launch("until test -e go; do sleep 0.05; done; oarsh localhost hostname", access=access)
+        node.began(attempt)
+        assert asked(first + 5, first + 6) == first + 3
+        (node.work / "go").touch()
+        assert node.ended(attempt).status == 0
+
+
+def listening(port: int) -> socket.socket:
+    return socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True)
+
+
+def is_free(port: int) -> bool:
+    try:
+        listening(port).close()
+    except OSError:
+        return False
+    return True
 
 
 def test_without_root_an_owner_s_jobs_reach_the_host_itself(tmp_path: Path) -> None:

@@ -214,20 +214,28 @@ int main(int argc, char **argv) {
 """
 
 
-def test_an_mpi_program_runs_over_the_hosts_with_the_node_file_and_oarsh(cluster: Cluster) -> None:
+@pytest.mark.parametrize(
+    ("compiler", "start", "daemon"),
+    [
+        ("mpicc.openmpi", "mpirun.openmpi --mca plm_rsh_agent oarsh -machinefile $OAR_NODEFILE", "orted"),
+        ("mpicc.mpich", "mpiexec.mpich -launcher ssh -launcher-exec oarsh -f $OAR_NODEFILE", "hydra"),
+    ],
+    ids=["Open MPI", "MPICH"],
+)
+def test_an_mpi_program_runs_over_the_hosts_with_the_node_file_and_oarsh(
+    cluster: Cluster, compiler: str, start: str, daemon: str
+) -> None:
     (cluster.work / "ranks.c").write_text(MPI)
-    subprocess.run(["mpicc", "-o", str(cluster.work / "ranks"), str(cluster.work / "ranks.c")], check=True)
+    subprocess.run([compiler, "-o", str(cluster.work / "ranks"), str(cluster.work / "ranks.c")], check=True)
 
-    job_id = cluster.oarsub(
-        "-l", "/host=3/core=2", "mpirun --mca plm_rsh_agent oarsh -machinefile $OAR_NODEFILE ./ranks"
-    )
+    job_id = cluster.oarsub("-l", "/host=3/core=2", f"{start} ./ranks")
     job = cluster.wait_until_final(job_id, timeout_s=60)
 
     assert (job.state, job.exit_code) == ("Terminated", 0), cluster.read(f"OAR.{job_id}.stderr")
     expected = [f"rank {rank} of 6 on c{rank // 2 + 1}: 15" for rank in range(6)]
     assert sorted(cluster.read(f"OAR.{job_id}.stdout").splitlines()) == expected
     for n in (1, 2, 3):
-        assert "orted" not in cluster.on(f"c{n}", "ps", "-eo", "comm")
+        assert daemon not in cluster.on(f"c{n}", "ps", "-eo", "comm")
     assert cluster.database.execute("SELECT count(*) FROM job_keys WHERE job_id <> %s", (job_id,)) == [(0,)]
 
 

@@ -126,6 +126,23 @@ def test_names_with_numbers_are_read(tmp_path):
             "[scheduler]\njobs_per_user = 0",
             "scheduler.jobs_per_user must be 1 or more; without it, all are looked at",
         ),
+        *(
+            (
+                f'[nodes]\noarsh_ports = "{text}"',
+                f"nodes.oarsh_ports is '{text}', which is no range of ports from 1024 on, as 40000-40015",
+            )
+            for text in (
+                "",
+                "any",
+                "-",
+                "40000-",
+                "40015-40000",
+                "22-40000",
+                "40000-65536",
+                "40000-40001-40002",
+                "٤٠٠٠٠",
+            )
+        ),
         ("[nodes]\nssh = 'ssh -o \"unbalanced'", "nodes.ssh cannot be split into words: no closing quotation"),
         ('[accounting]\nwindow = "1 s"', "accounting.window must be a minute or more"),
         ('[quotas]\nhorizon = "1 h"', "quotas.horizon must be a day or more, and ten years at most"),
