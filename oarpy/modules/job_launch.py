@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from sqlalchemy.engine import Connection
@@ -40,6 +40,7 @@ class Machines:
         self._lines: dict[int, str] = {}
         self._sizes: dict[str, int] = {}
         self._devices: dict[str, list[str]] = {}
+        self._addresses: frozenset[str] | None = None
 
     def refresh(self, conn: Connection) -> None:
         """Make sure that what is known is not older than the transaction of ``conn``."""
@@ -50,12 +51,21 @@ class Machines:
             self._lines = {}
             self._sizes = {}
             self._devices = {}
+            self._addresses = None
 
     def hosts(self, resource_ids: Sequence[int]) -> list[str]:
         """The host of each resource that has one, sorted: the lines of the node file."""
         kinds, addresses = self._column("type"), self._column("network_address")
         rows = self._found(resource_ids)
         return sorted(str(addresses[row]) for row in rows if kinds[row] == "default" and addresses[row])
+
+    def called(self, names: Collection[str]) -> str | None:
+        """Which of ``names`` is that of a host; the first where resources disagree, None where none is."""
+        if self._topology is None:
+            return None
+        if self._addresses is None:
+            self._addresses = frozenset(map(str, self._column("network_address")))
+        return min(self._addresses.intersection(names), default=None)
 
     def cpus(self, resource_ids: Sequence[int], host: str) -> str | None:
         """The processors of ``host`` among the resources; None unless each ordinary resource there names its own."""

@@ -208,7 +208,7 @@ class Runner:
     def __init__(self, ctx: Context, reach: Callable[[str], Executor]) -> None:
         self._ctx = ctx
         self._reach = reach
-        self._server = os.uname().nodename
+        self._mine = names_of_this_machine()
         self._machines = Machines()
         self._hosts: dict[str, Host] = {}
         self._heard: list[Heard] = []
@@ -654,8 +654,12 @@ class Runner:
 
     def _head(self, job: ToRun) -> str:
         if runs_on_server(job.types) or has_type(job.types, NOOP):
-            return self._server
-        return next(iter(self._machines.hosts(job.resources)), self._server)
+            return self._server()
+        return next(iter(self._machines.hosts(job.resources)), "") or self._server()
+
+    def _server(self) -> str:
+        """What the tables call the server's machine: by two names it would have two sessions, one fencing the other."""
+        return self._machines.called(self._mine) or os.uname().nodename
 
     def _provide_keys(
         self,
@@ -692,7 +696,7 @@ class Runner:
         """Whether oarsh comes to a job: from another of its hosts, to its terminal, or as was asked for."""
         if runs_on_server(job.types):
             return bool(others)
-        return bool(others) or job.key is not None or (job.terminal is not None and head != self._server)
+        return bool(others) or job.key is not None or (job.terminal is not None and head not in self._mine)
 
     def _ports(self, names: Collection[str]) -> dict[str, int]:
         """Where hosts take oarsh in."""
@@ -852,7 +856,7 @@ class Runner:
         if greeting is not None and self._ctx.settings.nodes.memory_share:
             memory_mib = greeting.memory_mib
         launch = (part_of if part else launch_of)(job, head, self._machines, self._ctx.settings, memory_mib)
-        sweep = () if head == self._server else sweep_of(self._ctx.settings.nodes)
+        sweep = () if head in self._mine else sweep_of(self._ctx.settings.nodes)
         return replace(launch, lease=job.lease, sweep=sweep)
 
     async def _tell(self, host: Host, work: Work) -> None:
@@ -1093,7 +1097,7 @@ class Runner:
                 # Here and not by an event's effect, which might come after the link is back.  Each time, for a
                 # person may have made it Alive; one that is Absent is in nobody's way.
                 news = nodes.suspect(conn, [host.name], by_check=True)
-                if news or (host.name == self._server and not host.suspected):
+                if news or (host.name in self._mine and not host.suspected):
                     reason = f"no session could be opened, {FAILURES} times in a row"
                     events.append(conn, [Event("NODE_UNREACHABLE", hosts=(host.name,), description=reason)])
                     wake(conn, Reader.ALMIGHTY)
