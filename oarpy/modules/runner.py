@@ -55,7 +55,7 @@ from oarpy.modules.context import Context
 from oarpy.modules.fencing import Fences
 from oarpy.modules.job_launch import Machines, access_of, launch_of, part_of, runs_on_server, sweep_of
 from oarpy.modules.parts import Parallel, Parts, late_events, lost_part
-from oarpy.modules.server_programs import ServerPrograms
+from oarpy.modules.server_programs import Prepared, ServerPrograms
 from oarpy.ports.executor import (
     Answer,
     Attempt,
@@ -185,6 +185,9 @@ class Work:
     """What is to be done on hosts once the transaction that says so is committed."""
 
     launches: dict[str, list[Launch]] = field(default_factory=lambda: defaultdict(list))
+    #: Those whose server prologues have ended, and those that are not to follow theirs any more.
+    prepared: dict[str, list[Prepared]] = field(default_factory=lambda: defaultdict(list))
+    past: list[Attempt] = field(default_factory=list)
     orders: dict[str, list[Order]] = field(default_factory=lambda: defaultdict(list))
     over: dict[str, list[Attempt]] = field(default_factory=lambda: defaultdict(list))
     needed: set[str] = field(default_factory=set)
@@ -354,7 +357,8 @@ class Runner:
                 await open_now.close()
         for name, reason in work.distrusted.items():
             await self._distrust(self._hosts[name], reason)
-        for name in {*work.launches, *work.orders, *work.over}:
+        self._programs.forget_launches(work.past)
+        for name in {*work.launches, *work.prepared, *work.orders, *work.over}:
             await self._tell(self._hosts[name], work)
         for job in work.epilogues:
             self._programs.begin_epilogue(job)
@@ -385,6 +389,7 @@ class Runner:
             self._write_reports(conn, [(host, one) for host, one in heard if not isinstance(one, Answer)], work)
             self._begin_launches(conn, work)
             self._fence(conn, work)
+            self._follow_prologues(conn, work)
             self._take_orders(conn, work)
             self._close_finishing(conn, work)
             for job_id, known in launches.live(conn).items() if not self._hosts else ():
@@ -443,7 +448,7 @@ class Runner:
                     work.distrusted[host] = f"it says that job {job_id}, which runs, never began"
                     continue
                 work.over[host].append(report.attempt)
-                spoilt = self._programs.spoilt(job_id)
+                spoilt = self._programs.spoilt(report.attempt)
                 if spoilt is not None:
                     work.events.append(spoilt)
                     ends[job_id] = End(job_id, EndCause.PROLOGUE, None, None, ran=False)
@@ -651,6 +656,28 @@ class Runner:
         launches.lease(conn, sorted(begun & leased), self._ctx.settings.nodes.lease)
         work.log += [(job_id, f"Launching on {heads[job_id]}") for job_id in sorted(begun)]
         work.more = len(begun) == MOST_LAUNCHES
+
+    def _follow_prologues(self, conn: Connection, work: Work) -> None:
+        """Let launches follow their server prologues, if they are still to be made.
+
+        A prologue may take its time.  Meanwhile the job may have been killed, or fenced and run
+        elsewhere, and another runner may lead, which this transaction shows.
+        """
+        prepared = self._programs.prepared()
+        known = launches.known(conn, {attempt.job_id for attempt in prepared}) if prepared else {}
+        for attempt, one in prepared.items():
+            job, parallel = known.get(attempt.job_id), self._parts.get(attempt.job_id)
+            is_due = job is not None and (job.attempt, job.state) == (attempt.number, JobState.LAUNCHING)
+            if not is_due or (parallel is not None and parallel.given_up):
+                work.past.append(attempt)
+                continue
+            host = self._hosts.get(one.host)
+            if not one.prologue_ended or one.told or host is None or host.session is None:
+                continue
+            if one.failure is None and one.launch.lease is not None and not self._has_fresh_clock(one.host):
+                # When the host has told its clock.
+                continue
+            work.prepared[one.host].append(one)
 
     def _head(self, job: ToRun) -> str:
         if runs_on_server(job.types) or has_type(job.types, NOOP):
@@ -872,6 +899,7 @@ class Runner:
         host.given.update(order.number for order in orders)
         with suppress(NodeUnreachable):
             await self._send(host, fresh)
+            await self._send_prepared(host, work.prepared.get(host.name, []))
             await host.session.order(orders)
 
     async def _send(self, host: Host, fresh: Sequence[Launch]) -> None:
@@ -884,24 +912,22 @@ class Runner:
             await host.session.launch([launch for launch in fresh if launch.part])
         for launch in fresh:
             if not launch.part:
-                self._programs.begin(self._launch_after_prologue(host, launch))
+                self._programs.prepare(host.name, launch)
+
+    async def _send_prepared(self, host: Host, due: Sequence[Prepared]) -> None:
+        """Send launches whose server prologues have ended; those that failed are given up."""
+        for one in due:
+            if host.session is None:
+                return
+            one.told = True
+            if one.failure is None:
+                await host.session.launch([self._granted(host, one.launch)])
+            else:
+                await host.session.order([Order(self._own_number(), OrderWord.REFUSE, one.launch.attempt)])
 
     def _granted(self, host: Host, launch: Launch) -> Launch:
         """``launch`` with the clock from which its lease counts."""
         return launch if launch.lease is None else replace(launch, since=self._fences.grant(host.name))
-
-    async def _launch_after_prologue(self, host: Host, launch: Launch) -> None:
-        job_id = launch.attempt.job_id
-        failure = await self._programs.prologue(job_id, launch.user or "")
-        if host.session is None:
-            return
-        with suppress(NodeUnreachable):
-            if failure is None:
-                await host.session.launch([self._granted(host, launch)])
-            else:
-                # The job ends when the host has given its launch up.
-                self._programs.spoil(job_id, failure)
-                await host.session.order([Order(self._own_number(), OrderWord.REFUSE, launch.attempt)])
 
     def _leased(
         self, jobs: Sequence[ToRun], heads: Mapping[JobId, str], others: Mapping[JobId, Sequence[str]]

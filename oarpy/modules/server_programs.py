@@ -1,8 +1,10 @@
 """The administrator's programs on the server: before the launch of a job, and after its end.
 
 They are started once in the life of a runner and never waited for by a turn; the
-runner asks what became of them.  A runner that dies forgets them, and the next one
-starts them again for launches that were not sent and jobs that were not closed.
+runner asks what became of them.  Nothing follows from their end but by a turn, whose
+transaction shows that the runner still leads and the job is still to begin.  A runner
+that dies forgets them, and the next one starts them again for launches that were not
+sent and jobs that were not closed.
 """
 
 from __future__ import annotations
@@ -12,22 +14,36 @@ import os
 import signal
 from collections.abc import Callable, Collection, Coroutine
 from contextlib import suppress
+from dataclasses import dataclass
 
 from oarpy.database.events import Event
 from oarpy.database.launches import Finishing
 from oarpy.model.states import JobId
+from oarpy.ports.executor import Attempt, Launch
 from oarpy.settings import Prologue
 
 
+@dataclass(eq=False, slots=True)
+class Prepared:
+    """A launch that follows its prologue, until the job is not about to begin any more."""
+
+    host: str
+    launch: Launch
+    prologue_ended: bool = False
+    #: What the prologue did wrong: the launch is to be given up.
+    failure: Event | None = None
+    #: Whether the present session of the host knows what is to be done.
+    told: bool = False
+
+
 class ServerPrograms:
-    """The server prologues and epilogues of one runner; ``ended`` is called after each epilogue."""
+    """The server prologues and epilogues of one runner; ``ended`` is called after each of them."""
 
     def __init__(self, settings: Prologue, ended: Callable[[], None]) -> None:
         self._settings = settings
         self._ended = ended
         self._running: set[asyncio.Task[None]] = set()
-        #: What the prologues that failed did wrong.
-        self._spoilt: dict[JobId, Event] = {}
+        self._prepared: dict[Attempt, Prepared] = {}
         #: The jobs whose epilogue has been started; with what it did wrong, once it has ended.
         self._epilogues: dict[JobId, Event | None] = {}
         self._epilogues_ended: set[JobId] = set()
@@ -37,17 +53,27 @@ class ServerPrograms:
         """Whether something has to run before a launch is sent."""
         return self._settings.server_prologue is not None
 
-    async def prologue(self, job_id: JobId, user: str) -> Event | None:
-        """Run the prologue of a job; the event when it fails or takes too long."""
-        return await self._run("SERVER_PROLOGUE", self._settings.server_prologue, job_id, user)
+    def prepare(self, host: str, launch: Launch) -> None:
+        """Run the prologue of a launch, unless it has been begun; then its host is to be told anew."""
+        known = self._prepared.get(launch.attempt)
+        if known is None:
+            known = self._prepared[launch.attempt] = Prepared(host, launch)
+            self.begin(self._prologue(known))
+        known.launch, known.told = launch, False
 
-    def spoil(self, job_id: JobId, failure: Event) -> None:
-        """Remember why a job is not launched, until its host has given the launch up."""
-        self._spoilt[job_id] = failure
+    def prepared(self) -> dict[Attempt, Prepared]:
+        """The launches whose prologues were begun."""
+        return dict(self._prepared)
 
-    def spoilt(self, job_id: JobId) -> Event | None:
-        """What the prologue of a job did wrong; None when its launch was not given up for that."""
-        return self._spoilt.get(job_id)
+    def forget_launches(self, attempts: Collection[Attempt]) -> None:
+        """These have begun, or never will."""
+        for attempt in attempts:
+            self._prepared.pop(attempt, None)
+
+    def spoilt(self, attempt: Attempt) -> Event | None:
+        """What the prologue of a launch did wrong; None when the launch was not given up for that."""
+        known = self._prepared.get(attempt)
+        return None if known is None else known.failure
 
     def begin_epilogue(self, job: Finishing) -> None:
         """Start the epilogue of a job, once."""
@@ -80,6 +106,12 @@ class ServerPrograms:
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+
+    async def _prologue(self, prepared: Prepared) -> None:
+        job_id, user = prepared.launch.attempt.job_id, prepared.launch.user or ""
+        prepared.failure = await self._run("SERVER_PROLOGUE", self._settings.server_prologue, job_id, user)
+        prepared.prologue_ended = True
+        self._ended()
 
     async def _epilogue(self, job: Finishing) -> None:
         program = self._settings.server_epilogue
