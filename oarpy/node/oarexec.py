@@ -121,8 +121,11 @@ are refused, by a guard that remembers it when not even a tombstone can be made.
 be told of such a launch only by a newer session, whose runner knows that it did not begin.)  What
 the progress of a job needs at its end fits into the block that its first line took.
 
-While something leased lives, a **watch** waits for the guard's lock: it gets it when the guard has died, and
-becomes another one, so that a host that nobody can reach is not left without.
+While something leased lives, a **watch** stands beside the guard, which tells it each lease.  When the guard
+has died, it becomes another one, so that a host that nobody can reach is not left without.  A guard may also
+stand still: stopped, or waiting for a disk that does not answer.  Then the watch, which touches no disk, kills
+what has outlived its lease by itself, and soon the guard, too.  A machine that stood still as a whole is no
+exception: both look at the clock before they do anything else.
 
 Making a file costs thirty times as much as linking one, and emptying one makes ext4 write it out
 at once; a launch therefore makes no file where it can reuse those of a forgotten entry.
@@ -178,6 +181,7 @@ PROGRAM = re.compile(r"[a-z]+\Z")
 # A connection that says nothing, and how much one may say; and how many wait at a time.
 CALL_S, CALL_LENGTH, MOST_CALLS = 10.0, 200, 64
 PR_SET_CHILD_SUBREAPER = 36
+MCL_CURRENT, MCL_FUTURE = 1, 2
 SPAWNED_AT_ONCE = 16
 # Whoever started the server may have ignored signals (nohup, a shell's &); its jobs have them as after a login.
 DEFAULTED = frozenset(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}
@@ -213,6 +217,10 @@ LONGEST_S = 1e10
 ADMIN_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 IDLE_S = 5.0
 LEASE_LOOK_S = 1.0
+# So much later than the guard the watch kills; and so often it looks in vain before it kills the guard.
+WATCH_LATER_S = 0.5
+WATCH_PATIENCE = 10
+LOCK_S = 5.0
 WATCH_S = 1.0
 FREEZE_S = 10.0
 NOTE_S = 2.0
@@ -240,7 +248,9 @@ class Garbled(Exception):
     """A line that does not follow the protocol."""
 
 
-# The wrapper.  Traps other than '' are reset in what it starts, so the job gets
+# The wrapper.  What its gate lets through is the time since the boot, in seconds, from which on its lease is over, or
+# nothing: guard and wrapper may stand still in between.
+# Traps other than '' are reset in what it starts, so the job gets
 # every signal's default while signals to the whole process group spare the wrapper.
 # $1 entry, $2 files to join by, $3 what changes to the user, its words apart by one space, $4 the opening;
 # the rest is the opening's.
@@ -248,9 +258,10 @@ class Garbled(Exception):
 # it then starts the command without copying itself first (a third of what the wrapper costs).
 _HEAD = """
 trap : HUP INT QUIT USR1 USR2 PIPE ALRM TERM TSTP TTIN TTOU VTALRM PROF XCPU XFSZ
-read -r gate <&3 || exit 0
+read -r until <&3 || exit 0
 exec 3<&-
 read -r up rest </proc/uptime
+[ -z "$until" ] || [ "${up%.*}" -lt "$until" ] || exit 0
 echo "begun $up" >&5 || exit 0
 echo "$1 $up" >&4
 exec 4>&-
@@ -561,6 +572,7 @@ class Entry:
         "directory",
         "end",
         "epilogue",
+        "fenced",
         "grace_s",
         "groups",
         "inherited",
@@ -625,6 +637,8 @@ class Entry:
         self.kill_at: Optional[float] = None
         self.lease_s: Optional[float] = None
         self.lease_from = 0.0
+        # Whether it is being killed because its lease is over.
+        self.fenced = False
         self.cause: Optional[str] = None
         self.note_pid: Optional[int] = None
         self.note_until = 0.0
@@ -680,6 +694,16 @@ class Entry:
             "proof": self.proof,
             "joins": self.joins,
         }
+
+    def lease(self) -> Json:
+        """What a watch needs to kill what outlives its lease."""
+        names = ("job", "attempt", "boot_id", "pid", "start", "uid", "cgroup", "lease_s", "lease_from")
+        return {"session": self.number, **{name: getattr(self, name) for name in names}}
+
+    def lease_ends_at(self, since: float) -> float:
+        """When its lease is over, ``since`` being the last clock that the server has told back."""
+        assert self.lease_s is not None
+        return max(since, self.lease_from) + self.lease_s
 
     def recall(self, record: Json) -> None:
         self.number = (record["session"][0], record["session"][1])
@@ -1541,7 +1565,10 @@ class Guard:
         self.number: Number = (0, 0)
         # The last clock of ours that the server told back, and what becomes a guard when this one dies.
         self.lease_since = 0.0
+        self.leased: Dict[Key, Entry] = {}
         self.watch: Optional[int] = None
+        self.to_watch: Optional[int] = None
+        self.unsaid = bytearray()
         self.idle_since = clock()
 
     def run(self) -> None:
@@ -1554,7 +1581,10 @@ class Guard:
         os.dup2(null, 1)
         os.close(null)
         while not self._idle():
-            for fd, _ in self.poll.poll(self._patience()):
+            ready = self.poll.poll(self._patience())
+            # Before all else: this process, or the machine, may have stood still for hours.
+            self._fence()
+            for fd, _ in ready:
                 self._serve(fd)
             self._fire_timers()
             self._start_waiting()
@@ -1614,9 +1644,10 @@ class Guard:
         until = self.timers[0][0] - clock() if self.timers else 60.0
         if not self.links:
             until = min(until, IDLE_S)
-        if self.watch is not None:
+        if self.leased:
             # The kernel's timers stand still while a machine sleeps, leases do not.
-            until = min(until, LEASE_LOOK_S)
+            ends = [entry.lease_ends_at(self.lease_since) for entry in self.leased.values() if not entry.fenced]
+            until = min([until, LEASE_LOOK_S, *(end - clock() for end in ends)])
         return max(0.0, until)
 
     def _serve(self, fd: int) -> None:
@@ -1634,6 +1665,8 @@ class Guard:
             self._inherited_ended(self.watched[fd])
         elif fd in self.links:
             self._receive(self.links[fd])
+        elif fd == self.to_watch:
+            self._send_to_watch()
 
     def _at(self, when: float, act: Any, *arguments: Any) -> None:
         self.timers_made += 1
@@ -1699,7 +1732,7 @@ class Guard:
                 # The other guard's patience ended with it.
                 self._after(entry.kill_after_s, self._kill_hard, entry, 0.05)
             self._watch(entry)
-            self._check_lease(entry)
+            self._begin_lease(entry)
         else:
             entry.inherited = True
             self._wrapper_gone(entry, None)
@@ -1761,7 +1794,7 @@ class Guard:
             self.waiting.append((entry, launch))
             entry.lease_s, entry.lease_from = launch.lease_s, launch.since
             # One that was too long on its way is given up here.
-            self._check_lease(entry)
+            self._begin_lease(entry)
         if accepted:
             try:
                 sync_directory("jobs")
@@ -1975,7 +2008,11 @@ class Guard:
                 write_line(progress, "launch " + json.dumps(entry.record()))
             except OSError as error:
                 raise SpoolFailed(trouble(error)) from error
-            os.write(key, b"\n")
+            if entry.lease_s is None:
+                os.write(key, b"\n")
+            else:
+                self._say_to_watch({"lease": entry.lease()})
+                os.write(key, b"%d\n" % (entry.lease_ends_at(self.lease_since) + self.offset))
         finally:
             for fd in closed_at_end:
                 os.close(fd)
@@ -2204,6 +2241,7 @@ class Guard:
     def _give_up(self, entry: Entry) -> None:
         """Make the entry a tombstone."""
         self._drop_access(entry)
+        self._end_lease(entry)
         entry.state = Entry.REFUSED
         try:
             write_file(entry.path("refused"), "%d %d\n" % self.number)
@@ -2246,6 +2284,8 @@ class Guard:
             if pid == 0:
                 return
             self.strays.pop(pid, None)
+            if pid == self.watch:
+                self._watch_ended()
             entry = self.wrappers.pop(pid, None)
             if entry is not None:
                 self._wrapper_gone(entry, usage.ru_utime + usage.ru_stime, status)
@@ -2285,6 +2325,11 @@ class Guard:
         elif progress.status is not None:
             outcome["status"] = wait_status(progress.status)
             outcome["cause"] = "signal" if 0 < outcome["status"] < 128 else "exit"
+        killed = outcome["cause"] == "vanished" or outcome["status"] == signal.SIGKILL
+        late = entry.boot_id == self.boot_id and self._outlives(entry, outcome["ended_at"] - self.offset)
+        if killed and late and entry.cause is None:
+            # By the watch, perhaps.
+            entry.cause = "fenced"
         if entry.cause is not None and progress.error is None:
             outcome["cause"] = entry.cause
         entry.outcome = outcome
@@ -2410,6 +2455,7 @@ class Guard:
     def _conclude(self, entry: Entry) -> None:
         """The containment is empty: the job is over."""
         self._drop_access(entry)
+        self._end_lease(entry)
         entry.state = Entry.ENDED
         entry.end = entry.outcome
         self._write_end(entry)
@@ -2438,21 +2484,46 @@ class Guard:
         if clock() >= entry.deadline:
             self._kill(entry, entry.kill_after_s, "walltime")
 
-    def _check_lease(self, entry: Entry) -> None:
-        """Kill what the server has not been heard of for too long, or look again when that may be so."""
+    def _begin_lease(self, entry: Entry) -> None:
+        """From now on, kill an entry when its lease is over; that may be at once."""
         if entry.lease_s is None or entry.state not in (Entry.STARTING, Entry.BEGUN):
             return
-        self._keep_watch()
-        ends_at = max(self.lease_since, entry.lease_from) + entry.lease_s
-        if clock() < ends_at:
-            self._at(ends_at, self._check_lease, entry)
-        else:
-            self._kill(entry, 0.0, "fenced")
+        self.leased[entry.key] = entry
+        if self.watch is None:
+            self._start_watch()
+        elif entry.pid is not None:
+            self._say_to_watch({"lease": entry.lease()})
+        self._fence()
+
+    def _end_lease(self, entry: Entry) -> None:
+        """Nothing of an entry is left."""
+        if self.leased.pop(entry.key, None) is not None:
+            self._say_to_watch({"over": entry.key})
+
+    def _fence(self) -> None:
+        """Kill what the server has not been heard of for too long."""
+        if not self.leased:
+            return
+        late = [entry for entry in self.leased.values() if not entry.fenced and self._outlives(entry, clock())]
+        # All of them first: what is written then may take its time.
+        for entry in late:
+            if entry.pid is not None:
+                self.containment.kill(entry)
+        for entry in late:
+            entry.fenced = True
+            self._say_to_watch({"fenced": entry.key})
+            if entry.state in (Entry.STARTING, Entry.BEGUN):
+                self._kill(entry, 0.0, "fenced")
+
+    def _outlives(self, entry: Entry, at: float) -> bool:
+        """Whether the lease of an entry is over at that time; without one it never is."""
+        return entry.lease_s is not None and at >= entry.lease_ends_at(self.lease_since)
 
     def _renew_leases(self, since: float) -> None:
         if not self.lease_since < since <= clock():
             return
         self.lease_since = since
+        self._say_to_watch({"since": since})
         try:
             fd = os.open("lease", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
@@ -2463,17 +2534,59 @@ class Guard:
         except OSError as error:
             complain("lease: %s" % trouble(error))
 
-    def _keep_watch(self) -> None:
-        """See that another guard begins when this one is killed."""
-        living = None if self.watch is None else process(self.watch)
-        if living is not None and living.parent == os.getpid():
-            return
+    def _start_watch(self) -> None:
+        """Let another process see to the leases, too."""
         arguments = [sys.executable, "-I", "-S", os.path.abspath(__file__), "watch"]
         arguments += ["--spool", self.spool, "--instance", self.instance, *self.options]
+        heard, said = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         try:
-            self.watch = spawn(arguments, {"PATH": "/usr/bin:/bin"}, {})
+            os.set_blocking(heard, True)
+            self.watch = spawn(arguments, {"PATH": "/usr/bin:/bin"}, {0: heard})
         except OSError as error:
             complain("no watch can be started: %s" % error)
+            os.close(said)
+            self._after(RETRY_S, self._miss_watch)
+            return
+        finally:
+            os.close(heard)
+        self.to_watch = said
+        self.unsaid.clear()
+        self.poll.register(said, 0)
+        self._say_to_watch({"since": self.lease_since})
+        for entry in self.leased.values():
+            if entry.pid is not None:
+                self._say_to_watch({"lease": entry.lease()})
+            if entry.fenced:
+                self._say_to_watch({"fenced": entry.key})
+
+    def _miss_watch(self) -> None:
+        if self.watch is None and self.leased:
+            self._start_watch()
+
+    def _watch_ended(self) -> None:
+        self.watch = None
+        if self.to_watch is not None:
+            self.poll.unregister(self.to_watch)
+            os.close(self.to_watch)
+            self.to_watch = None
+        self._after(WATCH_LATER_S, self._miss_watch)
+
+    def _say_to_watch(self, message: Json) -> None:
+        if self.to_watch is not None:
+            self.unsaid += json.dumps(message, separators=(",", ":")).encode() + b"\n"
+            self._send_to_watch()
+
+    def _send_to_watch(self) -> None:
+        """Tell the watch what it has room for; what dies before it has read is reaped."""
+        assert self.to_watch is not None
+        try:
+            while self.unsaid:
+                del self.unsaid[: os.write(self.to_watch, self.unsaid)]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self.unsaid.clear()
+        self.poll.modify(self.to_watch, select.EPOLLOUT if self.unsaid else 0)
 
     def _kill(self, entry: Entry, kill_after_s: float, cause: str) -> None:
         if entry.state == Entry.STARTING:
@@ -3145,13 +3258,110 @@ def guard(spool: str, instance: str, min_uid: Optional[int]) -> int:
     return 0
 
 
+class Watch:
+    """Stands beside a guard while something has a lease: kills what outlives it, and says when the guard has died.
+
+    It hears of the leases on its stdin, whose end is the guard's.  It reads and writes nothing that lies on a disk.
+    """
+
+    def __init__(self, instance: str) -> None:
+        self.guard = os.getppid()
+        self.boot_id = boot_id()
+        self.containment, _ = find_containment(instance)
+        self.received = bytearray()
+        self.since = 0.0
+        self.leased: Dict[Key, Entry] = {}
+        # How many looks, a second apart, found that the guard had said nothing of what had outlived its lease.
+        self.in_vain = 0
+        self.counted_at = 0.0
+
+    def run(self) -> None:
+        """Return when there is no guard any more."""
+        poll = select.poll()
+        poll.register(0, select.POLLIN)
+        patience_s = LEASE_LOOK_S
+        while True:
+            # What the guard has said is heard before anything is judged: it may be that a lease was prolonged.
+            while poll.poll(1000 * patience_s):
+                data = os.read(0, 1 << 16)
+                if not data:
+                    return
+                self.received += data
+                patience_s = 0
+            self._hear()
+            patience_s = self._look()
+
+    def _hear(self) -> None:
+        *lines, rest = bytes(self.received).split(b"\n")
+        self.received = bytearray(rest)
+        for line in lines:
+            self._take(json.loads(line.decode()))
+
+    def _take(self, message: Json) -> None:
+        if "since" in message:
+            self.since = message["since"]
+        elif "lease" in message:
+            record = message["lease"]
+            entry = Entry(record["job"], record["attempt"], (0, 0))
+            entry.recall(record)
+            self.leased[entry.key] = entry
+        elif "fenced" in message and tuple(message["fenced"]) in self.leased:
+            self.leased[tuple(message["fenced"])].fenced = True
+        elif "over" in message:
+            self.leased.pop(tuple(message["over"]), None)
+
+    def _look(self) -> float:
+        """Kill what there is to kill; how long to wait before the next look, in seconds."""
+        now = clock()
+        ends = {key: entry.lease_ends_at(self.since) + WATCH_LATER_S for key, entry in self.leased.items()}
+        late = [self.leased[key] for key, end in ends.items() if now >= end]
+        for entry in late:
+            if entry.boot_id == self.boot_id:
+                self.containment.kill(entry)
+        if all(entry.fenced for entry in late):
+            self.in_vain = 0
+        elif now >= self.counted_at + LEASE_LOOK_S:
+            self.in_vain += 1
+            self.counted_at = now
+        if self.in_vain > WATCH_PATIENCE and os.getppid() == self.guard:
+            # It does not do what it is there for, and answers no session either.
+            os.kill(self.guard, signal.SIGKILL)
+        return max(0.01, min([LEASE_LOOK_S, *(end - now for end in ends.values() if end > now)]))
+
+
+def take_precedence() -> None:
+    """Go on where a machine is short of memory or time, or its disk does not answer; becoming a guard undoes it."""
+    import ctypes
+
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, -20)
+        write_control("/proc/self/oom_score_adj", "-1000")
+        ctypes.CDLL(None, use_errno=True).mlockall(MCL_CURRENT | MCL_FUTURE)
+
+
 def watch(spool: str, instance: str, options: List[str]) -> int:
-    """Wait until there is no guard, and become one."""
+    """Stand beside the guard, and become one when it has died, unless there is another."""
     lock = os.open(os.path.join(spool, instance, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    fcntl.flock(lock, fcntl.LOCK_EX)
+    if os.geteuid() == 0:
+        take_precedence()
+    Watch(instance).run()
+    until = clock() + LOCK_S
+    while True:
+        try:
+            # Executing another program gives it up, and whoever is first then is the guard.
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            # What the guard was starting when it died may still hold it.
+            if clock() > until:
+                return 0
+            time.sleep(0.02)
     log = os.open(os.path.join(spool, instance, "guard.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(log, 2)
     os.close(log)
+    null = os.open("/dev/null", os.O_RDWR)
+    os.dup2(null, 0)
+    os.close(null)
     arguments = ["guard", "--spool", spool, "--instance", instance, *options]
     os.execv(sys.executable, [sys.executable, "-I", "-S", os.path.abspath(__file__), *arguments])
     return 1

@@ -185,6 +185,9 @@ class Node:
         """The pid of the guard, None when there is none."""
         return next(iter(self._processes("guard")), None)
 
+    def watches(self) -> list[int]:
+        return self._processes("watch")
+
     def sessions(self) -> list[int]:
         return self._processes("session")
 

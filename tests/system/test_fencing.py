@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -123,6 +124,36 @@ def test_a_host_whose_guard_dies_while_it_is_cut_off_is_fenced_all_the_same(clus
 
     assert max(at for host, at in found if host == lost) < min(at for host, at in found if host == other)
     cluster.wait_until_final(copy)
+
+
+def test_a_host_that_stood_still_as_a_whole_kills_at_once_what_runs_elsewhere_meanwhile(cluster: Cluster) -> None:
+    job_id = cluster.oarsub("-t", "reassign", BEAT.replace("60", "600"))
+    cluster.wait_until_state(job_id, "Running")
+    lost = head(cluster, job_id)
+    wait_until(lambda: (cluster.work / "beats").exists(), what="it writes")
+
+    cluster.box.do("freeze", lost)
+    try:
+        copy = copy_of(cluster, job_id)
+        cluster.wait_until_state(copy, "Running", timeout_s=60)
+        other = head(cluster, copy)
+        wait_until(lambda: other in {host for host, _ in beats(cluster)}, timeout_s=30, what="the copy runs")
+        before = beats(cluster)
+    finally:
+        thawed_at = time.time_ns()
+        cluster.box.do("thaw", lost)
+
+    wait_until(lambda: f"{job_id}.1" not in cluster.entries(lost), timeout_s=60, what="the host has forgotten it")
+    cluster.run("oardel", str(copy))
+    cluster.wait_until_final(copy)
+    # While it stood still nothing of it ran; what it did before it was killed took no time to speak of.
+    last = max(at for host, at in before if host == lost)
+    after = [at for host, at in beats(cluster) if host == lost and at > last]
+    assert len(after) < 20
+    assert all(at >= thawed_at for at in after)
+    assert (cluster.job(job_id).state, cluster.job(job_id).end_cause) == ("Error", "fenced")
+    again = "SELECT count(*) FROM jobs WHERE resubmit_job_id = %s"
+    assert cluster.database.execute(again, (job_id,)) == [(1,)]
 
 
 def test_a_killed_job_of_a_fenced_host_is_not_run_again(cluster: Cluster) -> None:
