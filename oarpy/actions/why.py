@@ -22,7 +22,8 @@ from oarpy.model.request import Alternative
 from oarpy.model.resource_grammar import render_wish
 from oarpy.model.states import JobId
 from oarpy.scheduling.explain import SET_ASIDE, sentence
-from oarpy.scheduling.inquiry import AlternativeFacts, Change, Findings, InTheWay, inquire
+from oarpy.scheduling.findings import AlternativeFacts, Change, Findings, InTheWay
+from oarpy.scheduling.inquiry import inquire
 from oarpy.scheduling.plan import Doom, Postpone, Predict, Start, Why
 from oarpy.scheduling.snapshot import Promise
 

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial, reduce
+from dataclasses import replace
+from functools import reduce
 from heapq import nlargest
 from operator import or_
-from typing import NamedTuple
 
-from oarpy.model.request import Alternative, Level, ResourceRequest
+from oarpy.model.request import Alternative, ResourceRequest
 from oarpy.model.sharing_types import container_name, is_placed_apart
 from oarpy.model.states import JobId
 from oarpy.scheduling.bits import Bits
@@ -24,12 +23,14 @@ from oarpy.scheduling.decide import Pass, Placing
 from oarpy.scheduling.demand import GroupDemand
 from oarpy.scheduling.dependencies import Period
 from oarpy.scheduling.explain import CONTAINER_PENDING
+from oarpy.scheduling.findings import AlternativeFacts, Change, Findings, InTheWay, LevelFacts
 from oarpy.scheduling.gantt import NEVER_S, Gantt
 from oarpy.scheduling.matching import PropertyUnknown
 from oarpy.scheduling.plan import Decision, Doom, Postpone, Predict, SetAside, Start, Why
 from oarpy.scheduling.platform import Platform
 from oarpy.scheduling.snapshot import Promise, Snapshot, WaitingJob
 from oarpy.scheduling.space import Space
+from oarpy.scheduling.variants import Variants, largest, variants
 
 #: How many jobs are named of those that are in the way.
 MOST_NAMED = 5
@@ -38,96 +39,6 @@ MOST_ALTERNATIVES = 8
 MOST_PROBES = 100
 #: Of the jobs before it that were told no place, how many are planned.
 MOST_SEARCHED = 2000
-
-
-@dataclass(frozen=True, slots=True)
-class LevelFacts:
-    """Blocks of one level of a request: hosts, or cores.
-
-    ``existing`` are in service, for an inner job those of its container.  Of these are
-    ``matching`` those with a resource that the filter matches, ``able`` those that hold
-    all that is asked of them when everything is free, ``free`` the same now, and
-    ``staying`` those that stay so for the walltime.
-    """
-
-    property: str
-    needed: int
-    existing: int
-    matching: int
-    able: int
-    free: int
-    staying: int
-
-
-@dataclass(frozen=True, slots=True)
-class AlternativeFacts:
-    """What is true of one ``-l`` were it the only one.
-
-    ``start_s`` is its planned start, ``enough_s`` when as much as it needs is first free, if
-    only for a moment; both None where there is none, ``refusal`` then says why.
-    """
-
-    alternative: Alternative
-    start_s: int | None
-    enough_s: int | None
-    refusal: Why | None
-    groups: tuple[tuple[LevelFacts, ...], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class InTheWay:
-    """A job that has ``resources`` of those in question, running (no start) or planned."""
-
-    job_id: JobId
-    user: str
-    start_s: int | None
-    end_s: int
-    resources: int
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """What would start the job at ``start_s``: ``wanted``, one of its alternatives, changed in one thing.
-
-    ``kind`` is what was changed: alternative (nothing, but there is no other), walltime or
-    count; of a count ``group`` and ``level`` say which one, ``beside`` which amount there.
-    """
-
-    start_s: int
-    kind: str
-    index: int
-    wanted: Alternative
-    alternative: Alternative
-    group: int | None = None
-    level: int | None = None
-    beside: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Findings:
-    """What is in the way of a job.
-
-    ``holders`` hold resources that it is planned on (that it may use, when it has no
-    plan), ``takers`` wait, come before it and get them first, ``reservations`` have them
-    before its start: the last ones to end, and how many there are.  ``before`` counts all
-    jobs before it, ``unplanned`` those among them that were left out.  ``complete``:
-    nothing was left out for lack of time.
-    """
-
-    decision: Decision
-    alternatives: tuple[AlternativeFacts, ...]
-    in_question: int
-    holders: tuple[InTheWay, ...]
-    holding_jobs: int
-    holding_resources: int
-    takers: tuple[InTheWay, ...]
-    taking_jobs: int
-    reservations: tuple[InTheWay, ...]
-    reserved_jobs: int
-    before: int
-    unplanned: int
-    changes: tuple[Change, ...]
-    complete: bool
 
 
 def inquire(
@@ -377,8 +288,8 @@ class _Inquiry(Pass):
             if start_s is not None and (planned_s is None or start_s < planned_s):
                 yield Change(start_s, "alternative", index, wanted, wanted)
             else:
-                for variants in _variants(wanted, self._limits.grid_s):
-                    yield from self._smaller(job, placing, planned_s, index, wanted, variants)
+                for smaller in variants(wanted, self._limits.grid_s):
+                    yield from self._smaller(job, placing, planned_s, index, wanted, smaller)
 
     def _smaller(
         self,
@@ -387,17 +298,17 @@ class _Inquiry(Pass):
         planned_s: int | None,
         index: int,
         wanted: Alternative,
-        variants: _Variants,
+        variants: Variants,
     ) -> Iterator[Change]:
         def start_s(value: int) -> int | None:
             return self._start(self._probe(job, placing, variants.made(value)))
 
-        found = _largest(variants.most, start_s, before_s=planned_s)
+        found = largest(variants.most, start_s, before_s=planned_s)
         if found is None:
             return
         yield variants.change(found, index, wanted)
         if found.start_s > self._now_s:
-            at_once = _largest(found.value - 1, start_s, before_s=self._now_s + 1)
+            at_once = largest(found.value - 1, start_s, before_s=self._now_s + 1)
             if at_once is not None:
                 yield variants.change(at_once, index, wanted)
 
@@ -431,84 +342,6 @@ class _Inquiry(Pass):
                 start_s = self._now_s if isinstance(decision, Start) else decision.start_s
                 end_s = start_s + decision.walltime_s + self._limits.security_s
                 yield decision.job_id, start_s, end_s, self._platform.bits(decision.resources)
-
-
-class _Found(NamedTuple):
-    value: int
-    start_s: int
-
-
-def _largest(most: int, start_s: Callable[[int], int | None], before_s: int | None) -> _Found | None:
-    """The largest value of 1 to ``most`` with which the job starts before ``before_s``, or at all.
-
-    Asking for less never starts a job later, so bisection finds it.
-    """
-    if most < 1:
-        return None
-
-    def tried(value: int) -> _Found | None:
-        start = start_s(value)
-        return None if start is None or (before_s is not None and start >= before_s) else _Found(value, start)
-
-    best = tried(1)
-    if best is None:
-        return None
-    low, high = 1, most + 1
-    while high - low > 1:
-        middle = (low + high) // 2
-        found = tried(middle)
-        if found is None:
-            high = middle
-        else:
-            low, best = middle, found
-    return best
-
-
-class _Variants(NamedTuple):
-    """What comes of changing one number of an alternative to 1, 2, … ``most``."""
-
-    most: int
-    made: Callable[[int], Alternative]
-    group: int | None = None
-    level: int | None = None
-    beside: int | None = None
-
-    def change(self, found: _Found, index: int, wanted: Alternative) -> Change:
-        kind = "walltime" if self.group is None else "count"
-        return Change(found.start_s, kind, index, wanted, self.made(found.value), self.group, self.level, self.beside)
-
-
-def _variants(alternative: Alternative, grid_s: int) -> Iterator[_Variants]:
-    """The walltime in steps of the grid, then each count."""
-    yield _Variants(
-        (alternative.walltime_s - 1) // grid_s, lambda steps: replace(alternative, walltime_s=steps * grid_s)
-    )
-    for number, group in enumerate(alternative.groups):
-        for depth, level in enumerate(group.levels):
-            place = partial(_with_level, alternative, number, depth)
-            if level.count > 1:
-                yield _Variants(level.count - 1, partial(_with_count, place, level), number, depth)
-            for which, beside in enumerate(level.beside):
-                made = partial(_with_amount, place, level, which)
-                yield _Variants(beside.amount - 1, made, number, depth, which)
-
-
-def _with_level(alternative: Alternative, group: int, depth: int, level: Level) -> Alternative:
-    groups = list(alternative.groups)
-    levels = list(groups[group].levels)
-    levels[depth] = level
-    groups[group] = replace(groups[group], levels=tuple(levels))
-    return replace(alternative, groups=tuple(groups))
-
-
-def _with_count(place: Callable[[Level], Alternative], level: Level, count: int) -> Alternative:
-    return place(replace(level, count=count))
-
-
-def _with_amount(place: Callable[[Level], Alternative], level: Level, which: int, amount: int) -> Alternative:
-    beside = list(level.beside)
-    beside[which] = replace(beside[which], amount=amount)
-    return place(replace(level, beside=tuple(beside)))
 
 
 def _last(found: Iterable[InTheWay]) -> tuple[InTheWay, ...]:

@@ -10,8 +10,9 @@ import pytest
 from oarpy.model.request import Alternative, Level, ResourceRequest
 from oarpy.model.states import JobId
 from oarpy.scheduling.decide import decide
+from oarpy.scheduling.findings import Change, Findings
 from oarpy.scheduling.gantt import Gantt
-from oarpy.scheduling.inquiry import Change, Findings, inquire
+from oarpy.scheduling.inquiry import inquire
 from oarpy.scheduling.plan import Decision, Plan, Predict, SetAside, Start
 from oarpy.scheduling.platform import Platform
 from oarpy.scheduling.snapshot import Promise, Queue, Reservation, Snapshot
