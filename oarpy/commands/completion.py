@@ -31,40 +31,43 @@ TYPES = (
     *("besteffort", "container", "cosystem", "deadline=", "deploy", "expire=", "idempotent", "inner=", "nice=", "noop"),
     *("placeholder=", "allowed=", "postpone=", "reassign", "state=permissive", "timesharing=", "token:"),
 )
-# Bash breaks words at "=" and ":"; oarpy sees whole ones, and what stands before the break is taken off again.
+# Bash breaks words at "=" and ":", and keeps quotes; oarpy answers to the line what goes in place of the word.
 _BASH = """\
 _oarpy() {
-    local line word=${COMP_WORDS[COMP_CWORD]} said=${COMP_LINE:0:COMP_POINT} words
-    read -ra words <<< "$said"
-    [[ $said == *[[:space:]] ]] && words+=("")
+    local line word=${COMP_WORDS[COMP_CWORD]}
     [[ $word == [=:] ]] && word=
-    local before=${words[-1]%"$word"}
     COMPREPLY=()
     while IFS= read -r line; do
         if [ "$line" = "<files>" ]; then
             compopt -o filenames
             while IFS= read -r line; do COMPREPLY+=("$line"); done < <(compgen -f -- "$word")
         else
-            COMPREPLY+=("${line#"$before"}")
+            COMPREPLY+=("$line")
         fi
-    done < <(oarpy complete "${words[@]}" 2>/dev/null)
+    done < <(oarpy complete --line "${COMP_LINE:0:COMP_POINT}" "$word" 2>/dev/null)
     [[ ${COMPREPLY[0]} == *= ]] && compopt -o nospace
     return 0
 }
 complete -F _oarpy PROGRAMS
 """
+# Found in a directory of $fpath the file is the function; read with `source` it defines it.
 _ZSH = """\
 #compdef PROGRAMS
 _oarpy() {
     local -a found
-    found=(${(f)"$(oarpy complete "${(@)words[1,CURRENT]}" 2>/dev/null)"})
+    found=(${(f)"$(oarpy complete "${(@Q)words[1,CURRENT-1]}" "${(Q)PREFIX}" 2>/dev/null)"})
     if [[ ${found[1]} == "<files>" ]]; then
         _files
     else
-        compadd -S '' -a found
+        compadd -S '' -- ${(M)found:#*=}
+        compadd -- ${found:#*=}
     fi
 }
-compdef _oarpy PROGRAMS
+if [[ ${funcstack[1]} == _oarpy ]]; then
+    _oarpy "$@"
+else
+    compdef _oarpy PROGRAMS
+fi
 """
 _FISH = """\
 function __oarpy_complete
@@ -103,12 +106,37 @@ def programs() -> dict[str, str]:
 
 
 def main(words: Sequence[str]) -> int:
-    """Print the words that fit the last of ``words``, one a line; ``words`` are a command line so far."""
+    """Print the words that fit the last of ``words``, one a line; ``words`` are a command line so far.
+
+    With ``--line`` they are such a line, unbroken, and the part of its last word that the
+    shell will replace.
+    """
+    settled = 0
+    if words[:1] == ["--line"] and len(words) == 3:
+        *_, line, replaced = words
+        words = _broken(line)
+        settled = max(0, len(_unquoted(words[-1])) - len(_unquoted(replaced)))
     with suppress(BrokenPipeError, KeyboardInterrupt):
-        for word in list(candidates(words))[:MOST]:
-            sys.stdout.write(f"{word}\n")
+        for word in list(candidates([*words[:-1], *map(_unquoted, words[-1:])]))[:MOST]:
+            sys.stdout.write(f"{word if word == FILES else word[settled:]}\n")
         sys.stdout.flush()
     return 0
+
+
+def _broken(line: str) -> list[str]:
+    """The words of a line that is still being written; the last is what stands before the cursor."""
+    import shlex
+
+    # The mark at its end keeps a word that is empty so far, and each end closes a quote that is open.
+    for end in ("|", "|'", '|"'):
+        with suppress(ValueError):
+            *before, last = shlex.split(line + end)
+            return [*before, last[:-1]]
+    return [""]
+
+
+def _unquoted(word: str) -> str:
+    return word[1:] if word[:1] in ("'", '"') else word
 
 
 def candidates(words: Sequence[str]) -> Iterator[str]:
@@ -134,6 +162,8 @@ def candidates(words: Sequence[str]) -> Iterator[str]:
     elif last.startswith("-"):
         yield from _fitting(last, _options_of(command))
     else:
+        for choices in _choices_of_arguments(command):
+            yield from _fitting(last, map(str, choices))
         yield from _arguments(name, last)
 
 
@@ -145,6 +175,12 @@ def _options_of(command: click.Command) -> list[str]:
         if isinstance(parameter, click.Option) and not parameter.hidden
         for name in (*parameter.opts, *parameter.secondary_opts)
     ]
+
+
+def _choices_of_arguments(command: click.Command) -> Iterator[Iterable[Any]]:
+    for parameter in command.params:
+        if isinstance(parameter, click.Argument) and isinstance(parameter.type, click.Choice):
+            yield parameter.type.choices
 
 
 def _open_option(command: click.Command, before: Sequence[str], last: str) -> tuple[click.Option | None, str]:

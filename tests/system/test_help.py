@@ -75,6 +75,10 @@ def completed(site: TestDatabase, home: Path, *words: str) -> list[str]:
         ("oarnodesetting -h c2", ["c2"]),
         ("oarpy st", ["status"]),
         ("oarpy status --j", ["--json"]),
+        ("oarpy completion ''", ["bash", "zsh", "fish"]),
+        ("--line 'oarsub -l /host=1/co' 1/co", ["1/core="]),
+        ('--line "oarsub -p \'cpu = 1 and co" "\'cpu = 1 and co"', ["cpu = 1 and core="]),
+        ("--line 'oarsub --edit=' ''", ["1"]),
         ("nosuch ''", []),
     ],
 )
