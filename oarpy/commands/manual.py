@@ -53,11 +53,13 @@ def page(name: str, command: click.Command) -> str:
         *(".SH SYNOPSIS", f".B {_plain(name)}", _plain(" ".join(_usage(name, command)))),
         *(".SH DESCRIPTION", *_described(command)),
         *_options(command, ".SH OPTIONS"),
+        *(".SH EXAMPLES", ".nf", *map(_plain, examples(command)), ".fi"),
     ]
     if isinstance(command, click.Group):
         lines.append(".SH COMMANDS")
         for words, below in _subcommands(name, command):
             lines += [f".SS {_plain(' '.join([words, *_usage(words, below)]))}", *_described(below)]
+            lines += [".PP", ".nf", *map(_plain, ("Examples:", *(f"    {line}" for line in examples(below)))), ".fi"]
             lines += _options(below, None)
     others = ", ".join(f"{_plain(other)}(1)" for other in commands() if other != name)
     lines += [
@@ -85,20 +87,32 @@ def _usage(name: str, command: click.Command) -> list[str]:
     return command.collect_usage_pieces(click.Context(command, info_name=name))
 
 
+def examples(command: click.Command) -> list[str]:
+    """The lines that the help gives as examples."""
+    return [
+        line.strip() for heading, *lines in _paragraphs(command) if heading.rstrip("s:") == "Example" for line in lines
+    ]
+
+
 def _described(command: click.Command) -> Iterator[str]:
-    """The paragraphs of the help; those that ``\\b`` begins stay as they are laid out."""
+    """What else the help says; paragraphs of several lines stay as they are laid out."""
     first = True
-    for paragraph in re.split(r"\n\s*\n", _dedented(command.help or "")):
-        if not paragraph.strip():
+    for lines in _paragraphs(command):
+        if lines[0].rstrip("s:") == "Example":
             continue
         if not first:
             yield ".PP"
         first = False
+        yield from (".nf", *map(_plain, lines), ".fi") if len(lines) > 1 else map(_plain, lines)
+
+
+def _paragraphs(command: click.Command) -> Iterator[list[str]]:
+    """Each of one line, except those that ``\\b`` begins."""
+    for paragraph in re.split(r"\n\s*\n", _dedented(command.help or "")):
         if "\b" in paragraph:
-            lines = _NEITHER_TEXT_NOR_EXAMPLE.sub("", paragraph).strip("\n").split("\n")
-            yield from (".nf", *map(_plain, lines), ".fi")
-        else:
-            yield _plain(" ".join(paragraph.split()))
+            yield _NEITHER_TEXT_NOR_EXAMPLE.sub("", paragraph).strip("\n").split("\n")
+        elif paragraph.strip():
+            yield [" ".join(paragraph.split())]
 
 
 def _dedented(text: str) -> str:

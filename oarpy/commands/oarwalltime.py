@@ -47,7 +47,7 @@ def oarwalltime(
         oarwalltime 4242 +90m
         oarwalltime 4242 +0
 
-    These ask for an hour and a half more, half an hour less, three hours in all, an hour
+    The examples ask for an hour and a half more, half an hour less, three hours in all, an hour
     and a half more, and withdraw what was not granted yet.  Less is granted at once.  More is granted
     by the scheduler, as far as no other job is planned on the job's resources; what
     it cannot grant stays pending.
