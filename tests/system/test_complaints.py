@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -96,6 +97,18 @@ def test_oar_116_a_noop_job_warns_that_it_runs_nothing(running: System) -> None:
     running.wait_until_final(job_id)
 
 
+def test_oar_116_there_is_no_coming_to_a_noop_job_and_that_is_said(running: System) -> None:
+    job_id = running.oarsub("-t", "noop", "-l", "walltime=0:5")
+    running.wait_until_state(job_id, "Running")
+
+    done = running.run("oarsub", "-C", str(job_id), check=False)
+
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (20, "", 1)
+    assert done.stderr.startswith(f"oarsub: job {job_id} has no terminal of yours")
+    running.run("oardel", str(job_id))
+    running.wait_until_final(job_id)
+
+
 def test_oar_205_the_help_says_what_array_parameters_are(running: System) -> None:
     said = " ".join(running.run("oarsub", "--help").stdout.split())
 
@@ -145,6 +158,38 @@ def test_oar3_66_and_88_a_script_with_lines_of_options_takes_arguments(running: 
     assert {running.read(f"OAR.scanned.{job_id}.stdout") for job_id in (together, apart)} == {"2:b c\n"}
     shown = json.loads(running.run("oarstat", "-J", "-f", "-j", str(together)).stdout)[str(together)]
     assert shown["walltime"] == 300
+
+
+def test_oar3_85_words_behind_a_script_are_its_arguments_even_if_they_look_like_options(running: System) -> None:
+    path = script(running, "with_arguments.sh", "#OAR -n words", 'printf "%s\\n" "$@"')
+
+    job_id = running.oarsub("-S", "--", path, "-n", "other", "--array=5")
+
+    running.wait_until_final(job_id)
+    assert running.read(f"OAR.words.{job_id}.stdout") == "-n\nother\n--array=5\n"
+
+
+def test_oar_111_a_shorter_walltime_that_would_start_earlier_is_told(running: System) -> None:
+    start = running.database.execute("SELECT to_char(now() + interval '30 min', 'YYYY-MM-DD HH24:MI:SS UTC')")[0][0]
+    reserved = running.run("oarsub", "-r", str(start), "-l", "/core=4,walltime=1", "true").stdout
+    too_long = running.oarsub("-l", "/core=4,walltime=0:45", "sleep 600")
+    planned = "SELECT start_at > now() FROM predictions WHERE job_id = %s"
+    wait_until(lambda: running.database.execute(planned, (too_long,)) == [(True,)], timeout_s=30, what="it is planned")
+
+    said = running.run("oarstat", "--why", str(too_long)).stdout
+
+    running.run("oardel", str(too_long), reserved.split()[0].partition("=")[2])
+    assert re.search(r"^With a walltime of 0:2\d:\d\d or less it would start now\.$", said, re.MULTILINE), said
+
+
+def test_oar_142_a_command_runs_as_a_job_as_if_it_ran_here(running: System) -> None:
+    done = running.run(
+        "oarsub", "--follow", "-l", "/core=1,walltime=0:1", "echo out; echo err >&2; exit 3", check=False
+    )
+
+    assert done.returncode == 3
+    assert done.stdout.splitlines()[1:] == ["out"]
+    assert done.stderr.splitlines() == ["err"]
 
 
 def test_oar_169_no_character_of_a_script_is_lost(running: System) -> None:
