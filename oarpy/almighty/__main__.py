@@ -23,6 +23,7 @@ from oarpy.almighty import calls, leadership, log, loop, preparation, supervisio
 from oarpy.almighty.calls import Calls
 from oarpy.almighty.leadership import Heartbeat
 from oarpy.almighty.loop import StopAsked
+from oarpy.almighty.service import ServiceManager
 from oarpy.almighty.supervision import Supervised
 from oarpy.almighty.wiring import Surroundings
 from oarpy.database import processes
@@ -44,6 +45,7 @@ STANDBY = "oarpy/standby"
 def main() -> int:
     """Lead, or stand by to lead, until told to stop; the exit status."""
     log.begin("almighty", "info")
+    manager = ServiceManager.of_this_process()
     stop = _stop_descriptor()
     try:
         instance = find_instance()
@@ -51,16 +53,16 @@ def main() -> int:
         log.begin("almighty", values.log.level)
         supervision.rename("almighty")
         engine = open_engine(instance.dsn("oar"), application_name=STANDBY, lease=values.server.lease)
-        if preparation.prepared(engine, instance, values, stop):
+        if preparation.prepared(engine, instance, values, stop, manager):
             account = postgresql.service_account(instance.data_dir)
-            _serve(Surroundings(instance, values, engine, account), stop)
+            _serve(Surroundings(instance, values, engine, account), stop, manager)
     except OarError as error:
         logger.error("%s", error)
         return getattr(error, "exit_status", ExitStatus.DEFECT)
     return ExitStatus.OK
 
 
-def _serve(around: Surroundings, stop: int) -> None:
+def _serve(around: Surroundings, stop: int, manager: ServiceManager) -> None:
     """Fork the supervisor and lead; returns when told to stop."""
     scheduler, scheduler_end = calls.pair()
     finaud, finaud_end = calls.pair()
@@ -76,7 +78,7 @@ def _serve(around: Surroundings, stop: int) -> None:
     scheduler_end.close()
     finaud_end.close()
     try:
-        _Server(around, scheduler, finaud, supervised, stop).lead()
+        _Server(around, scheduler, finaud, supervised, stop, manager).lead()
     finally:
         supervised.end()
 
@@ -90,13 +92,14 @@ class _Server:
     finaud: Calls
     supervised: Supervised
     stop: int
+    manager: ServiceManager
 
     def lead(self) -> None:
         """Take the lease, again whenever it is lost, until told to stop."""
         around = self.around
         length_s = around.settings.server.lease.total_seconds()
         while True:
-            epoch = leadership.await_lease(around.engine, length_s=length_s, stop=self.stop)
+            epoch = leadership.await_lease(around.engine, length_s=length_s, stop=self.stop, manager=self.manager)
             if epoch is None:
                 return
             ctx = around.context("almighty", epoch)
@@ -115,6 +118,7 @@ class _Server:
         if not wiring.registered(ctx, epoch, pids, self.stop):
             return
         self.supervised.begin(epoch)
+        self.manager.ready(f"leads epoch {epoch.number}")
         with closing(Listener(ctx.engine, Reader.ALMIGHTY, absent=self._revive_database)) as listener:
             listen = loop.Listening(
                 listener,
@@ -127,6 +131,7 @@ class _Server:
             try:
                 loop.run(listen, wiring.steps(ctx, self.scheduler, self.finaud))
             except StopAsked:
+                self.manager.stopping()
                 self.supervised.end_term()
         try:
             with ctx.transaction() as conn:

@@ -30,6 +30,7 @@ from types import TracebackType
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
+from oarpy.almighty.service import NOBODY, ServiceManager
 from oarpy.database import leadership
 from oarpy.database.connection import Epoch, transaction
 from oarpy.database.leadership import Reign
@@ -40,7 +41,7 @@ logger = getLogger(__name__)
 BEATS = 5
 
 
-def await_lease(engine: Engine, *, length_s: float, stop: int) -> Epoch | None:
+def await_lease(engine: Engine, *, length_s: float, stop: int, manager: ServiceManager = NOBODY) -> Epoch | None:
     """Stand by until this process leads; None when ``stop`` could be read before."""
     holder = new_holder()
     seen: Reign | None = None
@@ -60,6 +61,7 @@ def await_lease(engine: Engine, *, length_s: float, stop: int) -> Epoch | None:
             elif not told:
                 told = True
                 logger.info("standing by: pid %d on %s leads epoch %d", reign.pid, reign.host, reign.epoch.number)
+                manager.ready(f"stands by: pid {reign.pid} on {reign.host} leads epoch {reign.epoch.number}")
         except DBAPIError as error:
             logger.warning("database: cannot be asked who leads (%s)", str(error.orig).strip().split("\n")[0])
         if is_readable(stop, length_s / BEATS):

@@ -9,6 +9,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
 from oarpy.almighty.leadership import is_readable
+from oarpy.almighty.service import ServiceManager
 from oarpy.database import requests, revision
 from oarpy.database.connection import transaction
 from oarpy.drivers import postgresql
@@ -21,7 +22,7 @@ logger = getLogger(__name__)
 RETRY_S = 0.5
 
 
-def prepared(engine: Engine, instance: Instance, settings: Settings, stop: int) -> bool:
+def prepared(engine: Engine, instance: Instance, settings: Settings, stop: int, manager: ServiceManager) -> bool:
     """Return when the database is ready; False when ``stop`` can be read before.
 
     Leaves ``engine`` without a connection.
@@ -37,7 +38,9 @@ def prepared(engine: Engine, instance: Instance, settings: Settings, stop: int) 
             return True
         except (ServerUnavailable, psycopg2.OperationalError, DBAPIError) as error:
             if not told:
-                logger.warning("waiting for the database (%s)", " ".join(str(error).split()))
+                reason = " ".join(str(error).split())
+                logger.warning("waiting for the database (%s)", reason)
+                manager.ready(f"waits for the database ({reason})")
             told = True
             wait_s = RETRY_S
     return False

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -126,6 +128,22 @@ def test_told_to_stop_almighty_leaves_no_process_and_says_so(system: System) -> 
 
     assert system.processes() == {}
     assert not any(map(is_alive, before.values()))
+
+
+def test_a_service_manager_is_told_when_almighty_leads_and_when_it_stops(system: System, tmp_path: Path) -> None:
+    system.stop()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(30)
+        system.environment["NOTIFY_SOCKET"] = str(tmp_path / "notify")
+
+        system.start()
+        begun = manager.recv(4096).decode()
+        system.stop()
+        ended = manager.recv(4096).decode()
+
+    assert re.fullmatch(r"READY=1\nSTATUS=leads epoch \d+", begun)
+    assert ended == "STOPPING=1\nSTATUS=stops"
 
 
 def test_a_module_that_fails_stops_nothing_and_is_reported_once(system: System) -> None:
