@@ -29,7 +29,11 @@ need_packages() {
         say "installing $*"
         export DEBIAN_FRONTEND=noninteractive
         apt-get update -qq >&2 || say "apt-get update failed; trying with the package lists that are there"
-        apt-get install -y -qq --no-install-recommends "$@" >&2 || give_up "apt-get could not install $*"
+        # A hundred lines that matter only when it fails.
+        said=$(apt-get install -y -qq --no-install-recommends "$@" 2>&1) || {
+            printf '%s\n' "$said" >&2
+            give_up "apt-get could not install $*"
+        }
     elif command -v apt-get >/dev/null; then
         give_up "this machine lacks $*; as root: apt-get install $*"
     else

@@ -122,7 +122,7 @@ def status(as_json: bool) -> None:
         )
     for process in seen.processes:
         restarts = f", {process.restarts} restart(s)" if process.restarts is not None else ""
-        at_work = f"pid {process.pid}" if process.pid is not None else "rests until there is something to do"
+        at_work = "at rest" if process.pid is None else f"pid {process.pid}"
         click.echo(f"process    {process.name}, {at_work} on {process.host}{restarts}")
     for queue in seen.queues:
         jobs = ", ".join(f"{count} {state}" for state, count in sorted(queue.jobs.items())) or "no jobs"

@@ -101,7 +101,7 @@ def test_status_names_every_process_of_the_instance(home):
     pids = {process["name"]: process["pid"] for process in told}
     # There is no other host.
     assert pids.pop("finaud") is None
-    assert "process    finaud, rests until there is something to do on" in oarpy(home, "status").stdout
+    assert "process    finaud, at rest on" in oarpy(home, "status").stdout
     comm = {name: Path(f"/proc/{pid}/comm").read_text().strip() for name, pid in pids.items()}
     assert comm.pop("postgresql") == "postgres"
     assert comm.pop("keeper").startswith("python")
