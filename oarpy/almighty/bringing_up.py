@@ -238,7 +238,7 @@ def _stop_almighty(instance: Instance) -> bool:
     An almighty that nobody keeps (systemd, a terminal) is told itself.
     """
     pid = keeper_pid(instance)
-    if pid is None and (_private_server_runs(instance) or instance.database_url is not None):
+    if pid is None and (instance.database_url is not None or _private_server_is_made(instance)):
         pid = running_almighty(instance)
     if pid is None:
         return False
@@ -251,6 +251,11 @@ def _stop_almighty(instance: Instance) -> bool:
             raise ServerUnavailable(f"process {pid} has not stopped after {STOP_TIMEOUT_S:.0f} s")
         time.sleep(POLL_S)
     return True
+
+
+def _private_server_is_made(instance: Instance) -> bool:
+    """False too where an ``up`` got no further than the server: nobody can lead there, and it is to stop."""
+    return os.path.isdir(instance.data_dir) and postgresql.is_made(postgresql.cluster_of(instance, Database()))
 
 
 def _private_server_runs(instance: Instance) -> bool:

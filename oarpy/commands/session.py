@@ -221,8 +221,10 @@ def own_instance() -> Instance:
     """
     instance = find_instance()
     if os.geteuid() != instance.owner:
+        # Who has just cloned the repository may not know that the machine has one.
+        own = "" if os.environ.get("OARPY_HOME") else "; OARPY_HOME=DIR means an instance of your own"
         raise NotAllowed(
-            f"{instance.home} belongs to another account; only that one may do this", exit_status=ExitStatus.DENIED
+            f"{instance.home} belongs to another account; only that one may do this{own}", exit_status=ExitStatus.DENIED
         )
     return instance
 

