@@ -276,8 +276,9 @@ CREATE TABLE jobs (
     walltime interval CHECK (walltime > interval '0'),
     planned_end_at timestamptz,
     head text,
-    -- The others of its hosts, while it is on them; none has none.
+    -- The others of its hosts; none has none.  Those of them on which it is known to be over.
     other_hosts text[],
+    over_hosts text[],
     -- Its host kills it when the server has not been heard of for so long; without it, nobody does.
     lease interval,
     attempt integer NOT NULL DEFAULT 1 CHECK (attempt > 0),
@@ -291,8 +292,9 @@ CREATE TABLE jobs (
     accounted boolean NOT NULL DEFAULT false,
     -- Its karma when it started.
     last_karma double precision,
-    -- What its processes on its first host used, as that host says.
+    -- What its processes used, on so many of its hosts as say it; and the highest peak among its hosts.
     cpu_used interval CHECK (cpu_used >= interval '0'),
+    cpu_hosts smallint NOT NULL DEFAULT 0,
     peak_memory_mib integer CHECK (peak_memory_mib >= 0),
     CONSTRAINT jobs_final_check CHECK ((state IN ('Terminated', 'Error')) = (stopped_at IS NOT NULL)),
     CONSTRAINT jobs_accounted_check CHECK (stopped_at IS NOT NULL OR NOT accounted),
@@ -361,11 +363,16 @@ CREATE TABLE allocations (
     -- The job's id, or a negative number that those who may have the same resources have in common.
     share bigint NOT NULL,
     suspended boolean NOT NULL DEFAULT false,
+    -- What it held besides and has given back, since it is over on those hosts; and when the first of that was.
+    returned int4multirange,
+    returned_at timestamptz,
     -- A placeholder and those who are allowed in it have one share.  True for the placeholder itself,
     -- false for the others; kin is to either what share is to all.
     placeholder boolean,
     kin bigint,
     CONSTRAINT allocations_placeholder_check CHECK ((placeholder IS NULL) = (kin IS NULL)),
+    CONSTRAINT allocations_returned_check CHECK ((returned IS NULL) = (returned_at IS NULL)
+        AND (returned IS NULL OR NOT returned && resources)),
     CONSTRAINT allocations_job_id_attempt_key UNIQUE (job_id, attempt),
     CONSTRAINT allocations_no_resource_twice EXCLUDE USING gist (space WITH =, resources WITH &&, share WITH <>)
         WHERE (upper_inf(held) AND NOT suspended),
@@ -944,19 +951,30 @@ BEGIN
 END $$;
 
 
+-- The hosts of a job on which it is not known to be over.
+CREATE FUNCTION remaining_hosts(hosts text[], over text[]) RETURNS text[]
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT CASE WHEN over IS NULL THEN hosts ELSE ARRAY(SELECT h FROM unnest(hosts) AS h WHERE h <> ALL(over)) END
+$$;
+
 CREATE VIEW visible_jobs AS
     SELECT j.job_id, j.array_id, j.array_index, j.job_name, j.job_user, j.project, j.queue_name, j.types, j.job_type,
         j.reservation, j.command, j.launching_directory, j.stdout_file, j.stderr_file, j.state,
         j.message || COALESCE(' (Karma=' || to_char(COALESCE(k.karma, j.last_karma), 'FM9999990.000') || ')', '')
+            || CASE WHEN j.state = 'Finishing' AND a.returned IS NOT NULL
+                THEN ' (not over on ' || array_to_string(remaining_hosts(j.other_hosts, j.over_hosts), ', ') || ')'
+                ELSE '' END
             || COALESCE(' (node lost since ' || to_char(s.lost_at, 'YYYY-MM-DD HH24:MI:SS TZ') || ')', '') AS message,
         j.submitted_at, j.not_before, j.started_at, j.stopped_at, j.alternative, j.walltime, j.planned_end_at, j.head,
         j.attempt, j.exit_code, j.end_cause, j.suspended_for, j.resubmit_job_id, j.deadline, j.expires_at,
         r.request, r.wanted_resources, r.properties, r.notify, r.checkpoint, r.checkpoint_signal,
         CASE WHEN me() IN (j.job_user, 'root', 'oar') THEN r.initial_request END AS initial_request,
-        a.resources AS assigned_resources, v.resources AS reserved_resources,
+        a.resources + COALESCE(a.returned, '{}') AS assigned_resources, v.resources AS reserved_resources,
         p.start_at AS predicted_start_at, p.resources AS predicted_resources, p.code AS why_code,
         p.numbers AS why_numbers, p.reason AS why, COALESCE(k.karma, j.last_karma) AS last_karma, p.priority,
-        j.cpu_used, j.peak_memory_mib, j.accounted
+        -- Of some of its hosts alone it would be taken for too little.
+        CASE WHEN j.cpu_hosts > COALESCE(cardinality(j.other_hosts), 0) THEN j.cpu_used END AS cpu_used,
+        j.peak_memory_mib, j.accounted
     FROM jobs j
     JOIN job_requests r USING (job_request_id)
     LEFT JOIN allocations a ON a.job_id = j.job_id AND a.attempt = j.attempt
@@ -967,8 +985,9 @@ CREATE VIEW visible_jobs AS
     -- Nobody knows how it fares.
     LEFT JOIN LATERAL (
         SELECT min(n.lost_at) AS lost_at FROM node_sessions n
-        WHERE j.state IN ('Launching', 'Running', 'Suspended', 'Resuming')
-          AND n.host = ANY(array_prepend(j.head, j.other_hosts))
+        WHERE j.state IN ('Launching', 'Running', 'Suspended', 'Resuming', 'Finishing')
+          AND n.host = ANY(CASE j.state WHEN 'Finishing' THEN remaining_hosts(j.other_hosts, j.over_hosts)
+                           ELSE array_prepend(j.head, j.other_hosts) END)
     ) s ON true;
 
 CREATE VIEW visible_terminals AS SELECT t.job_id, t.token FROM terminals t JOIN jobs j USING (job_id) WHERE j.job_user = me();
@@ -1010,7 +1029,11 @@ $$;
 CREATE VIEW visible_predictions AS SELECT * FROM prediction_log;
 -- What was, for those who look back.
 CREATE VIEW visible_job_states AS SELECT job_id, job_state, date_start, attempt FROM job_state_logs;
-CREATE VIEW visible_allocations AS SELECT job_id, attempt, space, resources, held, suspended FROM allocations;
+-- All that the job was given; what is in returned until returned_at, the rest as long as it was held.
+CREATE VIEW visible_allocations AS
+    SELECT job_id, attempt, space, resources + COALESCE(returned, '{}') AS resources, held, suspended, returned,
+        returned_at
+    FROM allocations;
 CREATE VIEW visible_resource_logs AS SELECT resource_id, attribute, value, date_start, date_stop FROM resource_logs;
 CREATE VIEW visible_accounting AS SELECT * FROM accounting;
 -- A condition on the period reaches the index on said_at.
@@ -1064,7 +1087,11 @@ CREATE VIEW job_state_periods AS
 CREATE VIEW assigned_resources AS
     SELECT a.job_id AS moldable_job_id, r.resource_id,
         CASE WHEN upper_inf(a.held) THEN 'CURRENT' ELSE 'LOG' END AS assigned_resource_index
-    FROM allocations a, unnest(a.resources) AS u(span), generate_series(lower(u.span), upper(u.span) - 1) AS r(resource_id);
+    FROM allocations a, unnest(a.resources) AS u(span), generate_series(lower(u.span), upper(u.span) - 1) AS r(resource_id)
+    UNION ALL
+    SELECT a.job_id, r.resource_id, 'LOG'
+    FROM allocations a, unnest(a.returned) AS u(span), generate_series(lower(u.span), upper(u.span) - 1) AS r(resource_id)
+    WHERE a.returned IS NOT NULL;
 
 CREATE VIEW gantt_jobs_predictions_visu AS
     SELECT job_id AS moldable_job_id, extract(epoch FROM start_at)::bigint AS start_time

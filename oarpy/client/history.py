@@ -31,7 +31,9 @@ _RESOURCES_AT = """
             || jsonb_build_object('resource_id', l.resource_id, 'jobs', min(h.jobs::text)::jsonb) AS document
         FROM oar.visible_resource_logs l LEFT JOIN (
             SELECT taken.resource_id, jsonb_agg(a.job_id ORDER BY a.job_id) AS jobs
-            FROM oar.visible_jobs j JOIN oar.visible_allocations a USING (job_id), unnest(a.resources) AS u(span),
+            FROM oar.visible_jobs j JOIN oar.visible_allocations a USING (job_id),
+                unnest(CASE WHEN a.returned_at <= to_timestamp(%s) THEN a.resources - a.returned ELSE a.resources END)
+                    AS u(span),
                 generate_series(lower(u.span), upper(u.span) - 1) AS taken(resource_id)
             WHERE (j.stopped_at IS NULL OR j.stopped_at > to_timestamp(%s)) AND a.held @> to_timestamp(%s)
             GROUP BY taken.resource_id
@@ -50,4 +52,4 @@ def jobs_at(at_s: int, *, all_ended: bool) -> tuple[str, list[object]]:
 
 def resources_at(at_s: int) -> tuple[str, list[object]]:
     """The same for ``visible_resources``: what existed then, with its properties, state and jobs of that time."""
-    return _RESOURCES_AT, [at_s] * 4
+    return _RESOURCES_AT, [at_s] * 5

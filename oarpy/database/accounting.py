@@ -6,8 +6,9 @@ ago) is added where use is looked at, by the same definition:
 
 - only resources of type default count, and only those that a job took from the
   cluster: what inner jobs use, their container has taken already;
-- a job used them from its start to its end, the time for which it was suspended not
-  counted, and asked for them from its start for its walltime.
+- a job used them from its start until it gave them back, which is its end unless it is
+  over on some of its hosts before; the time for which it was suspended is not counted;
+  and it asked for them from its start for its walltime.
 
 Windows begin at multiples of their length since 1970.
 """
@@ -38,11 +39,12 @@ _SPENT = """
     FROM spending s JOIN allocations a ON a.job_id = s.job_id AND a.attempt = s.attempt AND a.space = 0,
         (SELECT COALESCE(range_agg(int4range(resource_id, resource_id, '[]')), '{}') AS ids
          FROM resources WHERE type <> 'default') AS others,
+        LATERAL (VALUES (a.resources, NULL::timestamptz), (a.returned, a.returned_at)) AS part(ids, until),
         LATERAL (SELECT sum(upper(u.span) - lower(u.span)) AS amount
-                 FROM unnest(a.resources - others.ids) AS u(span)) AS held,
+                 FROM unnest(part.ids - others.ids) AS u(span)) AS held,
         LATERAL (VALUES
-            ('USED'::consumption_type,
-             CASE WHEN a.suspended THEN suspended_since(s.job_id) ELSE s.used_until END - s.suspended_for),
+            ('USED'::consumption_type, CASE WHEN a.suspended THEN suspended_since(s.job_id)
+             ELSE least(s.used_until, part.until) END - s.suspended_for),
             ('ASKED', s.started_at + s.walltime)
         ) AS k(kind, until)
 """

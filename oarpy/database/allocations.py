@@ -14,6 +14,20 @@ _CLOSE = text(
     "UPDATE allocations SET held = tstzrange(lower(held), greatest(lower(held), now()), '[]') "
     "WHERE upper_inf(held) AND job_id = ANY(CAST(:jobs AS bigint[])) RETURNING space"
 )
+# What belongs to no host is held for those that remain, as somebody may use it from there.
+_GIVE_BACK = text(
+    """
+    UPDATE allocations a SET resources = a.resources - done.ids, returned = COALESCE(a.returned, '{}') + done.ids,
+        returned_at = COALESCE(a.returned_at, now())
+    FROM (SELECT j.job_id, range_agg(int4range(r.resource_id, r.resource_id, '[]')) AS ids
+          FROM jobs j JOIN allocations h ON h.job_id = j.job_id AND upper_inf(h.held)
+              JOIN resources r ON h.resources @> r.resource_id
+                  AND (r.network_address = j.head OR r.network_address = ANY(j.over_hosts))
+          WHERE j.job_id = ANY(CAST(:jobs AS bigint[])) AND j.state = 'Finishing' GROUP BY j.job_id) AS done
+    WHERE a.job_id = done.job_id AND upper_inf(a.held) AND NOT isempty(a.resources - done.ids)
+    RETURNING a.job_id
+    """
+)
 _DROP = text("DELETE FROM allocations WHERE upper_inf(held) AND job_id = ANY(CAST(:jobs AS bigint[]))")
 
 
@@ -23,6 +37,14 @@ def close(conn: Connection, job_ids: Sequence[JobId]) -> bool:
     Only with the proof that nothing of them runs.
     """
     return bool(job_ids) and any(conn.execute(_CLOSE, {"jobs": list(job_ids)}).scalars().all())
+
+
+def give_back(conn: Connection, job_ids: Sequence[JobId]) -> list[JobId]:
+    """Give back what jobs in Finishing hold of hosts on which they are over; those that held any.
+
+    Of their other hosts one at least remains.
+    """
+    return list(conn.execute(_GIVE_BACK, {"jobs": list(job_ids)}).scalars()) if job_ids else []
 
 
 def drop(conn: Connection, job_ids: Sequence[JobId]) -> None:

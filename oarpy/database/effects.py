@@ -58,7 +58,8 @@ _TAKE = text(
     """
     SELECT p.event_id, p.type, p.hosts, p.description, p.nodes_done,
         j.job_id, j.state, j.array_id, j.array_index, j.attempt, j.types, j.head,
-        ARRAY(SELECT DISTINCT r.network_address FROM allocations a JOIN resources r ON a.resources @> r.resource_id
+        ARRAY(SELECT DISTINCT r.network_address FROM allocations a
+              JOIN resources r ON a.resources + COALESCE(a.returned, '{}') @> r.resource_id
               WHERE a.job_id = j.job_id AND a.attempt = j.attempt AND r.network_address <> '' ORDER BY 1) AS job_hosts,
         EXISTS (SELECT FROM allocations i WHERE i.space = j.job_id AND i.space <> 0 AND upper_inf(i.held)) AS has_inner,
         j.other_hosts IS NOT NULL AS has_parts

@@ -17,6 +17,11 @@ from oarpy.database import events
 from oarpy.database.events import Event
 from oarpy.model.node_health import Checked, Fate, Kind, Quarantine
 
+#: Events that tell on which of its hosts a job could not begin, or which it lost.
+ACCUSING = (
+    *("PART_LOST", "PROLOGUE_ERROR", "CPUSET_ERROR", "EXIT_VALUE_OAREXEC", "BAD_HASHTABLE_DUMP"),
+    *("WORKING_DIRECTORY", "OUTPUT_FILES", "USER_SHELL", "USER_UNKNOWN", "USER_REFUSED"),
+)
 #: Of the jobs that ended last so many are looked at.
 MOST_ENDS = 20_000
 
@@ -85,29 +90,44 @@ _WANTED = text(
     """
 )
 _LAST_END = text("SELECT max(stopped_at) FROM jobs WHERE stopped_at > now() - CAST(:window AS interval)")
-# Killed is what somebody wanted dead; 99 is how a job asks to be run again.
+# Killed is what somebody wanted dead, or what lost one of its hosts; 99 is how a job asks to be run again.
+# Of a job on several hosts it is known where it could not begin and which host it lost.  What it did otherwise,
+# it did on all of them.
 _FATES = text(
     """
     WITH since AS (
         SELECT network_address AS host, max(state_since) AS date FROM resources
         WHERE type = 'default' AND state = 'Alive' GROUP BY 1
     ), over AS (
-        SELECT j.job_id, j.head, j.job_user, j.command, j.started_at, j.stopped_at, j.exit_code, j.end_cause
+        SELECT j.job_id, j.head, j.other_hosts, j.job_user, j.command, j.started_at, j.stopped_at, j.exit_code,
+            j.end_cause
         FROM jobs j WHERE j.stopped_at > now() - CAST(:window AS interval) ORDER BY j.stopped_at DESC LIMIT :most
     ), judged AS (
-        SELECT head, job_user, command,
-            COALESCE(stopped_at - started_at, '0') < CAST(:fast AS interval) AS fast,
-            end_cause IN ('exit', 'signal', 'launch_error', 'vanished', 'out_of_memory', 'prologue')
-                AND COALESCE(exit_code, 1) NOT IN (0, 99 * 256) AS failed
-        FROM over o JOIN since ON since.host = o.head AND o.stopped_at > since.date
-        WHERE NOT EXISTS (SELECT FROM frag_jobs f WHERE f.job_id = o.job_id)
+        SELECT o.*, f.job_id IS NOT NULL AS lost, COALESCE(stopped_at - started_at, '0') < CAST(:fast AS interval)
+            AND (f.job_id IS NOT NULL
+                 OR end_cause IN ('exit', 'signal', 'launch_error', 'vanished', 'out_of_memory', 'prologue')
+                    AND COALESCE(exit_code, 1) NOT IN (0, 99 * 256)) AS died
+        FROM over o LEFT JOIN frag_jobs f USING (job_id)
+        WHERE o.head IS NOT NULL AND (f.job_id IS NULL OR o.other_hosts IS NOT NULL AND f.asked_by = 'oar'
+            AND f.cause IN ('vanished', 'node_rebooted', 'fenced'))
+    ), met AS (
+        SELECT h.host, j.job_user, j.command, j.died
+        FROM judged j CROSS JOIN LATERAL unnest(CASE
+            WHEN j.other_hosts IS NULL OR j.died AND j.end_cause = 'vanished' AND NOT j.lost THEN ARRAY[j.head]
+            WHEN j.died AND (j.lost OR j.end_cause IN ('launch_error', 'prologue')) THEN COALESCE((
+                SELECT e.hosts FROM events e
+                WHERE e.job_id = j.job_id AND cardinality(e.hosts) = 1 AND e.type = ANY(CAST(:accusing AS text[]))
+                ORDER BY e.date DESC, e.event_id DESC LIMIT 1), ARRAY[j.head])
+            ELSE j.head || j.other_hosts END) AS h(host)
+        JOIN since ON since.host = h.host AND j.stopped_at > since.date
         UNION ALL
-        SELECT head, job_user, command, false, false FROM jobs
+        SELECT unnest(head || COALESCE(other_hosts, '{}')), job_user, command, false FROM jobs
         WHERE stopped_at IS NULL AND state = 'Running' AND started_at < now() - CAST(:fast AS interval)
+            AND head IS NOT NULL
     )
-    SELECT head, job_user, md5(command) AS command, count(*) FILTER (WHERE fast AND failed) AS died,
-        count(*) FILTER (WHERE NOT fast OR NOT failed) AS lived
-    FROM judged WHERE head IS NOT NULL GROUP BY head, job_user, md5(command)
+    SELECT host, job_user, md5(command) AS command, count(*) FILTER (WHERE died) AS died,
+        count(*) FILTER (WHERE NOT died) AS lived
+    FROM met GROUP BY host, job_user, md5(command)
     """
 )
 _BELIEVED = text(
@@ -191,12 +211,12 @@ def last_end(conn: Connection, window: timedelta) -> datetime | None:
 
 
 def fates(conn: Connection, *, window: timedelta, fast: timedelta) -> list[Fate]:
-    """How jobs fared on their first hosts: those that ended within ``window``, those that run for longer than ``fast``.
+    """How jobs fared on their hosts: those that ended within ``window``, those that run for longer than ``fast``.
 
     What ended on a host before it became Alive does not count against it.
     """
-    found = conn.execute(_FATES, {"window": window, "fast": fast, "most": MOST_ENDS})
-    return [Fate(row.head, Kind(row.job_user, row.command), row.died, row.lived) for row in found]
+    found = conn.execute(_FATES, {"window": window, "fast": fast, "most": MOST_ENDS, "accusing": list(ACCUSING)})
+    return [Fate(row.host, Kind(row.job_user, row.command), row.died, row.lived) for row in found]
 
 
 def believed(conn: Connection, window: timedelta) -> Counter[Kind]:

@@ -13,7 +13,7 @@ from itertools import chain
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from sqlalchemy import ARRAY, Integer, Interval, Text, cast, func, text
+from sqlalchemy import ARRAY, Integer, Interval, Text, case, cast, func, text
 from sqlalchemy.engine import Connection
 
 from oarpy.automata.job import JobEvent
@@ -54,13 +54,22 @@ class ToRun:
 
 
 class Known(NamedTuple):
-    """What the tables say of a job that a host speaks of.  ``others`` are its hosts besides the head."""
+    """What the tables say of a job that a host speaks of.
+
+    ``others`` are its hosts besides the head, ``over`` those of them on which it is known to be over.
+    """
 
     attempt: int
     state: JobState
     head: str | None
     others: tuple[str, ...]
     walltime: timedelta | None
+    over: tuple[str, ...] = ()
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The hosts besides the head on which there may be something of it."""
+        return tuple(host for host in self.others if host not in self.over)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +81,7 @@ class End:
     status: int | None
     began: timedelta | None
     ran: bool
-    #: What it used on its first host; None where that is unknown.
+    #: What it used on its head; None where that is unknown.
     cpu: timedelta | None = None
     peak_mib: int | None = None
     #: What the job's message becomes, if anything.
@@ -116,12 +125,13 @@ _LAUNCHING = text(
     "AND upper_inf(a.held) ORDER BY j.job_id"
 )
 _LIVE = text(
-    "SELECT job_id, attempt, state, head, other_hosts, walltime FROM jobs WHERE stopped_at IS NULL "
+    "SELECT job_id, attempt, state, head, other_hosts, walltime, over_hosts FROM jobs WHERE stopped_at IS NULL "
     "AND state IN ('Launching', 'Running', 'Suspended', 'Resuming') "
     "AND NOT EXISTS (SELECT FROM unnest(types) AS t WHERE split_part(t, '=', 1) = 'noop') ORDER BY job_id"
 )
 _KNOWN = text(
-    "SELECT job_id, attempt, state, head, other_hosts, walltime FROM jobs WHERE job_id = ANY(CAST(:jobs AS bigint[]))"
+    "SELECT job_id, attempt, state, head, other_hosts, walltime, over_hosts FROM jobs "
+    "WHERE job_id = ANY(CAST(:jobs AS bigint[]))"
 )
 _WISHED_DEAD = text(
     "SELECT job_id, cause FROM frag_jobs WHERE state <> 'FRAGGED' AND job_id = ANY(CAST(:jobs AS bigint[]))"
@@ -129,7 +139,7 @@ _WISHED_DEAD = text(
 # What inner jobs still lie in stays Finishing until they are over.
 _FINISHING = text(
     """
-    SELECT j.job_id, j.attempt, j.end_cause, j.job_user, j.head, j.other_hosts FROM jobs j
+    SELECT j.job_id, j.attempt, j.end_cause, j.job_user, j.head, j.other_hosts, j.over_hosts FROM jobs j
     WHERE j.stopped_at IS NULL AND j.state = 'Finishing' AND NOT EXISTS (
         SELECT FROM allocations i WHERE i.space = j.job_id AND i.space <> 0 AND upper_inf(i.held))
     ORDER BY j.job_id
@@ -138,7 +148,7 @@ _FINISHING = text(
 _LEASE = text("UPDATE jobs SET lease = :lease WHERE job_id = ANY(CAST(:jobs AS bigint[]))")
 _LEASED = text(
     """
-    SELECT job_id, state, head, other_hosts, lease FROM jobs
+    SELECT job_id, state, head, remaining_hosts(other_hosts, over_hosts) AS other_hosts, lease FROM jobs
     WHERE stopped_at IS NULL AND lease IS NOT NULL AND head IS NOT NULL
       AND (state IN ('Launching', 'Running', 'Suspended', 'Resuming')
            OR state = 'Finishing' AND other_hosts IS NOT NULL)
@@ -191,13 +201,38 @@ _FINISH_ORDERS = text(
 
 
 _SINCE = func.now() - cast(of_each("ages"), Interval)
+# What hosts say of their parts, once for each: what was heard before is not added again.
+_END_PARTS = text(
+    """
+    WITH said AS (
+        SELECT DISTINCT ON (job_id, host) * FROM unnest(CAST(:jobs AS bigint[]), CAST(:hosts AS text[]),
+            CAST(:cpus AS interval[]), CAST(:peaks AS integer[])) AS s(job_id, host, cpu, peak)
+        ORDER BY job_id, host, cpu NULLS LAST
+    ), locked AS (
+        SELECT job_id, remaining_hosts(other_hosts, over_hosts) AS hosts FROM jobs
+        WHERE stopped_at IS NULL AND job_id IN (SELECT job_id FROM said) ORDER BY job_id FOR NO KEY UPDATE
+    ), news AS (
+        SELECT job_id, array_agg(s.host) AS hosts, sum(s.cpu) AS cpu, count(s.cpu) AS told, max(s.peak) AS peak
+        FROM said s JOIN locked l USING (job_id) WHERE s.host = ANY(l.hosts) GROUP BY job_id
+    )
+    UPDATE jobs j SET over_hosts = COALESCE(j.over_hosts, '{}') || n.hosts,
+        cpu_used = COALESCE(j.cpu_used + n.cpu, n.cpu, j.cpu_used), cpu_hosts = j.cpu_hosts + n.told,
+        peak_memory_mib = greatest(j.peak_memory_mib, n.peak)
+    FROM news n WHERE j.job_id = n.job_id RETURNING j.job_id, n.hosts
+    """
+)
+
+
 _HEADS = {"head": of_each("heads"), "other_hosts": cast(of_each("others"), ARRAY(Text))}
 _STARTS = {"started_at": _SINCE, "planned_end_at": _SINCE + jobs_table.c.walltime}
 _CAUSES = {"end_cause": cast(of_each("causes"), END_CAUSE)}
+_CPU = cast(of_each("cpus"), Interval)
+# Parts may have ended before the head.
 _ENDS = {
     "exit_code": cast(of_each("statuses"), Integer),
-    "cpu_used": cast(of_each("cpus"), Interval),
-    "peak_memory_mib": cast(of_each("peaks"), Integer),
+    "cpu_used": func.coalesce(jobs_table.c.cpu_used + _CPU, _CPU, jobs_table.c.cpu_used),
+    "cpu_hosts": jobs_table.c.cpu_hosts + case((_CPU.is_(None), 0), else_=1),
+    "peak_memory_mib": func.greatest(jobs_table.c.peak_memory_mib, cast(of_each("peaks"), Integer)),
     "message": func.coalesce(of_each("messages"), jobs_table.c.message),
 } | _CAUSES
 
@@ -287,6 +322,28 @@ def finish(conn: Connection, ends: Sequence[End]) -> list[JobId]:
     )
 
 
+class PartEnd(NamedTuple):
+    """A part of a job is over on ``host``, and what it used there; None where that is unknown."""
+
+    job_id: JobId
+    host: str
+    cpu: timedelta | None = None
+    peak_mib: int | None = None
+
+
+def end_parts(conn: Connection, ends: Collection[PartEnd]) -> set[tuple[JobId, str]]:
+    """Write that parts are over, and add what they used to their jobs; those of which it was not known."""
+    if not ends:
+        return set()
+    parameters = {
+        "jobs": [end.job_id for end in ends],
+        "hosts": [end.host for end in ends],
+        "cpus": [_interval(end.cpu) for end in ends],
+        "peaks": [_mebibytes(end.peak_mib) for end in ends],
+    }
+    return {(JobId(job_id), host) for job_id, hosts in conn.execute(_END_PARTS, parameters) for host in hosts}
+
+
 def _interval(used: timedelta | None) -> str | None:
     """What a host says of a job is told, however odd it is; what cannot be is not."""
     return None if used is None or used < timedelta() else f"{used.total_seconds()} s"
@@ -321,13 +378,17 @@ class Finishing(NamedTuple):
     user: str
     head: str | None
     others: tuple[str, ...]
+    over: tuple[str, ...]
 
 
 def finishing(conn: Connection) -> list[Finishing]:
     """The jobs that have only to be closed."""
     return [
-        Finishing(job_id, attempt, None if cause is None else EndCause(cause), user, head, tuple(others or ()))
-        for job_id, attempt, cause, user, head, others in conn.execute(_FINISHING)
+        Finishing(
+            *(job_id, attempt, None if cause is None else EndCause(cause), user),
+            *(head, tuple(others or ()), tuple(over or ())),
+        )
+        for job_id, attempt, cause, user, head, others, over in conn.execute(_FINISHING)
     ]
 
 
@@ -358,7 +419,8 @@ def return_unbegun(conn: Connection, job_ids: Sequence[JobId]) -> tuple[list[Job
 
     Those that somebody wants dead end here and now: they are on no host.
     """
-    forgotten = dict.fromkeys(("walltime", "alternative", "planned_end_at", "head", "other_hosts", "lease"))
+    names = ("walltime", "alternative", "planned_end_at", "head", "other_hosts", "over_hosts", "lease")
+    forgotten = dict.fromkeys(names)
     waiting = jobs.transition(conn, job_ids, JobEvent.NEVER_BEGAN, values=forgotten)
     allocations.close(conn, waiting)
     wished = {JobId(job_id): cause for job_id, cause in conn.execute(_WISHED_DEAD, {"jobs": waiting})}
@@ -462,7 +524,8 @@ def _open_order(row: Any) -> OpenOrder:
 
 
 def _known(row: Any) -> Known:
-    return Known(row.attempt, JobState(row.state), row.head, tuple(row.other_hosts or ()), row.walltime)
+    others, over = tuple(row.other_hosts or ()), tuple(row.over_hosts or ())
+    return Known(row.attempt, JobState(row.state), row.head, others, row.walltime, over)
 
 
 def _array(words: Sequence[str]) -> str:

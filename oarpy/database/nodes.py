@@ -12,10 +12,11 @@ from sqlalchemy import func, text
 from sqlalchemy.engine import Connection
 
 from oarpy.automata.job import JobEvent
-from oarpy.database import allocations, jobs
+from oarpy.database import allocations, jobs, launches
 from oarpy.database import tables as t
+from oarpy.database.launches import PartEnd
 from oarpy.database.wake import Reader, wake
-from oarpy.model.states import EndCause, JobId
+from oarpy.model.states import EndCause, JobId, JobState
 
 _SUSPECT = text(
     """
@@ -91,20 +92,13 @@ _JOBS_OF = text(
         SELECT COALESCE(range_agg(int4range(resource_id, resource_id + 1)), '{}') AS ids
         FROM resources WHERE network_address = ANY(CAST(:hosts AS text[]))
     )
-    SELECT j.job_id, gone.ids @> a.resources AS wholly
+    SELECT j.job_id, j.state, gone.ids @> a.resources AS wholly, j.head = ANY(CAST(:hosts AS text[])) AS headless,
+        remaining_hosts(j.other_hosts, j.over_hosts) && CAST(:hosts AS text[]) AS partly,
+        j.other_hosts IS NOT NULL AS parallel
     FROM allocations a JOIN jobs j USING (job_id), gone
     WHERE upper_inf(a.held) AND a.resources && gone.ids AND j.stopped_at IS NULL
       AND j.state IN ('Launching', 'Running', 'Suspended', 'Resuming', 'Finishing')
     ORDER BY j.job_id FOR UPDATE OF j
-    """
-)
-
-_LEAVE_PARTS = text(
-    """
-    UPDATE jobs SET other_hosts = NULLIF(
-        ARRAY(SELECT host FROM unnest(other_hosts) AS host WHERE host <> ALL(CAST(:hosts AS text[]))), '{}')
-    WHERE state = 'Finishing' AND stopped_at IS NULL AND other_hosts && CAST(:hosts AS text[])
-    RETURNING job_id
     """
 )
 
@@ -187,26 +181,46 @@ def fail(conn: Connection, job_ids: Sequence[JobId], cause: EndCause) -> list[Jo
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """``ended``: jobs that are over by a person's word; ``elsewhere``: those that hold other hosts as well."""
+    """What a person's word brings about.
 
-    ended: tuple[JobId, ...]
-    elsewhere: tuple[JobId, ...]
+    ``ended``: jobs that are over.  Of jobs on several hosts, ``headless``: over but for
+    what is left on other hosts; ``parted``: those that run and have lost a part.
+    ``elsewhere``: jobs that hold resources of other hosts as well.
+    """
+
+    ended: tuple[JobId, ...] = ()
+    headless: tuple[JobId, ...] = ()
+    parted: tuple[JobId, ...] = ()
+    elsewhere: tuple[JobId, ...] = ()
 
 
 def declare_jobs_gone(conn: Connection, hosts: Collection[str]) -> Gone:
     """End the launched jobs of ``hosts``, on the word of a person that nothing of them runs there.
 
-    A job that also holds resources of other hosts is not proved to be over; to
-    kill it is another request.  Once it is over on its head, nothing more of it is
-    waited for on ``hosts``.  The caller commits durably.
+    Of a job on several hosts no part on ``hosts`` is waited for any more.  With its
+    head its command is gone, and what is left of it elsewhere is cleaned up; without a
+    part it is to be killed, which is the caller's to ask for.  A job that also holds
+    other resources is not proved to be over.  The caller commits durably.
     """
     found = conn.execute(_JOBS_OF, {"hosts": sorted(hosts)}).all()
-    wholly = [row.job_id for row in found if row.wholly]
-    left = set(conn.execute(_LEAVE_PARTS, {"hosts": sorted(hosts)}).scalars())
-    jobs.transition(conn, wholly, JobEvent.LAUNCH_FAILED)
-    jobs.transition(conn, wholly, JobEvent.ENDED)
+    admin = {"end_cause": EndCause.ADMIN.value}
+    # The runner closes what is Finishing on several hosts, and knows how it ended.
+    finishing = {row.job_id for row in found if row.state == JobState.FINISHING and row.parallel}
+    wholly = [row.job_id for row in found if row.wholly and row.job_id not in finishing]
+    headless = {row.job_id for row in found if row.headless and row.parallel} - {*wholly, *finishing}
+    left = {row.job_id for row in found if row.partly and row.state != JobState.LAUNCHING} | headless
+    launches.end_parts(conn, [PartEnd(job_id, host) for job_id in sorted(left) for host in sorted(hosts)])
+    for over in (wholly, sorted(headless)):
+        jobs.transition(conn, over, JobEvent.LAUNCH_FAILED, values=admin)
+        jobs.transition(conn, over, JobEvent.ENDED, values=admin)
     allocations.close(conn, wholly)
-    ended = jobs.transition(conn, wholly, JobEvent.FAILED, values={"end_cause": EndCause.ADMIN.value})
+    ended = jobs.transition(conn, wholly, JobEvent.FAILED, values=admin)
     if ended or left:
         wake(conn, Reader.ALMIGHTY, Reader.RUNNER)
-    return Gone(tuple(ended), tuple(row.job_id for row in found if not (row.wholly or row.job_id in left)))
+    known = left | finishing | set(wholly)
+    return Gone(
+        ended=tuple(ended),
+        headless=tuple(sorted(headless)),
+        parted=tuple(sorted(left - headless - finishing)),
+        elsewhere=tuple(row.job_id for row in found if row.job_id not in known),
+    )

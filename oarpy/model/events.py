@@ -98,6 +98,7 @@ EFFECTS: dict[str, Effect] = {
     "NODE_FENCED": Effect(resubmits=Resubmits.FENCED),
     "BESTEFFORT_KILL": Effect(resubmits=Resubmits.DISPLACED),
     "FRAG_JOB_REQUEST": Effect(tells="INFO"),
+    "PART_LOST": Effect(tells="INFO"),
     # The host contradicts the tables: its spool was wiped, or it spoke of jobs that are not its own.  Or its spool
     # cannot be written.
     "LOG_SUSPECTED": Effect(Suspects.EVENT_HOSTS, host_at_fault=True, alarms=True),

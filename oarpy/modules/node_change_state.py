@@ -249,7 +249,7 @@ def _apply(conn: Connection, pending: Sequence[Pending], site: Site) -> Applied:
         for host in nodes.suspect(conn, hosts, by_check=by_check)
     ]
     nodes.record_suspicions(conn, consequences.suspicions)
-    ended = _empty(conn, consequences.emptied)
+    ended, parted = _empty(conn, consequences.emptied)
     for cause, job_ids in consequences.failed.items():
         ended += nodes.fail(conn, job_ids, cause)
     copies: dict[JobId, JobId] = {}
@@ -259,7 +259,7 @@ def _apply(conn: Connection, pending: Sequence[Pending], site: Site) -> Applied:
         notifications.tell(conn, job_ids, tag, comment)
     if site.admin is not None:
         notifications.alarm(conn, site.admin, consequences.alarms)
-    killed = selections.wish_dead(conn, consequences.killed, "oar")
+    killed = parted | selections.wish_dead(conn, consequences.killed, "oar")
     events.append(conn, consequences.logged)
     effects.remove(conn, consequences.done)
     effects.postpone(conn, consequences.postponed)
@@ -274,14 +274,17 @@ def _apply(conn: Connection, pending: Sequence[Pending], site: Site) -> Applied:
     return applied
 
 
-def _empty(conn: Connection, hosts: Collection[str]) -> list[JobId]:
-    """The jobs that end because a person says that nothing runs on ``hosts``."""
+def _empty(conn: Connection, hosts: Collection[str]) -> tuple[list[JobId], frozenset[JobId]]:
+    """The jobs that end because a person says that nothing runs on ``hosts``, and those that are to be killed."""
     if not hosts:
-        return []
+        return [], frozenset()
     gone = nodes.declare_jobs_gone(conn, hosts)
+    names = tuple(sorted(hosts))
+    lost = "a person said that nothing of it is left there; it ends on its other hosts, too"
+    events.append(conn, [Event("PART_LOST", job_id, names, lost) for job_id in (*gone.headless, *gone.parted)])
     said = "it holds resources of other hosts besides, so the word about these does not end it"
-    events.append(conn, [Event("JOB_NOT_GONE", job_id, tuple(sorted(hosts)), said) for job_id in gone.elsewhere])
-    return list(gone.ended)
+    events.append(conn, [Event("JOB_NOT_GONE", job_id, names, said) for job_id in gone.elsewhere])
+    return list(gone.ended), selections.wish_dead(conn, gone.parted, "oar", EndCause.ADMIN)
 
 
 def _resubmit(conn: Connection, job_ids: Sequence[JobId], kind: Resubmits, site: Site) -> dict[JobId, JobId]:

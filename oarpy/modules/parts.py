@@ -2,9 +2,13 @@
 
 The head runs the command.  The other hosts make a part of the job each, before the
 head is told of the launch; they keep it until the head says that the job is over,
-and then clean up, before the job is closed.  Nothing of this stands in the tables
-but which hosts they are (``jobs.other_hosts``): hosts do everything once however
-often they are told, so a runner that knows nothing asks all of them again.
+and then clean up, before the job is closed.  Of this the tables
+know which hosts they are (``jobs.other_hosts``) and which of them have ended theirs
+(``over_hosts``): hosts do everything once however often they are told, so a runner that
+knows nothing asks the rest of them again.
+
+A host that cannot be asked, or takes too long, keeps what the job holds there, and what
+belongs to no host.  The rest is free when it is over there (``allocations.returned``).
 
 All times are of this process's monotonic clock.
 """
@@ -30,6 +34,8 @@ class Parallel:
     deadline: float
     made: set[str] = field(default_factory=set)
     gone: set[str] = field(default_factory=set)
+    #: Of how many that are gone the resources were given back, while others were waited for.
+    returned: int | None = None
     #: Hosts whose present session has been told to clean up, or to give the attempt up.
     told: set[str] = field(default_factory=set)
     head_told: bool = False
@@ -116,6 +122,7 @@ class Parts:
         for job in self._jobs.values():
             job.told.clear()
             job.head_told = False
+            job.returned = None
 
     def session_ended(self, host: str) -> None:
         """What ``host`` was told is told to its next session."""
@@ -137,7 +144,7 @@ def late_events(job: Parallel, hosts: Collection[str]) -> list[Event]:
 def lost_part(job_id: JobId, host: str, cause: EndCause) -> Event:
     """What is written when a running job has lost one of its hosts."""
     why = _WHY_LOST.get(cause, "what kept its part of the job there has ended")
-    return Event("FRAG_JOB_REQUEST", job_id, (host,), f"{host} is not in the job any more: {why}")
+    return Event("PART_LOST", job_id, (host,), f"{host} is not in the job any more: {why}")
 
 
 _WHY_LOST: Mapping[EndCause, str] = {

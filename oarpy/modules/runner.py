@@ -37,10 +37,10 @@ from uuid import UUID
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from oarpy.database import events, health, launches, node_sessions, nodes, selections
+from oarpy.database import allocations, events, health, launches, node_sessions, nodes, selections
 from oarpy.database.connection import is_absence, retrying
 from oarpy.database.events import Event
-from oarpy.database.launches import Done, End, Finishing, Known, OpenOrder, ToRun
+from oarpy.database.launches import Done, End, Finishing, Known, OpenOrder, PartEnd, ToRun
 from oarpy.database.listen import Listener
 from oarpy.database.node_sessions import Identity
 from oarpy.database.wake import Reader, wake
@@ -416,19 +416,25 @@ class Runner:
         unbegun: dict[JobId, tuple[str, int]] = {}
         troubled: dict[str, str] = {}
         lost: dict[EndCause, list[JobId]] = defaultdict(list)
-        for host, report in reports:
+        parts: dict[tuple[JobId, str], Report] = {}
+        # What the head says of the end is heard before what the others say, whoever was first.
+        for host, report in sorted(reports, key=lambda said: said[0] in _parts_of(known, said[1])):
             job = known.get(report.attempt.job_id)
             job_id = report.attempt.job_id
             if job is None or job.attempt < report.attempt.number:
                 work.distrusted[host] = f"it speaks of job {job_id}, which it was never given"
             elif job.attempt > report.attempt.number or job.state in FINAL or job.state is JobState.FINISHING:
-                if host in job.others and job.state is JobState.FINISHING and isinstance(report, Ended | Refused):
-                    parallel = self._parallel(job_id, job)
-                    if host not in parallel.gone:
-                        _tell_memory(host, report, work)
-                    parallel.gone.add(host)
+                if host in job.parts and job.state is JobState.FINISHING and isinstance(report, Ended | Refused):
+                    parts[job_id, host] = report
                 self._dispose(host, report, work)
+            elif host in job.over:
+                self._dispose(host, report, work)
+            elif host in job.others and job_id in ends and isinstance(report, Ended | Refused):
+                parts[job_id, host] = report
+                work.over[host].append(report.attempt)
             elif host in job.others:
+                if isinstance(report, Ended) and job.state is not JobState.LAUNCHING:
+                    parts[job_id, host] = report
                 cause = self._hear_of_part(host, report, job, work)
                 if cause is not None:
                     lost[cause].append(job_id)
@@ -469,6 +475,7 @@ class Runner:
         for cause, job_ids in lost.items():
             work.changed += len(selections.wish_dead(conn, job_ids, "oar", cause))
         finished = launches.finish(conn, list(ends.values()))
+        self._end_parts(conn, parts, work)
         waiting, killed = launches.return_unbegun(conn, list(unbegun))
         work.changed += len(started) + len(finished) + len(waiting) + len(killed)
         work.log += [(job_id, "Running") for job_id in started]
@@ -483,11 +490,23 @@ class Runner:
         for host, reason in {**troubled, **work.distrusted}.items():
             work.events.append(Event("LOG_SUSPECTED", hosts=(host,), description=reason))
 
+    def _end_parts(self, conn: Connection, parts: Mapping[tuple[JobId, str], Report], work: Work) -> None:
+        """Write that parts are over, what they used there, and what is to be told of that."""
+        ends = [
+            PartEnd(job_id, host, report.cpu, report.peak_mib) if isinstance(report, Ended) else PartEnd(job_id, host)
+            for (job_id, host), report in parts.items()
+        ]
+        for job_id, host in sorted(launches.end_parts(conn, ends)):
+            report = parts[job_id, host]
+            _tell_memory(host, report, work)
+            if isinstance(report, Ended) and report.event is not None:
+                work.events.append(Event(report.event, job_id, (host,), report.text))
+
     def _parallel(self, job_id: JobId, job: Known | Finishing) -> Parallel:
         """What is known of a job on several hosts."""
         parallel = self._parts.of(Attempt(job_id, job.attempt), job.head or "", job.others, time.monotonic())
-        # A person may have said that nothing of it is on one of them.
-        parallel.others = job.others
+        # Another runner may have heard of it, or a person have said so.
+        parallel.gone.update(job.over)
         if isinstance(job, Known) and job.state is not JobState.LAUNCHING:
             parallel.begun = True
         return parallel
@@ -500,12 +519,12 @@ class Runner:
         elif isinstance(report, Ended | Refused):
             parallel.gone.add(host)
             work.over[host].append(report.attempt)
-            if isinstance(report, Ended) and report.event is not None:
-                work.events.append(Event(report.event, parallel.job_id, (host,), report.text))
             cause = report.cause if isinstance(report, Ended) else EndCause.VANISHED
             if job.state is not JobState.LAUNCHING:
                 work.events.append(lost_part(parallel.job_id, host, cause))
                 return cause
+            if isinstance(report, Ended) and report.event is not None:
+                work.events.append(Event(report.event, parallel.job_id, (host,), report.text))
             ends = isinstance(report, Ended) and report.event is not None and not report.ran
             parallel.give_up(cause if ends else None, time.monotonic() + self._clean_s)
         return None
@@ -596,7 +615,7 @@ class Runner:
         """What the heads of these jobs have done now holds for their parts."""
         parallel = [job_id for job_id in job_ids if self._parts.get(job_id) is not None]
         for job_id, job in launches.known(conn, parallel).items() if parallel else ():
-            for name in job.others:
+            for name in job.parts:
                 if name in self._hosts:
                     work.orders[name] += self._likeness(job_id, job)
 
@@ -795,6 +814,7 @@ class Runner:
         badly: list[JobId] = []
         spoilt: list[JobId] = []
         finishing = launches.finishing(conn)
+        partly: list[JobId] = []
         now = time.monotonic()
         for job in finishing:
             if job.others:
@@ -805,6 +825,9 @@ class Runner:
                     said = "its part of the job has not been cleaned up in time"
                     work.events.append(Event("CPUSET_CLEAN_ERROR", job.job_id, (host,), said))
                 if not parallel.is_left:
+                    if self._is_kept(parallel):
+                        parallel.returned = len(parallel.gone)
+                        partly.append(job.job_id)
                     continue
             failure = self._programs.epilogue_failure(job.job_id)
             if self._programs.epilogue_due(job.job_id):
@@ -814,11 +837,24 @@ class Runner:
                 spoilt.append(job.job_id)
             else:
                 (well if job.cause in WELL else badly).append(job.job_id)
+        returned = allocations.give_back(conn, partly)
+        work.changed += len(returned)
+        work.log += [(job_id, "some of its hosts are free; it is not over on all of them") for job_id in returned]
         closed = launches.close(conn, well, badly, spoilt)
         self._parts.forget([*well, *badly, *spoilt])
         work.changed += closed.jobs
         work.more = work.more or closed.more
         self._programs.forget_epilogues_but({job.job_id for job in finishing})
+
+    def _is_kept(self, parallel: Parallel) -> bool:
+        """Whether a job has more to give back, and the hosts that keep it have taken too long or cannot be asked."""
+        if parallel.returned == len(parallel.gone):
+            return False
+        for name in set(parallel.others) - parallel.gone - parallel.late:
+            host = self._hosts.get(name)
+            if host is None or host.session is not None or not host.failures:
+                return False
+        return True
 
     def _reconcile(self, name: str, greeting: Greeting, before: Identity) -> tuple[list[Launch], list[Order]]:
         """Compare what a host says of itself with the tables; the launches and orders that it has to be told of again.
@@ -830,7 +866,7 @@ class Runner:
         there = {report.attempt for report in greeting.inventory}
         with self._ctx.transaction(durable=True) as conn:
             self._machines.refresh(conn)
-            live = {job_id: job for job_id, job in launches.live(conn).items() if name in (job.head, *job.others)}
+            live = {job_id: job for job_id, job in launches.live(conn).items() if name in (job.head, *job.parts)}
             missing = {job_id: job for job_id, job in live.items() if Attempt(job_id, job.attempt) not in there}
             running = [job_id for job_id, job in missing.items() if job.state is not JobState.LAUNCHING]
             if not rebooted and missing and (wiped or running):
@@ -964,6 +1000,7 @@ class Runner:
         leases: dict[str, float] = {}
         ends: dict[JobId, tuple[End, str]] = {}
         robbed: dict[JobId, str] = {}
+        parts: list[PartEnd] = []
         for job in launches.leased(conn):
             lease_s = job.lease.total_seconds()
             for name in (job.head, *job.others):
@@ -971,13 +1008,14 @@ class Runner:
             over = [name for name in (job.head, *job.others) if self._fences.is_over(name, lease_s, now)]
             parallel = self._parts.get(job.job_id)
             if job.state is JobState.FINISHING and parallel is not None:
-                parallel.gone.update(over)
+                parts += [PartEnd(job.job_id, name) for name in over if name in job.others]
             elif job.state in ON_NODES and job.head in over:
                 ran = job.state is not JobState.LAUNCHING
                 ends[job.job_id] = End(job.job_id, EndCause.FENCED, None, None, ran=ran), job.head
             elif job.state in ON_NODES and job.state is not JobState.LAUNCHING and over:
                 robbed[job.job_id] = over[0]
         self._leases = leases
+        launches.end_parts(conn, parts)
         finished = launches.finish(conn, [end for end, _ in ends.values()])
         work.changed += len(finished)
         work.more = work.more or bool(finished)
@@ -1148,6 +1186,11 @@ def retry_after_s(failures: int, at_most_s: float = RETRY_MAX_S) -> float:
     """How long a host, or the database, is left alone that has failed so often in a row."""
     # The limit of the exponent is for hosts that fail for hours: 2.0**1024 is no number.
     return min(RETRY_S * 2.0 ** min(failures, 16), at_most_s)
+
+
+def _parts_of(known: Mapping[JobId, Known], report: Report) -> tuple[str, ...]:
+    job = known.get(report.attempt.job_id)
+    return () if job is None else job.others
 
 
 def _end(report: Ended) -> End:
