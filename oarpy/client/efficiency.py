@@ -14,9 +14,11 @@ MEMORY = "mem_mib"
 class Efficiency(NamedTuple):
     """A job, or an array as one: sums over its ended jobs, and the highest peak among them.
 
-    ``held_s`` is what a job's cores could have given: their number on its first host
-    times the time from its start to its end.  What a host did not tell is None, and such
-    jobs count neither among the ``measured`` nor in the sums.
+    ``cpu_s`` is what its processes used on all its hosts, ``held_s`` what its cores could
+    have given: their number times the time from its start to its end.  It is None where one
+    of the hosts did not tell, and such jobs count neither among the ``measured`` nor in the
+    sums.  ``peak_mib`` is the highest among its hosts, ``memory_mib`` what was asked for on
+    the host where that was most.
     """
 
     array_id: int
@@ -33,18 +35,22 @@ class Efficiency(NamedTuple):
     hosts: int
 
 
-# Cores are the resources of type default: of their hosts only the first tells what was used.
+# Cores are the resources of type default.  A command that ran on the server used none of them.
 _EFFICIENCY = """
     WITH chosen AS (
         SELECT * FROM oar.visible_jobs WHERE {condition} AND stopped_at IS NOT NULL AND started_at IS NOT NULL
-    ), held AS (
-        SELECT c.job_id, count(*) FILTER (WHERE r.type = 'default' AND r.network_address = c.head) AS cores,
-            sum(r.quantity) FILTER (WHERE r.type = %s AND r.network_address = c.head) AS memory_mib,
-            count(DISTINCT r.network_address) FILTER (WHERE r.type = 'default') AS hosts
+    ), on_hosts AS (
+        SELECT c.job_id, r.network_address = c.head AS is_head, count(*) FILTER (WHERE r.type = 'default') AS cores,
+            sum(r.quantity) FILTER (WHERE r.type = %s) AS memory_mib
         FROM chosen c, unnest(c.assigned_resources) AS u(span),
             generate_series(lower(u.span), upper(u.span) - 1) AS taken(resource_id)
         JOIN oar.visible_resources r USING (resource_id)
-        GROUP BY c.job_id
+        GROUP BY c.job_id, c.head, r.network_address
+    ), held AS (
+        SELECT job_id, CASE WHEN bool_or(is_head) THEN sum(cores) END AS cores,
+            CASE WHEN bool_or(is_head) THEN max(memory_mib) END AS memory_mib,
+            count(*) FILTER (WHERE cores > 0) AS hosts
+        FROM on_hosts GROUP BY job_id
     )
     SELECT c.array_id, count(*), count(c.cpu_used), min(c.job_user), min(c.job_name),
         extract(epoch FROM sum(c.cpu_used))::float8,

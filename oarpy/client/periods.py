@@ -31,18 +31,20 @@ class Bar(NamedTuple):
 
 
 # Jobs that ended before the period are kept out by their index; a plan has its walltime in the request.
+# There is one bar for a job.  Of one that gave something back before its end it is what it still holds, and
+# afterwards what it held until then: the rest of it was on hosts that took no other job.
 _BARS = """
     SELECT j.job_id, j.job_name, j.job_user, j.project, j.queue_name, j.state, j.types, j.job_type, j.command,
         coalesce(j.properties, ''), j.launching_directory, extract(epoch FROM j.submitted_at)::bigint,
         extract(epoch FROM j.walltime)::integer, extract(epoch FROM lower(a.held))::bigint,
-        extract(epoch FROM part.until)::bigint, part.resources::text
-    FROM oar.visible_jobs j JOIN oar.visible_allocations a USING (job_id),
-        LATERAL (VALUES (a.resources - coalesce(a.returned, '{}'),
-                         coalesce(upper(a.held), greatest(j.planned_end_at, now()))),
-                        (a.returned, a.returned_at)) AS part(resources, until)
-    WHERE part.resources IS NOT NULL AND (j.stopped_at IS NULL OR j.stopped_at > to_timestamp(%(begin)s))
+        extract(epoch FROM CASE WHEN upper_inf(a.held) THEN greatest(j.planned_end_at, now())
+            ELSE coalesce(a.returned_at, upper(a.held)) END)::bigint,
+        (CASE WHEN upper_inf(a.held) AND a.returned IS NOT NULL THEN a.resources - a.returned
+            ELSE a.resources END)::text
+    FROM oar.visible_jobs j JOIN oar.visible_allocations a USING (job_id)
+    WHERE (j.stopped_at IS NULL OR j.stopped_at > to_timestamp(%(begin)s))
       AND a.held && tstzrange(to_timestamp(%(begin)s), to_timestamp(%(end)s))
-      AND part.until > to_timestamp(%(begin)s)
+      AND coalesce(upper(a.held), greatest(j.planned_end_at, now())) > to_timestamp(%(begin)s)
     UNION ALL
     SELECT job_id, job_name, job_user, project, queue_name, state, types, job_type, command, coalesce(properties, ''),
         launching_directory, extract(epoch FROM submitted_at)::bigint, length_s, extract(epoch FROM start_at)::bigint,

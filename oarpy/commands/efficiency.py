@@ -34,9 +34,9 @@ def show_efficiency(conn: Connection, selection: Selection, style: str | None, f
     if found:
         click.echo("\n".join(_table(found)))
     if any(each.measured < each.jobs for each in found):
-        tell("of jobs without a CPU time the host did not tell what they used")
+        tell("of jobs without a CPU time their hosts, or some of them, did not tell what they used")
     if any(each.hosts > 1 for each in found):
-        tell("of jobs on several hosts (*) it is what they used on the first")
+        tell("of jobs on several hosts (*) the memory is that of the host where it was most")
 
 
 def _id(each: Efficiency) -> str:

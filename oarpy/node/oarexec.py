@@ -82,7 +82,8 @@ REPORT: ``job``, ``attempt``, ``is`` one of
 * ``refused``: it did not begin and never will; ``text`` when that is because the spool could not be written;
 * ``ended``: ``ran`` (whether the command began), ``status`` (as of wait(2), or null), ``cause``,
   ``event`` and ``text`` where OAR has an event for it, ``age_s`` of the beginning and
-  ``ended_age_s`` of the end (null after a reboot), ``cpu_s``, ``peak_mib`` (or null), and
+  ``ended_age_s`` of the end (null after a reboot), ``cpu_s`` (what all in its control group used here, where
+  that is counted; else its processes as far as somebody waited for them; or null), ``peak_mib`` (or null), and
   ``short_of_memory``: a sentence where processes were killed for using too much of it, or null.
 
 oarsh
@@ -568,6 +569,7 @@ class Entry:
         "boot_id",
         "cause",
         "cgroup",
+        "counted",
         "deadline",
         "directory",
         "end",
@@ -601,7 +603,9 @@ class Entry:
         "sweep",
         "trouble",
         "uid",
+        "used_s",
         "user",
+        "visitors",
         "walltime_s",
     )
 
@@ -627,6 +631,11 @@ class Entry:
         self.stdout = "/dev/null"
         self.stderr = "/dev/null"
         self.cgroup = False
+        # Whether others than its wrapper's descendants may be in it, and what they are known to have used.
+        self.counted = False
+        self.used_s = 0.0
+        # What came in by oarsh and has not gone.
+        self.visitors: Set[int] = set()
         self.walltime_s: Optional[float] = None
         self.grace_s = 0.0
         self.kill_after_s = 20.0
@@ -846,7 +855,9 @@ class Loose:
         for pid, one in table.items():
             if one.start < entry.start or pid == entry.pid:
                 continue
-            if one.session == session or (self._may_read(pid, entry.uid) and marked(pid, mark)):
+            # An sshd shows its environment to nobody.
+            came = one.session == session or pid in entry.visitors
+            if came or (self._may_read(pid, entry.uid) and marked(pid, mark)):
                 mine.add(pid)
         roots = mine | ({entry.pid} if leader is not None and entry.pid is not None else set())
         offspring: Dict[int, List[int]] = {}
@@ -884,7 +895,7 @@ class Loose:
         signal_all(self.members(entry), signal.SIGCONT)
 
     def facts(self, entry: Entry) -> Json:
-        """What is known of a job at its end: peak_mib, short_of_memory."""
+        """What is known of a job at its end: cpu_s, peak_mib, short_of_memory."""
         return {}
 
     def release(self, entry: Entry) -> bool:
@@ -947,7 +958,7 @@ class CgroupsV1(Cgroups):
         self.roots: Dict[str, str] = {}
         # Only root may deny devices.
         devices = ("devices",) if os.geteuid() == 0 else ()
-        for controller in ("freezer", "cpuset", "memory", *devices):
+        for controller in ("freezer", "cpuset", "memory", *devices, "cpuacct"):
             if controller in mounts:
                 try:
                     self.roots[controller] = self._base(mounts[controller])
@@ -982,7 +993,13 @@ class CgroupsV1(Cgroups):
         self, entry: Entry, cpus: Optional[str], memory_mib: Optional[int], denied: Sequence[str] = ()
     ) -> List[str]:
         joins = []
-        unused = {"cpuset": cpus is None, "memory": memory_mib is None, "devices": not denied}
+        unused = {
+            "cpuset": cpus is None,
+            "memory": memory_mib is None,
+            "devices": not denied,
+            # The kernel tells the guard as much of its own children.
+            "cpuacct": not entry.counted,
+        }
         for controller in self.roots:
             if unused.get(controller, False):
                 continue
@@ -1032,11 +1049,18 @@ class CgroupsV1(Cgroups):
             super().thaw(entry)
 
     def facts(self, entry: Entry) -> Json:
-        if not entry.cgroup or "memory" not in self.roots:
+        if not entry.cgroup:
             return {}
+        found = {}
+        if "cpuacct" in self.roots:
+            used = (read_text(self._path("cpuacct", entry, "cpuacct.usage")) or "").strip()
+            if used.isdigit():
+                found["cpu_s"] = round(int(used) / 1e9, 3)
+        if "memory" not in self.roots:
+            return found
         peak = read_text(self._path("memory", entry, "memory.max_usage_in_bytes"))
         limit = read_text(self._path("memory", entry, "memory.limit_in_bytes"))
-        return memory_facts(peak, limit, read_text(self._path("memory", entry, "memory.oom_control")))
+        return dict(found, **memory_facts(peak, limit, read_text(self._path("memory", entry, "memory.oom_control"))))
 
     def release(self, entry: Entry) -> bool:
         left = [controller for controller in self.roots if not remove_group(self._path(controller, entry))]
@@ -1138,7 +1162,12 @@ class CgroupsV2(Cgroups):
         if not entry.cgroup:
             return {}
         names = ("memory.peak", "memory.max", "memory.events")
-        return memory_facts(*(read_text(self._path(entry, name)) for name in names))
+        found = memory_facts(*(read_text(self._path(entry, name)) for name in names))
+        # Without any controller, too.
+        used = re.search(r"^usage_usec (\d+)", read_text(self._path(entry, "cpu.stat")) or "", re.M)
+        if used is not None:
+            found["cpu_s"] = round(int(used.group(1)) / 1e6, 3)
+        return found
 
     def release(self, entry: Entry) -> bool:
         return remove_group(self._path(entry))
@@ -1544,6 +1573,8 @@ class Guard:
         self.notes: Dict[int, Entry] = {}
         # What waits for each running prologue or epilogue, given its status.
         self.programs: Dict[int, Callable[[int], None]] = {}
+        # What came into jobs by oarsh, until it is gone.
+        self.visitors: Dict[int, Entry] = {}
         # The users of whom something is being removed.
         self.sweeping: Set[int] = set()
         self.watched: Dict[int, Entry] = {}
@@ -1869,6 +1900,7 @@ class Guard:
             self.shared.put(entry.path("resources"), launch.resources)
         except OSError as error:
             raise SpoolFailed(trouble(error)) from error
+        entry.counted = launch.part or launch.access is not None
         try:
             joins = self.containment.prepare(entry, launch.cpus, launch.memory_mib, launch.denied)
         except OSError as error:
@@ -2219,7 +2251,9 @@ class Guard:
         try:
             sock.setblocking(True)
             sock.sendall(b"go\n")
-            spawn(arguments, environment, {0: sock.fileno(), 1: sock.fileno()})
+            pid = spawn(arguments, environment, {0: sock.fileno(), 1: sock.fileno()})
+            self.visitors[pid] = entry
+            entry.visitors.add(pid)
         except OSError as error:
             return "sshd cannot be started: %s" % error
         return None
@@ -2278,23 +2312,41 @@ class Guard:
             os.read(self.wakeup, 4096)
         while True:
             try:
-                pid, status, usage = os.wait4(-1, os.WNOHANG)
+                found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+                if found is None:
+                    return
+                pid, status, usage = os.wait4(found.si_pid, 0)
             except ChildProcessError:
                 return
-            if pid == 0:
-                return
-            self.strays.pop(pid, None)
+            used_s = usage.ru_utime + usage.ru_stime
+            self._count(pid, found.si_uid, used_s)
             if pid == self.watch:
                 self._watch_ended()
             entry = self.wrappers.pop(pid, None)
             if entry is not None:
-                self._wrapper_gone(entry, usage.ru_utime + usage.ru_stime, status)
+                self._wrapper_gone(entry, used_s, status)
             entry = self.notes.pop(pid, None)
             if entry is not None:
                 entry.note_pid = None
             program = self.programs.pop(pid, None)
             if program is not None:
                 program(status)
+
+    def _count(self, pid: int, uid: int, used_s: float) -> None:
+        """Add what a child of ours used to its job, unless it is none, or a wrapper."""
+        owner = self.strays.pop(pid, None)
+        visited = self.visitors.pop(pid, None)
+        if visited is not None:
+            visited.visitors.discard(pid)
+        entry = visited or (None if owner is None else self.entries.get(owner))
+        ours = (self.wrappers, self.notes, self.programs)
+        if entry is None and pid != self.watch and not any(pid in known for known in ours):
+            # An orphan that nobody has asked whose it is.
+            lives = (Entry.BEGUN, Entry.FINISHING)
+            mine = [one for one in self.entries.values() if one.uid == uid and one.state in lives]
+            entry = mine[0] if len(mine) == 1 else None
+        if entry is not None:
+            entry.used_s += used_s
 
     def _wrapper_gone(self, entry: Entry, cpu_s: Optional[float], status: Optional[int] = None) -> None:
         if not entry.outcome:
@@ -2308,7 +2360,7 @@ class Guard:
             else:
                 entry.began_at = progress.began_at - self.offset
                 self._record_outcome(entry, progress, "vanished")
-                entry.outcome["cpu_s"] = None if cpu_s is None else round(cpu_s, 3)
+                entry.outcome["cpu_s"] = cpu_s
         entry.state = Entry.FINISHING
         self.gone.append(entry)
 
@@ -2364,7 +2416,9 @@ class Guard:
                     entry.note_pid = None
                 self._after(0.005, self.gone.append, entry)
                 continue
-            if self._left_behind(entry, own):
+            left = self._left_behind(entry, own)
+            if left:
+                self._claim(entry, left)
                 self.containment.kill(entry)
                 self._after(0.02, self.gone.append, entry)
                 continue
@@ -2409,8 +2463,15 @@ class Guard:
             ended("cannot be run: %s" % error)
 
     def _take_facts(self, entry: Entry) -> None:
-        """Add to an outcome what the containment tells: its peak of memory, and whether that was too much."""
+        """Add to an outcome what the containment tells: what it used, and whether that was too much memory."""
+        # All of it is dead, and perhaps not waited for.
+        self._reap()
+        for pid in [pid for pid, owner in self.strays.items() if owner == entry.key]:
+            del self.strays[pid]
         found = self.containment.facts(entry)
+        if entry.outcome.get("cpu_s") is not None:
+            entry.outcome["cpu_s"] = round(entry.outcome["cpu_s"] + entry.used_s, 3)
+            entry.used_s = 0.0
         entry.outcome.update(found)
         # A command that outlived what was killed, and succeeded, has had enough.
         failed = entry.outcome.get("status") != 0 and entry.outcome.get("cause") in ("exit", "signal", "vanished")
@@ -2425,6 +2486,9 @@ class Guard:
         owners = set()
         for pid in mine:
             if pid in self.wrappers or pid in self.notes or pid in self.programs:
+                continue
+            if pid in self.visitors:
+                owners.add(self.visitors[pid].key)
                 continue
             if pid not in self.strays:
                 self.strays[pid] = self._owner(pid)
@@ -2445,12 +2509,16 @@ class Guard:
                 return entry.key
         return None
 
-    def _left_behind(self, entry: Entry, own: Optional[Set[Key]]) -> bool:
+    def _left_behind(self, entry: Entry, own: Optional[Set[Key]]) -> Set[int]:
         if entry.boot_id != self.boot_id:
-            return False
+            return set()
         if not entry.cgroup and not entry.inherited and own is not None and entry.key not in own:
-            return False
-        return bool(self.containment.members(entry))
+            return set()
+        return self.containment.members(entry)
+
+    def _claim(self, entry: Entry, pids: Iterable[int]) -> None:
+        """Count what these have used when they are reaped here, their parents being killed with them."""
+        self.strays.update(dict.fromkeys(pids, entry.key))
 
     def _conclude(self, entry: Entry) -> None:
         """The containment is empty: the job is over."""
@@ -2607,7 +2675,9 @@ class Guard:
             if first and kill_after_s > 0:
                 self._note_kill(entry)
             if kill_after_s > 0:
-                signal_all(self.containment.members(entry), signal.SIGTERM)
+                members = self.containment.members(entry)
+                self._claim(entry, members)
+                signal_all(members, signal.SIGTERM)
             self._thaw(entry)
             when = clock() + kill_after_s
             if entry.kill_at is None or when < entry.kill_at:
@@ -2617,6 +2687,7 @@ class Guard:
     def _kill_hard(self, entry: Entry, again_s: float) -> None:
         if entry.state != Entry.BEGUN or entry.pid is None:
             return
+        self._claim(entry, self.containment.members(entry))
         self.containment.kill(entry)
         # The wrapper may have been stopped together with its process group.
         send_signal(entry.pid, signal.SIGCONT)

@@ -13,6 +13,7 @@ import pytest
 from oarpy.model.states import EndCause
 from oarpy.ports.executor import Began, Ended
 from tests.support.node import Node, a_node
+from tests.support.waiting import wait_until
 
 #: Fills so many MiB of memory.
 FILLS = "head -c {}M /dev/zero | tail"
@@ -25,6 +26,22 @@ def limiting(request: pytest.FixtureRequest) -> Iterator[Node]:
         assert node.session is not None
         assert "memory" in node.session.greeting.enforces
         yield node
+
+
+@pytest.mark.parametrize("kind", ["as its user", "as root", "over ssh, v2"])
+def test_what_was_killed_had_used_what_it_had_used(kind: str) -> None:
+    with a_node(kind) as node:
+        script = "import time\nwhile time.process_time() < 1: pass\nopen('burnt', 'w').close()\ntime.sleep(1000)\n"
+        (node.work / "script").write_text(script)
+        attempt = node.launch("(python3 script; true); true")
+        wait_until(lambda: (node.work / "burnt").exists(), timeout_s=60, what="it has worked for a second")
+
+        node.kill(attempt, after_s=0.0)
+
+        end = node.ended(attempt)
+        assert (end.cause, end.ran) == (EndCause.KILLED, True)
+        assert end.cpu is not None
+        assert 1.0 <= end.cpu.total_seconds() < 3.0
 
 
 @pytest.fixture

@@ -46,7 +46,8 @@ class Pair:
         self.part.began(part)
         end = self.head.run(command, job_id, access=self.access, environment=environment)
         self.part.kill(part, 0)
-        self.part.ended(part)
+        #: What each of them says it used.
+        self.used = (end.cpu, self.part.ended(part).cpu)
         return end.status, self.head.read(f"{job_id}.out"), self.head.read(f"{job_id}.err")
 
 
@@ -103,6 +104,63 @@ def test_what_comes_in_goes_with_the_job(pair: Pair) -> None:
     assert "sleep 1000" not in box.a_box().do("exec", pair.part.name, "ps", "-eo", "args")
     assert not (pair.part.directory / "jobs" / "1.1" / "oarsh").exists()
     assert not (pair.head.directory / "jobs" / "1.1" / "oarsh").exists()
+
+
+#: Works for a second.
+BURN = 'python3 -c "import time\nwhile time.process_time() < 1: pass"'
+
+
+def test_what_comes_in_counts_where_it_works(pair: Pair) -> None:
+    status, _, errors = pair.run(f"oarsh {pair.part.name} {shlex.quote(BURN)}")
+
+    assert (status, errors) == (0, "")
+    at_head, at_part = pair.used
+    assert at_head is not None
+    assert at_part is not None
+    assert at_head.total_seconds() < 0.9
+    assert 1.0 <= at_part.total_seconds() < 3.0
+
+
+def test_what_is_killed_with_the_job_counts_as_well(pair: Pair) -> None:
+    burn = f"{BURN}; touch {pair.head.work}/burnt; exec sleep 1000"
+    apart = f"setsid sh -c {shlex.quote(burn)} >/dev/null 2>&1 </dev/null &"
+
+    pair.run(f"oarsh {pair.part.name} {shlex.quote(apart)}; while ! [ -e burnt ]; do sleep 0.1; done")
+
+    assert pair.used[1] is not None
+    assert 1.0 <= pair.used[1].total_seconds() < 3.0
+
+
+def test_without_control_groups_what_comes_in_counts_when_it_ends_by_itself(tmp_path: Path) -> None:
+    with a_node("as its user") as node:
+        node.disconnect()
+        node.oarsh = True
+        node.connect()
+        assert node.session is not None
+        assert node.session.greeting.containment == "processes"
+        private, public = a_key(tmp_path)
+        access = Access(private, public, (), {node.name: port(node)})
+
+        end = node.run(f"oarsh {node.name} {shlex.quote(BURN)}", access=access)
+
+        assert (end.status, node.read("1.err")) == (0, "")
+        assert end.cpu is not None
+        assert 1.0 <= end.cpu.total_seconds() < 3.0
+
+
+def test_without_control_groups_what_comes_in_goes_with_the_job(tmp_path: Path) -> None:
+    with a_node("as its user") as node:
+        node.disconnect()
+        node.oarsh = True
+        node.connect()
+        private, public = a_key(tmp_path)
+        access = Access(private, public, (), {node.name: port(node)})
+        stay = f"oarsh {node.name} 'touch in; sleep 1000' & while ! [ -e in ]; do sleep 0.1; done"
+
+        node.run(stay.replace("touch in", f"touch {node.work}/in"), access=access)
+
+        assert (node.read("in"), node.processes()) == ("", [])
+        assert (node.work / "in").exists()
 
 
 REFUSED = (

@@ -34,7 +34,7 @@ PAST = """
         WHEN 'Finishing' THEN '2026-01-02 11:59:59Z' ELSE '2026-01-02 12:00Z' END::timestamptz;
     UPDATE jobs SET submitted_at = '2026-01-02 09:00Z', message = 'R=2,W=1:0:0,J=B', walltime = '4 h';
     UPDATE jobs SET started_at = '2026-01-02 10:00Z', stopped_at = '2026-01-02 12:00Z', exit_code = 768, head = 'c1',
-        cpu_used = '3 h', peak_memory_mib = 512 WHERE job_id = 1;
+        cpu_used = '3 h', cpu_hosts = 1, peak_memory_mib = 512 WHERE job_id = 1;
     UPDATE jobs SET started_at = '2026-01-02 11:00Z', planned_end_at = '2040-01-01 00:00Z', types = '{a,b=1}'
         WHERE job_id = 2;
     UPDATE allocations SET held = tstzrange('2026-01-02 09:59Z', '2026-01-02 12:00Z') WHERE job_id = 1;
@@ -258,7 +258,7 @@ def test_the_efficiency_of_an_array_is_one_line(database, commands):
         " WHERE array_id = %s AND stopped_at IS NOT NULL",
         (array[0],),
     )
-    used = "UPDATE jobs SET cpu_used = make_interval(secs => %s), peak_memory_mib = %s WHERE job_id = %s"
+    used = "UPDATE jobs SET cpu_hosts = 1, cpu_used = make_interval(secs => %s), peak_memory_mib = %s WHERE job_id = %s"
     database.execute(used, (50, 100, array[0]))
     database.execute("UPDATE jobs SET head = 'c2' WHERE job_id = ANY(%s)", (array[1:3],))
     database.execute(used, (100, 300, array[1]))
@@ -273,7 +273,7 @@ def test_the_efficiency_of_an_array_is_one_line(database, commands):
     assert (found["elapsed"], found["walltime"], found["walltime_used"]) == (300, 600, 0.5)
     assert (found["peak_memory_mib"], found["asked_memory_mib"]) == (300, None)
     assert table.stdout.splitlines()[2].split() == [f"3@{array[0]}", "carol", "0:02:30", "75%", "50%", "300", "-", "-"]
-    assert table.stderr == "# of jobs without a CPU time the host did not tell what they used\n"
+    assert table.stderr == "# of jobs without a CPU time their hosts, or some of them, did not tell what they used\n"
 
 
 @pytest.mark.parametrize(
