@@ -34,6 +34,8 @@ class Parallel:
     deadline: float
     made: set[str] = field(default_factory=set)
     gone: set[str] = field(default_factory=set)
+    #: Those of them that did not say so themselves: they are told, and not waited for.
+    doubted: set[str] = field(default_factory=set)
     #: Of how many that are gone the resources were given back, while others were waited for.
     returned: int | None = None
     #: Hosts whose present session has been told to clean up, or to give the attempt up.
@@ -80,7 +82,7 @@ class Parallel:
 
     def to_clean(self) -> list[str]:
         """The hosts that have to be told to clean up, or asked whether there is anything."""
-        return [host for host in self.others if host not in self.gone and host not in self.told]
+        return [host for host in self.others if host not in self.told and host not in self.gone - self.doubted]
 
     def newly_late(self, now: float) -> list[str]:
         """The hosts that were to have made their part, or cleaned up, by ``now``; each is named once."""

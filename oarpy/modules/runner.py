@@ -426,11 +426,13 @@ class Runner:
             elif job.attempt > report.attempt.number or job.state in FINAL or job.state is JobState.FINISHING:
                 if host in job.parts and job.state is JobState.FINISHING and isinstance(report, Ended | Refused):
                     parts[job_id, host] = report
+                    self._parallel(job_id, job).gone.add(host)
                 self._dispose(host, report, work)
             elif host in job.over:
                 self._dispose(host, report, work)
             elif host in job.others and job_id in ends and isinstance(report, Ended | Refused):
                 parts[job_id, host] = report
+                self._parallel(job_id, job).gone.add(host)
                 work.over[host].append(report.attempt)
             elif host in job.others:
                 if isinstance(report, Ended) and job.state is not JobState.LAUNCHING:
@@ -506,6 +508,7 @@ class Runner:
         """What is known of a job on several hosts."""
         parallel = self._parts.of(Attempt(job_id, job.attempt), job.head or "", job.others, time.monotonic())
         # Another runner may have heard of it, or a person have said so.
+        parallel.doubted |= {*job.over} - parallel.gone
         parallel.gone.update(job.over)
         if isinstance(job, Known) and job.state is not JobState.LAUNCHING:
             parallel.begun = True
@@ -582,7 +585,7 @@ class Runner:
         for name in parallel.to_clean():
             host = self._hosts.get(name)
             if host is None:
-                work.needed.add(name)
+                work.needed |= {name} - parallel.doubted
             elif host.session is not None:
                 parallel.told.add(name)
                 kill = Order(self._own_number(), OrderWord.KILL, parallel.attempt, timedelta(), EndCause.ADMIN)
