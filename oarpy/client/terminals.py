@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from oarpy.client.asking import LOOK_AGAIN_S, persistently
@@ -37,6 +39,8 @@ _MINE = """
 _OARSH = "from oarpy.commands.oarsh import main; main()"
 #: How long a job may take to end after its terminal has.
 _END_S = 15.0
+#: And what carried it there, which has only to be told.
+_CARRIER_S = 5.0
 
 
 class Sight(NamedTuple):
@@ -149,35 +153,49 @@ def told_end(connect: Callable[[], Connection], job_id: int) -> str:
     return f"it ended ({_cause(sight)})"
 
 
-def link(job_id: int, seat: Seat) -> socket.socket:
+@contextmanager
+def link(job_id: int, seat: Seat) -> Iterator[socket.socket]:
     """A link to the terminal of a job of the caller, by way of oarsh where it is on another host.
 
     Raises:
         RequestRefused: there is no way to it.
     """
     if seat.host in names_of_this_machine():
-        try:
-            return terminal.connected(seat.name)
-        except OSError as error:
-            raise RequestRefused(
-                f"the terminal on host {seat.host} cannot be reached from {os.uname().nodename} ({error.strerror})",
-                exit_status=ExitStatus.CONNECT,
-            ) from error
+        with _here(seat) as mine:
+            yield mine
+        return
     environment = {key: value for key, value in os.environ.items() if key != oarsh.VARIABLE}
     attach = shlex.join([*python_words("python3", text("terminal")), "attach"])
     # Where somebody sits before a display, what runs there may show something on it.
     display = ["-Y"] if os.environ.get("DISPLAY") else []
     mine, theirs = socket.socketpair()
-    mine.sendall(f"{seat.name}\n".encode())
-    with theirs:
-        subprocess.Popen(
-            [sys.executable, "-c", _OARSH, "-T", *display, seat.host, attach],
-            stdin=theirs.fileno(),
-            stdout=theirs.fileno(),
-            start_new_session=True,
-            env=environment | {"OAR_JOB_ID": str(job_id)},
-        )
-    return mine
+    with mine:
+        mine.sendall(f"{seat.name}\n".encode())
+        with theirs:
+            carrier = subprocess.Popen(
+                [sys.executable, "-c", _OARSH, "-T", *display, seat.host, attach],
+                stdin=theirs.fileno(),
+                stdout=theirs.fileno(),
+                start_new_session=True,
+                env=environment | {"OAR_JOB_ID": str(job_id)},
+            )
+        try:
+            yield mine
+        finally:
+            # Its ssh ends; else that would complain, in front of the user, about the end of the job.
+            with suppress(ProcessLookupError, subprocess.TimeoutExpired):
+                os.killpg(carrier.pid, signal.SIGINT)
+                carrier.wait(timeout=_CARRIER_S)
+
+
+def _here(seat: Seat) -> socket.socket:
+    try:
+        return terminal.connected(seat.name)
+    except OSError as error:
+        raise RequestRefused(
+            f"the terminal on host {seat.host} cannot be reached from {os.uname().nodename} ({error.strerror})",
+            exit_status=ExitStatus.CONNECT,
+        ) from error
 
 
 def _cause(sight: Sight | None) -> str:

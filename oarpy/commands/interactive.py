@@ -74,7 +74,8 @@ def _enter(job_id: int, host: str) -> int:
 
 def _converse(job_id: int, found: Seat, *, keep: bool) -> None:
     _say(f"# Connect to OAR job {job_id} via the node {found.host}")
-    parting = converse(link(job_id, found), keep=keep)
+    with link(job_id, found) as mine:
+        parting = converse(mine, keep=keep)
     if parting.left and keep:
         _say(f"# Left OAR job {job_id}; oarsub -C {job_id} comes back")
     elif parting.status is not None or parting.left:

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from tests.support import invariants
 from tests.support.accounts import submitter
@@ -65,9 +66,11 @@ class Cluster(System):
         before = self.kill_process(name)
         wait_until(lambda: self.processes().get(name) not in (None, before), timeout_s=20, what=f"another {name}")
 
-    def on_front_end(self, *words: str, user: pwd.struct_passwd | None = None) -> subprocess.CompletedProcess[str]:
+    def on_front_end(
+        self, *words: str, user: pwd.struct_passwd | None = None, stdout: IO[bytes] | None = None
+    ) -> subprocess.CompletedProcess[str]:
         """A command as it is typed where the hosts' names are known; it may fail."""
-        return self.run(*words, user=user, check=False, inside=self._front_end())
+        return self.run(*words, user=user, check=False, inside=self._front_end(), stdout=stdout)
 
     def at_terminal(self, *words: str) -> Typist:
         """The same at a terminal."""

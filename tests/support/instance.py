@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, TypeVar
 
 from oarpy.almighty import bringing_up
 from oarpy.instance import Instance
@@ -102,6 +102,7 @@ class System:
         check: bool = True,
         stdin: str = "",
         inside: Sequence[str] = (),
+        stdout: IO[bytes] | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """A command of oarpy's as ``user`` types it, in the directory of the jobs, ``inside`` another one."""
         user = user or self.user
@@ -109,7 +110,8 @@ class System:
         done = subprocess.run(
             [*inside, *accounts.switched(user, command)],
             input=stdin,
-            capture_output=True,
+            stdout=stdout or subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
             check=False,
             # Longer than any command has to wait in a test: one that waits for ever fails it.

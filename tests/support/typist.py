@@ -14,6 +14,7 @@ import sys
 import termios
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from tests.support import accounts
@@ -53,6 +54,31 @@ class Typist:
 
     def type(self, text: str) -> None:
         os.write(self._master, text.encode())
+
+    def paste(self, text: str, timeout_s: float = 60) -> None:
+        """Type much, as fast as it is taken, and read meanwhile."""
+        data = text.encode()
+        deadline = time.monotonic() + timeout_s
+        while data:
+            left = max(0.0, deadline - time.monotonic())
+            readable, writable, _ = select.select([self._master], [self._master], [], left)
+            if not readable and not writable:
+                raise AssertionError(f"{len(data)} bytes were not taken")
+            if readable:
+                self._read(deadline)
+            if writable:
+                with suppress(BlockingIOError):
+                    data = data[os.write(self._master, data[:4096]) :]
+
+    def has_keys_for_itself(self) -> bool:
+        """Whether ^C is a signal to what runs in the window, and not a key like others."""
+        return bool(termios.tcgetattr(self._master)[3] & termios.ISIG)
+
+    def make_usual(self) -> None:
+        """Give the window the modes that a shell gives it."""
+        modes = termios.tcgetattr(self._master)
+        modes[3] |= termios.ICANON | termios.ECHO | termios.ISIG
+        termios.tcsetattr(self._master, termios.TCSANOW, modes)
 
     def wait_for(self, pattern: str, timeout_s: float = 20) -> re.Match[str]:
         """Read until what is shown holds ``pattern``; what comes before its end is not looked at again."""
