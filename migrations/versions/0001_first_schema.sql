@@ -549,6 +549,8 @@ CREATE TABLE node_sessions (
     lost_at timestamptz,
     -- Several sessions in a row could not be opened; NULL again once one is.
     unreachable_since timestamptz,
+    -- Whether its spool may keep something of jobs.
+    entries boolean NOT NULL DEFAULT false,
     facts jsonb NOT NULL DEFAULT '{}'
 );
 

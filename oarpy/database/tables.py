@@ -617,6 +617,7 @@ node_sessions = Table(
     Column("connected_at", Instant),
     Column("lost_at", Instant),
     Column("unreachable_since", Instant),
+    Column("entries", Boolean, nullable=False, server_default=text("false")),
     Column("facts", JSONB, nullable=False, server_default=text("'{}'")),
 )
 

@@ -86,6 +86,8 @@ GATHER_S = 0.02
 #: What is over is forgotten by hosts so often, or when there is so much of it.
 FORGET_S = 5.0
 FORGET_COUNT = 200
+#: When nothing was launched on a host for so long, it is written that it keeps nothing.
+SETTLE_S = 60.0
 RETRY_S = 0.1
 #: A turn by hand ends when hosts were silent for so long, or after so long.
 QUIET_S = 0.5
@@ -163,11 +165,18 @@ class Host:
     session: Session | None = None
     number: SessionNumber = field(default_factory=lambda: SessionNumber(0, 0))
     keeper: asyncio.Task[None] | None = None
+    #: Set when a job or an order needs it; until then whatever else is to be done goes first.
+    wanted: asyncio.Event = field(default_factory=asyncio.Event)
     #: Orders that this session has been given.
     given: set[int] = field(default_factory=set)
     #: Attempts whose end is committed and which the host still has.
     over: list[Attempt] = field(default_factory=list)
     forget_at: float = 0.0
+    #: Those of them that it was told to forget and has not said that it did, by the numbers of these orders.
+    forgetting: dict[int, Attempt] = field(default_factory=dict)
+    #: Whether the tables say that it may keep something, and when they are to be asked whether it does.
+    has_entries: bool = False
+    settle_at: float = 0.0
     #: Sessions in a row that failed, for whatever reason; and those of them of which the host is to blame.
     failures: int = 0
     faults: int = 0
@@ -190,12 +199,17 @@ class Work:
     past: list[Attempt] = field(default_factory=list)
     orders: dict[str, list[Order]] = field(default_factory=lambda: defaultdict(list))
     over: dict[str, list[Attempt]] = field(default_factory=lambda: defaultdict(list))
+    #: Hosts with which a session is needed, and those with which there should be one when nothing else is to be done.
     needed: set[str] = field(default_factory=set)
+    unsettled: Sequence[str] = ()
     #: Hosts whose session is to be opened anew.
     reopened: set[str] = field(default_factory=set)
     keys_wanted: bool = False
     distrusted: dict[str, str] = field(default_factory=dict)
     epilogues: list[Finishing] = field(default_factory=list)
+    #: Hosts of which it was written that they may keep something, and that they do not.
+    taken_in: set[str] = field(default_factory=set)
+    settled: list[str] = field(default_factory=list)
     log: list[tuple[JobId, str]] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     changed: int = 0
@@ -279,7 +293,7 @@ class Runner:
                 changed += work.changed
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._awake.wait(), QUIET_S)
-                connecting = any(host.session is None and host.failures == 0 for host in self._hosts.values())
+                connecting = any(_is_met(host) for host in self._hosts.values())
                 if not (work.changed or self._heard or connecting):
                     break
         finally:
@@ -348,7 +362,14 @@ class Runner:
         for job_id, sentence in work.log:
             logger.info("job %d: %s", job_id, sentence, extra={"event": "JOB", "job_id": job_id})
         self._ctx.passes("runner: launches written" if work.launches else "runner: turn written")
+        for name in work.taken_in:
+            self._hosts[name].has_entries = True
+            self._hosts[name].settle_at = time.monotonic() + SETTLE_S
+        for name in work.settled:
+            self._hosts[name].has_entries = False
         for name in work.needed:
+            self._keep(name).wanted.set()
+        for name in work.unsettled:
             self._keep(name)
         if work.keys_wanted:
             self._keys.refill()
@@ -398,8 +419,9 @@ class Runner:
                 if known.others:
                     self._parallel(job_id, known)
             if not self._hosts:
-                # Whether they can be reached again is for nobody else to find out.
-                work.needed.update(node_sessions.all_unreachable(conn))
+                # Whether they can be reached again, and what they keep, is for nobody else to find out.
+                work.unsettled = node_sessions.unsettled(conn, self._mine)
+            self._settle(conn, work)
             self._advance(conn, work)
             events.append(conn, work.events)
             if work.changed or work.events:
@@ -645,7 +667,7 @@ class Runner:
         others = {job.job_id: self._others(job, heads[job.job_id]) for job in waiting}
         ready = {name for name, host in self._hosts.items() if host.session is not None}
         idle = {job.job_id for job in waiting if has_type(job.types, NOOP)}
-        work.needed |= {*heads.values(), *chain.from_iterable(others.values())} - self._hosts.keys()
+        work.needed |= {*heads.values(), *chain.from_iterable(others.values())} - ready
         can_begin = {
             job: head for job, head in heads.items() if job in idle or (head in ready and ready.issuperset(others[job]))
         }
@@ -675,6 +697,10 @@ class Runner:
                 launch = self._launch_of(to_run, name, None if session is None else session.greeting, part=bool(parts))
                 access = access_of(job, pairs.get(job.job_id), self._ports([head, *parts]))
                 work.launches[name].append(replace(launch, access=access))
+        work.taken_in = {*chain.from_iterable((heads[job], *others[job]) for job in begun - idle)}
+        news = {name for name in work.taken_in if not self._hosts[name].has_entries}
+        if news:
+            node_sessions.take_in(conn, news)
         launches.lease(conn, sorted(begun & leased), self._ctx.settings.nodes.lease)
         work.log += [(job_id, f"Launching on {heads[job_id]}") for job_id in sorted(begun)]
         work.more = len(begun) == MOST_LAUNCHES
@@ -782,7 +808,7 @@ class Runner:
             elif order.late:
                 done.append(Done(order.order_id, False, "the host cannot be reached"))
             else:
-                work.needed |= {name for name in (order.host, order.head) if name and name not in self._hosts}
+                work.needed |= {name for name in (order.host, order.head) if name}
         launches.begin_orders(conn, begun)
         reasons = {one.order_id: one for one in done}
         for order_id, kind, job_id in launches.finish_orders(conn, done):
@@ -892,7 +918,8 @@ class Runner:
                     "enforces": greeting.enforces,
                     "oarsh_port": greeting.oarsh_port,
                 }
-                node_sessions.met(conn, name, Identity(greeting.boot_id, greeting.spool_id), facts)
+                identity = Identity(greeting.boot_id, greeting.spool_id)
+                node_sessions.met(conn, name, identity, facts, entries=bool(there or live))
                 health.recover(conn, self._ctx.settings.health.tries, name)
                 unknown = launches.launching(
                     conn, [job_id for job_id, job in missing.items() if self._is_told(name, job_id, job)]
@@ -900,7 +927,10 @@ class Runner:
                 pairs = launches.keys(
                     conn, [job.job_id for job in unknown if self._has_key(job, job.head or name, job.others)]
                 )
-        if contradiction is not None:
+        if contradiction is None:
+            self._hosts[name].has_entries = bool(there or live)
+            self._hosts[name].settle_at = time.monotonic() + SETTLE_S
+        else:
             raise NodeMisbehaves(f"host {name}: {contradiction}")
         parts = {job_id: job for job_id, job in live.items() if job.head != name and job_id not in missing}
         orders = [order for job_id, job in parts.items() for order in self._likeness(job_id, job)]
@@ -1049,7 +1079,26 @@ class Runner:
             host.number = host.number._replace(sequence=host.number.sequence + 1)
             with suppress(NodeUnreachable):
                 await host.session.renew(host.number)
-                await host.session.order([Order(self._own_number(), OrderWord.FORGET, attempt) for attempt in over])
+                orders = [Order(self._own_number(), OrderWord.FORGET, attempt) for attempt in over]
+                host.forgetting.update((order.number, attempt) for order, attempt in zip(orders, over, strict=True))
+                await host.session.order(orders)
+
+    def _hear_forgotten(self, host: Host, answer: Answer) -> None:
+        """Take in what became of an order to forget; what could not be is tried again."""
+        attempt = host.forgetting.pop(answer.number)
+        if not answer.done:
+            host.over.append(attempt)
+            host.forget_at = time.monotonic() + FORGET_S
+
+    def _settle(self, conn: Connection, work: Work) -> None:
+        """Write of hosts that have been quiet for a while that they keep nothing of any job."""
+        now = time.monotonic()
+        quiet = [host for host in self._hosts.values() if host.has_entries and now >= host.settle_at]
+        done = [host.name for host in quiet if host.session is not None and not (host.over or host.forgetting)]
+        if done:
+            work.settled = node_sessions.settle(conn, done)
+            for host in quiet:
+                host.settle_at = now + SETTLE_S
 
     async def _distrust(self, host: Host, reason: str) -> None:
         logger.error("host %s: %s; no more is heard of it for %d s", host.name, reason, DISTRUST_S)
@@ -1062,10 +1111,13 @@ class Runner:
         self._own_orders -= 1
         return self._own_orders
 
-    def _keep(self, name: str) -> None:
-        if name not in self._hosts:
-            self._hosts[name] = Host(name)
-            self._hosts[name].keeper = asyncio.create_task(self._keep_session(self._hosts[name]))
+    def _keep(self, name: str) -> Host:
+        """Hold sessions with a host from now on."""
+        host = self._hosts.get(name)
+        if host is None:
+            host = self._hosts[name] = Host(name)
+            host.keeper = asyncio.create_task(self._keep_session(host))
+        return host
 
     async def _keep_session(self, host: Host) -> None:
         """Hold a session with ``host``, and another one after each that ends."""
@@ -1080,6 +1132,8 @@ class Runner:
                             if host.name in self._stale:
                                 self._stale.discard(host.name)
                                 self._awake.set()
+                        elif isinstance(one, Answer) and one.number in host.forgetting:
+                            self._hear_forgotten(host, one)
                         else:
                             self._heard.append((host.name, one))
                             self._awake.set()
@@ -1094,10 +1148,13 @@ class Runner:
         epoch = 0 if self._ctx.epoch is None else self._ctx.epoch.number
         instance, sequence, before = await self._in_database(lambda: self._next_number(host.name, epoch))
         host.number = SessionNumber(epoch, sequence)
-        async with self._window_of_failed if host.failures else self._window:
+        window = await self._window_for(host)
+        try:
             # Only hosts of a cluster listen unasked.
             oarsh = host.oarsh or isinstance(executor, SshExecutor)
             session = await executor.open(host.name, instance, host.number, oarsh=oarsh)
+        finally:
+            window.release()
         # Before its launches are looked at: from here on none of them counts as fenced for a while.
         self._beats.pop(host.name, None)
         self._fences.heard(host.name, session.greeting.clock, time.monotonic())
@@ -1119,6 +1176,25 @@ class Runner:
         await self._send(host, unknown)
         if host.session is not None:
             await host.session.order(orders)
+
+    async def _window_for(self, host: Host) -> asyncio.Semaphore:
+        """The window in which a session with ``host`` may be opened now, entered.
+
+        Hosts that are needed wait for none that failed, or that nobody needs yet.
+        """
+        if host.failures == 0 and not host.wanted.is_set():
+            getting = asyncio.create_task(self._window_of_failed.acquire())
+            wanting = asyncio.create_task(host.wanted.wait())
+            try:
+                await asyncio.wait({getting, wanting}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                wanting.cancel()
+                getting.cancel()
+            if True in await asyncio.gather(getting, return_exceptions=True):
+                return self._window_of_failed
+        window = self._window_of_failed if host.failures else self._window
+        await window.acquire()
+        return window
 
     def _next_number(self, name: str, epoch: int) -> tuple[UUID, int, Identity]:
         with self._ctx.transaction(durable=True) as conn:
@@ -1146,6 +1222,7 @@ class Runner:
         session, host.session = host.session, None
         host.given.clear()
         host.over.clear()
+        host.forgetting.clear()
         self._parts.session_ended(host.name)
         if session is not None:
             await session.close()
@@ -1183,6 +1260,11 @@ class Runner:
             if host.session is not None:
                 await host.session.close()
         self._thread.shutdown()
+
+
+def _is_met(host: Host) -> bool:
+    """Whether a first session with it is needed and not open yet."""
+    return host.session is None and host.failures == 0 and host.wanted.is_set()
 
 
 def retry_after_s(failures: int, at_most_s: float = RETRY_MAX_S) -> float:

@@ -181,7 +181,7 @@ def test_a_host_that_could_not_be_reached_is_back_when_its_link_is(database: Tes
     finaud.turn(context(database, program))
     assert states(database) == {"c1": "Suspected"}
     with database.engine.begin() as conn:
-        node_sessions.met(conn, "c1", Identity("boot", "spool"), {})
+        node_sessions.met(conn, "c1", Identity("boot", "spool"), {}, entries=False)
         assert health.recover(conn, 2, "c1") == ["c1"]
 
     assert states(database) == {"c1": "Alive"}

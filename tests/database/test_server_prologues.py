@@ -18,7 +18,7 @@ from oarpy.modules.context import Context
 from oarpy.ports.executor import OrderWord
 from oarpy.settings import Prologue, Settings
 from tests.support import rows
-from tests.support.paper_host import PaperHost, serving
+from tests.support.paper_hosts import PaperHosts, serving
 from tests.support.postgres import TestDatabase
 from tests.support.waiting import wait_until
 
@@ -64,25 +64,25 @@ def site(database: TestDatabase, tmp_path: Path) -> Site:
 
 
 def test_a_launch_follows_its_prologue_with_a_lease_that_counts_from_then(site: Site) -> None:
-    host = PaperHost()
+    hosts = PaperHosts()
     job_id = site.submit()
 
-    with serving(site.context, host):
+    with serving(site.context, hosts):
         site.wait_until_it_runs(job_id)
-        assert host.launched == []
+        assert hosts.launched == []
         site.let_it_end(job_id)
-        wait_until(lambda: host.launched, timeout_s=DEADLINE_S, what="the launch")
+        wait_until(lambda: hosts.launched, timeout_s=DEADLINE_S, what="the launch")
 
-    (launch,) = host.launched
+    (launch,) = hosts.launched
     assert (launch.attempt, launch.lease) == ((job_id, 1), site.context.settings.nodes.lease)
 
 
 def test_a_runner_that_lost_its_term_meanwhile_begins_nothing(site: Site) -> None:
     """The next one counts leases from its own beginning: one that began later would outlast what it believes."""
-    host = PaperHost()
+    hosts = PaperHosts()
     job_id = site.submit()
 
-    with serving(site.context, host) as ended:
+    with serving(site.context, hosts) as ended:
         site.wait_until_it_runs(job_id)
         with site.database.engine.begin() as conn:
             leadership.take(conn, leadership.reign(conn), holder=uuid.uuid4(), host="there", pid=1)
@@ -90,48 +90,48 @@ def test_a_runner_that_lost_its_term_meanwhile_begins_nothing(site: Site) -> Non
         wait_until(lambda: ended, timeout_s=DEADLINE_S, what="the runner has ended")
 
     assert isinstance(ended[0], NotLeader)
-    assert host.launched == []
+    assert hosts.launched == []
 
 
 def test_a_job_that_was_fenced_meanwhile_is_not_begun(site: Site) -> None:
-    host = PaperHost()
+    hosts = PaperHosts()
     fenced = site.submit()
 
-    with serving(site.context, host):
+    with serving(site.context, hosts):
         site.wait_until_it_runs(fenced)
         with transaction(site.database.engine, None, durable=False) as conn:
             assert launches.finish(conn, [launches.End(fenced, EndCause.FENCED, None, None, ran=False)]) == [fenced]
         site.let_it_end(fenced)
         later = site.submit()
         site.let_it_end(later)
-        wait_until(lambda: host.launched, timeout_s=DEADLINE_S, what="a later job is launched")
+        wait_until(lambda: hosts.launched, timeout_s=DEADLINE_S, what="a later job is launched")
 
-    assert [launch.attempt.job_id for launch in host.launched] == [later]
+    assert [launch.attempt.job_id for launch in hosts.launched] == [later]
 
 
 def test_a_job_whose_prologue_failed_is_given_up(site: Site) -> None:
-    host = PaperHost()
+    hosts = PaperHosts()
     job_id = site.submit()
     (site.place / "bad").touch()
     site.let_it_end(job_id)
 
-    with serving(site.context, host):
-        wait_until(lambda: host.ordered, timeout_s=DEADLINE_S, what="an order")
+    with serving(site.context, hosts):
+        wait_until(lambda: hosts.ordered, timeout_s=DEADLINE_S, what="an order")
 
-    assert [(order.word, order.attempt) for order in host.ordered] == [(OrderWord.REFUSE, (job_id, 1))]
-    assert host.launched == []
+    assert [(order.word, order.attempt) for order in hosts.ordered] == [(OrderWord.REFUSE, (job_id, 1))]
+    assert hosts.launched == []
 
 
 def test_a_link_that_is_lost_meanwhile_costs_no_second_prologue(site: Site) -> None:
-    host = PaperHost()
+    hosts = PaperHosts()
     job_id = site.submit()
 
-    with serving(site.context, host):
+    with serving(site.context, hosts):
         site.wait_until_it_runs(job_id)
-        host.hang_up()
-        wait_until(lambda: host.sessions == 2, timeout_s=DEADLINE_S, what="another session")
+        hosts.sessions[0].hang_up()
+        wait_until(lambda: len(hosts.sessions) == 2, timeout_s=DEADLINE_S, what="another session")
         site.let_it_end(job_id)
-        wait_until(lambda: host.launched, timeout_s=DEADLINE_S, what="the launch")
+        wait_until(lambda: hosts.launched, timeout_s=DEADLINE_S, what="the launch")
 
-    assert [launch.attempt for launch in host.launched] == [(job_id, 1)]
+    assert [launch.attempt for launch in hosts.launched] == [(job_id, 1)]
     assert (site.place / f"begun{job_id}").read_text().split() == [str(job_id)]

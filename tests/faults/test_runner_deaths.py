@@ -45,6 +45,18 @@ def test_a_job_survives_the_death_of_the_runner(system, point):
     assert sorted(system.read("ran").split()) == ["1", "2", "3"]
 
 
+def test_what_a_killed_runner_had_no_time_to_have_forgotten_is_forgotten_by_the_next(system):
+    jobs = [system.oarsub("true") for _ in range(3)]
+    for job in jobs:
+        system.wait_until_final(job)
+
+    os.kill(system.processes()["runner"], signal.SIGKILL)
+
+    wait_until(lambda: restarts(system) > 0, timeout_s=30, what="another runner")
+    wait_until(lambda: not [*system.root.glob("home/spool/*/jobs/*")], timeout_s=30, what="nothing is in the spool")
+    assert [*system.root.glob("home/spool/*/free/*")]
+
+
 @pytest.mark.parametrize("life", ["session", "guard"])
 def test_a_killed_oarexec_is_replaced_within_seconds(system, life):
     long = system.oarsub("echo ready > ready; until [ -e go ]; do sleep 0.05; done; exit 3")

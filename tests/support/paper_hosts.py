@@ -1,0 +1,108 @@
+"""Hosts that do nothing and remember what they were told, for tests of what the runner tells whom and when."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
+from uuid import UUID
+
+from oarpy.errors import NodeUnreachable
+from oarpy.modules import runner
+from oarpy.modules.context import Context
+from oarpy.ports.executor import Answer, Beat, Greeting, Launch, Order, OrderWord, Report, SessionNumber
+
+Said = Sequence[Report | Answer | Beat]
+
+
+class PaperSession:
+    """A link to one of them."""
+
+    def __init__(self, hosts: PaperHosts, name: str) -> None:
+        self.greeting = Greeting("boot", "spool", name, "paper", ("kill",), inventory=tuple(hosts.kept.get(name, ())))
+        self._hosts = hosts
+        self._name = name
+        self._loop = asyncio.get_running_loop()
+        self._says: asyncio.Queue[Said | NodeUnreachable] = asyncio.Queue()
+
+    async def launch(self, launches: Sequence[Launch]) -> None:
+        self._hosts.launched += launches
+
+    async def order(self, orders: Sequence[Order]) -> None:
+        self._hosts.ordered += orders
+        gone = {order.attempt for order in orders if order.word is OrderWord.FORGET}
+        kept = self._hosts.kept.get(self._name, [])
+        self._hosts.kept[self._name] = [report for report in kept if report.attempt not in gone]
+        await self._says.put([Answer(order.number, True) for order in orders])
+
+    async def renew(self, number: SessionNumber) -> None:
+        pass
+
+    async def ping(self, since: float) -> None:
+        await self._says.put([Beat(time.monotonic())])
+
+    async def heard(self) -> AsyncIterator[Said]:
+        while True:
+            said = await self._says.get()
+            if isinstance(said, NodeUnreachable):
+                raise said
+            yield said
+
+    async def close(self) -> None:
+        pass
+
+    def say(self, said: Said | NodeUnreachable) -> None:
+        """Let the host say something, from another thread."""
+        asyncio.run_coroutine_threadsafe(self._says.put(said), self._loop).result(60)
+
+    def hang_up(self) -> None:
+        """End the link, likewise."""
+        self.say(NodeUnreachable(f"host {self._name}: the link ended"))
+
+
+class PaperHosts:
+    """As many as are asked for; ``silent`` ones never answer, ``kept`` is what the others have in their spools."""
+
+    def __init__(self, kept: dict[str, list[Report]] | None = None, silent: Sequence[str] = ()) -> None:
+        self.kept = kept or {}
+        self.silent = silent
+        #: The hosts to which links were asked for, in that order, and those that there were.
+        self.asked: list[str] = []
+        self.sessions: list[PaperSession] = []
+        self.launched: list[Launch] = []
+        self.ordered: list[Order] = []
+
+    async def open(self, host: str, instance: UUID, number: SessionNumber, *, oarsh: bool = False) -> PaperSession:
+        self.asked.append(host)
+        if host in self.silent:
+            await asyncio.Event().wait()
+        session = PaperSession(self, host)
+        self.sessions.append(session)
+        return session
+
+
+@contextmanager
+def serving(ctx: Context, hosts: PaperHosts) -> Iterator[list[BaseException]]:
+    """A runner of ``hosts``, in a thread; why it ended, once it has."""
+    stop, stopper = os.pipe()
+    ended: list[BaseException] = []
+
+    def serve() -> None:
+        try:
+            asyncio.run(runner.Runner(ctx, lambda name: hosts).serve(stop))
+        except Exception as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield ended
+    finally:
+        os.write(stopper, b"x")
+        thread.join(timeout=60)
+        os.close(stop)
+        os.close(stopper)
+        assert not thread.is_alive()
