@@ -138,7 +138,8 @@ not ended belongs to a launch that never began.
 
 A **sweep** removes what is left of a user when his last job here is over, before the epilogue: it runs
 as that user, so it can remove nothing that he could not, and follows no links.  Unless his processes
-are to be killed, too, a living one means that nothing else is touched.  Launches of the user wait for it.
+are to be killed, too, a living one means that nothing else is touched; one in the control group of a job, which
+is another instance's, always means that.  Launches of the user wait for it.
 
 A **wrapper** is a small shell: it waits at its gate (a pipe; end of file means that it must
 not run), writes ``begun``, runs the command as its user, and writes ``exit``.  It outlives the guard.
@@ -350,6 +351,7 @@ INSTANCE = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 VISIBLE = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
 CPU_LIST = re.compile(r"\d+(-\d+)?(,\d+(-\d+)?)*\Z")
 ENTRY = re.compile(r"(\d+)\.(\d+)\Z")
+IN_JOB = re.compile(r"/oarpy/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/\d+\.\d+$", re.M)
 
 
 # Nearly all jobs have the same variables.
@@ -3250,6 +3252,14 @@ def processes_of(uid: int) -> List[int]:
     return found
 
 
+def in_job(pid: int) -> bool:
+    """Whether a process is in the control group of a job, of whatever instance."""
+    try:
+        return IN_JOB.search(read_text("/proc/%d/cgroup" % pid) or "") is not None
+    except OSError:
+        return False
+
+
 def sweep(uid: int, gid: int, words: List[str], directories: List[str]) -> int:
     """Remove what is left of a user, being him."""
     import ctypes
@@ -3263,14 +3273,18 @@ def sweep(uid: int, gid: int, words: List[str], directories: List[str]) -> int:
     # Another guard begins with nothing of this going on.
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     deadline = clock() + DEATH_S
-    while processes_of(uid):
-        if "processes" not in words or clock() > deadline:
-            # What lives may use what else there is.
-            return 0 if "processes" not in words else 3
+    living = processes_of(uid)
+    while living:
+        # What lives may use what else there is; and it may be another instance's job, whose last one is not over.
+        if "processes" not in words or any(map(in_job, living)):
+            return 0
+        if clock() > deadline:
+            return 3
         with suppress(ProcessLookupError):
             # All at once, so that none can fork in between.
             os.kill(-1, signal.SIGKILL)
         time.sleep(0.02)
+        living = processes_of(uid)
     if "ipc" in words:
         for kind in IPC:
             for number in ipc_of(kind, uid):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from oarpy.ports.executor import Began, OrderWord
 from tests.support import box
 from tests.support.node import Node, a_node
 from tests.support.waiting import wait_until
@@ -147,6 +148,23 @@ def test_processes_that_belong_to_no_job_are_killed_where_that_is_asked_for(node
 
     assert not alive(node)
     assert left(node) == []
+
+
+@pytest.mark.parametrize("kind", ["over ssh", "over ssh, v2"])
+def test_while_a_job_of_another_instance_lives_nothing_is_removed(kind: str) -> None:
+    with a_node(kind) as one, a_node(kind) as other:
+        job = other.launch("sleep 1000 & sleep 1000")
+        other.began(job)
+
+        one.run(f"touch {one.work}/file", sweep=("processes", str(one.work)))
+
+        other.order(OrderWord.CHECK)
+        assert isinstance(other.reports[job], Began)
+        assert (one.work / "file").exists()
+        other.kill(job, 0)
+        other.ended(job)
+        one.run("true", job_id=2, sweep=("processes", str(one.work)))
+        assert not (one.work / "file").exists()
 
 
 def test_jobs_that_come_while_something_is_removed_wait_and_are_not_killed(node: Node) -> None:
