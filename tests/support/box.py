@@ -52,22 +52,22 @@ class Box:
 @cache
 def a_box() -> Box:
     """Up from its first use to the end of the run."""
-    box = _new_box(HOSTS, V2_HOST)
+    box = _new_box(HOSTS)
     atexit.register(_end, box)
     return box
 
 
 @contextmanager
-def box_of(hosts: int) -> Iterator[Box]:
+def box_of(hosts: int, *options: str) -> Iterator[Box]:
     """Another one, of ``hosts`` hosts, whose faults hurt no other test."""
-    box = _new_box(hosts, V2_HOST)
+    box = _new_box(hosts, *options)
     try:
         yield box
     finally:
         _end(box)
 
 
-def _new_box(hosts: int, v2_host: str) -> Box:
+def _new_box(hosts: int, *options: str) -> Box:
     """Skips where a machine allows nobody namespaces."""
     if os.geteuid() != 0:
         pytest.skip("a cluster in a box needs root")
@@ -77,7 +77,7 @@ def _new_box(hosts: int, v2_host: str) -> Box:
     directory = Path(tempfile.mkdtemp(prefix="oarpy-box-", dir="/var/tmp"))
     box = Box(directory)
     try:
-        box.do("up", str(hosts), "--cgroup2", v2_host)
+        box.do("up", str(hosts), "--cgroup2", V2_HOST, *options)
     except BaseException:
         _end(box)
         raise

@@ -259,7 +259,7 @@ def test_the_owner_of_a_job_comes_to_it_from_the_front_end_and_nobody_else_does(
     assert (theirs.returncode, theirs.stdout) == (3, "")
     assert (copied.returncode, cluster.read("copy")) == (0, "c2\n")
     assert (nowhere.returncode, late.returncode) == (3, 3)
-    wait_until(lambda: cluster.database.execute("SELECT FROM job_keys") == [], what="its key is gone")
+    wait_until(lambda: cluster.database.execute("SELECT job_id FROM job_keys") == [], what="its key is gone")
 
 
 def of_job(
