@@ -176,6 +176,9 @@ _OPEN_ORDERS = text(
 _BEGIN_ORDERS = text(
     "UPDATE orders SET begun_at = now() WHERE begun_at IS NULL AND order_id = ANY(CAST(:orders AS bigint[]))"
 )
+_PROLONG_ORDERS = text(
+    "UPDATE orders SET deadline = now() + CAST(:within AS interval) WHERE order_id = ANY(CAST(:orders AS bigint[]))"
+)
 _GIVE_KEYS = text(
     """
     INSERT INTO job_keys (job_id, private_key, public_key)
@@ -451,6 +454,12 @@ def begin_orders(conn: Connection, order_ids: Sequence[int]) -> None:
     """Write that hosts are about to be told."""
     if order_ids:
         conn.execute(_BEGIN_ORDERS, {"orders": list(order_ids)})
+
+
+def prolong_orders(conn: Connection, order_ids: Sequence[int], *, within: timedelta) -> None:
+    """Give hosts that could not be told until now as long as if they were asked now."""
+    if order_ids:
+        conn.execute(_PROLONG_ORDERS, {"orders": list(order_ids), "within": within})
 
 
 class Done(NamedTuple):

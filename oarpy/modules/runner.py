@@ -118,6 +118,9 @@ _FAILED = {
     OrderKind.CLEAN: "CPUSET_CLEAN_ERROR",
     OrderKind.WALLTIME: "WALLTIME_ERROR",
 }
+#: A host that was cut off is told of these when it is back, however late: its jobs have gone on.  That one which
+#: is over cannot do so is nobody's fault.
+_LASTING = frozenset({OrderKind.SUSPEND, OrderKind.RESUME, OrderKind.WALLTIME})
 _SAID = {
     EndCause.NODE_REBOOTED: "its host was rebooted",
     EndCause.VANISHED: "the process that watched it was killed",
@@ -632,7 +635,7 @@ class Runner:
                 work.changed += len(launches.suspend(conn, [job_id]))
             elif job_id is not None and answer.done and kind is OrderKind.RESUME:
                 work.changed += len(launches.resume(conn, [job_id]))
-            if not (answer.over and kind in (OrderKind.SUSPEND, OrderKind.RESUME)):
+            if not (answer.over and kind in _LASTING):
                 self._tell_order(kind, job_id, host, answer.done, answer.text, work)
         self._tell_others(conn, [job_id for order, _, job_id in done if job_id and given[order][1].done], work)
 
@@ -787,7 +790,9 @@ class Runner:
     def _take_orders(self, conn: Connection, work: Work) -> None:
         """Write that the orders begin which a host can be told of, and what became of those that none need be told."""
         begun: list[int] = []
+        prolonged: list[int] = []
         done: list[Done] = []
+        past: set[int] = set()
         hosts: dict[int, str | None] = {}
         idle_ends: list[End] = []
         for order in launches.open_orders(conn):
@@ -795,6 +800,7 @@ class Runner:
             host = self._hosts.get(order.host or order.head or "")
             if order.job_id is not None and _is_past(order):
                 done.append(Done(order.order_id, order.kind is OrderKind.KILL, "the job is not on its hosts"))
+                past.add(order.order_id)
             elif order.job_id is not None and has_type(order.types, NOOP):
                 if order.kind is OrderKind.KILL:
                     idle_ends.append(_idle_end(order.job_id, order.cause))
@@ -803,16 +809,22 @@ class Runner:
                 if order.order_id not in host.given or not order.begun:
                     begun.append(order.order_id)
                     work.orders[host.name].append(self._order(order))
+                    if order.late:
+                        prolonged.append(order.order_id)
                 elif order.late:
                     done.append(Done(order.order_id, False, "the host has not done it in time"))
             elif order.late:
-                done.append(Done(order.order_id, False, "the host cannot be reached"))
+                if order.kind in _LASTING:
+                    prolonged.append(order.order_id)
+                else:
+                    done.append(Done(order.order_id, False, "the host cannot be reached"))
             else:
                 work.needed |= {name for name in (order.host, order.head) if name}
         launches.begin_orders(conn, begun)
+        launches.prolong_orders(conn, prolonged, within=self._ctx.settings.nodes.order_timeout)
         reasons = {one.order_id: one for one in done}
         for order_id, kind, job_id in launches.finish_orders(conn, done):
-            if not reasons[order_id].succeeded:
+            if not (reasons[order_id].succeeded or (order_id in past and kind in _LASTING)):
                 self._tell_order(kind, job_id, hosts[order_id], False, reasons[order_id].result, work)
         work.changed += len(launches.finish(conn, idle_ends))
 
@@ -910,6 +922,7 @@ class Runner:
                 ends = [_rebooted(job_id, job) for job_id, job in gone.items() if job.head == name]
                 ended = launches.finish(conn, ends)
                 lost = [job_id for job_id in running if missing[job_id].head != name]
+                launches.end_parts(conn, [PartEnd(job_id, name) for job_id in lost])
                 events.append(conn, [lost_part(job_id, name, EndCause.NODE_REBOOTED) for job_id in lost])
                 if selections.wish_dead(conn, lost, "oar", EndCause.NODE_REBOOTED) or ended:
                     wake(conn, Reader.ALMIGHTY)

@@ -9,10 +9,8 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
-from tests.support.instance import COMMANDS, System
-from tests.support.typist import Typist
+from tests.support.cluster import Cluster
 
 #: A job that begins twice leaves two lines.
 ONCE = 'echo $(hostname) >> "ran.$OAR_JOB_ID"; '
@@ -35,10 +33,12 @@ int main(int argc, char **argv) {
     return 0;
 }
 """
+# Open MPI takes a host that is named once for all its processors, and so is told how many there are.
 # All hosts have the same files: what would be left of one that is killed goes where it is removed.
 MPIRUN = (
-    "mkdir -p tmp; timeout 90 mpirun --mca plm_rsh_agent oarsh --mca btl self,tcp --mca mpi_yield_when_idle 1"
-    " --mca orte_tmpdir_base $PWD/tmp --bind-to none -machinefile $OAR_NODEFILE ./ranks"
+    "mkdir -p tmp; uniq -c $OAR_NODEFILE | awk '{print $2, \"slots=\" $1}' > hosts.$OAR_JOB_ID;"
+    " timeout 90 mpirun --mca plm_rsh_agent oarsh --mca btl self,tcp --mca mpi_yield_when_idle 1"
+    " --mca orte_tmpdir_base $PWD/tmp --bind-to none -machinefile hosts.$OAR_JOB_ID ./ranks"
 )
 
 
@@ -54,14 +54,12 @@ class Expected:
 
 
 class People:
-    """Those who submit to ``system``; ``hosts`` is a file of names as a front end has it."""
+    """Those who submit to ``system``."""
 
-    def __init__(self, system: System, hosts: Path, chance: random.Random) -> None:
+    def __init__(self, system: Cluster, chance: random.Random) -> None:
         self.system = system
         self.chance = chance
         self.jobs: dict[int, Expected] = {}
-        # A front end knows its hosts by their names.
-        self._inside = ["unshare", "--mount", "sh", "-c", 'mount --bind "$0" /etc/hosts && exec "$@"', str(hosts)]
         (system.work / "ranks.c").write_text(RANKS)
         subprocess.run(["mpicc", "-o", system.work / "ranks", system.work / "ranks.c"], check=True)
 
@@ -103,10 +101,10 @@ class People:
         self.add("parallel", "exit", 5, "-l", f"/host={hosts}/core=1", command, said="there\n")
 
     def mpi(self) -> None:
-        hosts = self.chance.randint(2, 3)
-        sum_of_ranks = hosts * (2 * hosts - 1)
-        words = "-l", f"/host={hosts}/core=2", ONCE + MPIRUN
-        self.add("MPI", "exit", 0, *words, said=f"sum {sum_of_ranks}\n")
+        hosts, cores = self.chance.choice([(2, 1), (2, 2), (3, 1)])
+        ranks = hosts * cores
+        words = "-l", f"/host={hosts}/core={cores}", ONCE + MPIRUN
+        self.add("MPI", "exit", 0, *words, said=f"sum {ranks * (ranks - 1) // 2}\n")
 
     def array(self) -> None:
         self.add("array", "exit", 4, "--array", "4", ONCE + "sleep 0.$OAR_ARRAY_INDEX; exit 4")
@@ -145,13 +143,7 @@ class People:
 
     def interactive(self) -> Callable[[], None]:
         """Somebody at a terminal, who comes back when the link is lost, and gives up after a while."""
-
-        def at_terminal(*words: str) -> Typist:
-            command = [str(COMMANDS / "oarsub"), *words]
-            system = self.system
-            return Typist(command, system.user, cwd=system.work, environment=system.environment, inside=self._inside)
-
-        person = at_terminal("-I", "--keep", "-l", "/core=1,walltime=0:2")
+        person = self.system.at_terminal("oarsub", "-I", "--keep", "-l", "/core=1,walltime=0:2")
         job_id = int(person.wait_for(r"OAR_JOB_ID=(\d+)\r\n", timeout_s=60)[1])
         self.jobs[job_id] = Expected("interactive", {"exit", "killed", "walltime"}, None)
 
@@ -168,7 +160,7 @@ class People:
                     one.close()
                 if self.state(job_id) in ("Terminated", "Error", "Finishing"):
                     return
-                one = at_terminal("-C", str(job_id))
+                one = self.system.at_terminal("oarsub", "-C", str(job_id))
             one.close()
             self.order("oardel", job_id)
 

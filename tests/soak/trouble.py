@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import shlex
-import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
-from tests.support.box import Box
-from tests.support.instance import System
+from tests.support.cluster import Cluster
 
 #: What processes on several hosts that speak with one another need not outlive.  Guards let them in to one another.
 SEVERS = frozenset({"sshd dies", "guard dies", "wrapper dies", "link is cut", "host is rebooted"})
@@ -39,13 +35,12 @@ class Fault:
 
 
 class Trouble:
-    """The faults of the hosts of ``box``, whose instance keeps its spools in ``spool``."""
+    """The faults of ``hosts``."""
 
-    def __init__(self, system: System, box: Box, hosts: list[str], spool: str, luck: random.Random) -> None:
+    def __init__(self, system: Cluster, hosts: list[str], luck: random.Random) -> None:
         self.system = system
-        self.box = box
+        self.box = system.box
         self.hosts = hosts
-        self.spool = spool
         self.luck = luck
         self.faults: list[Fault] = []
         #: Those that last, with when they end, and how; one of each kind at a host.
@@ -106,10 +101,6 @@ class Trouble:
         """What a command says, whether it finds anything or not."""
         return self.box.do("exec", host, "sh", "-c", shlex.join(command) + " || true")
 
-    def entries(self, host: str) -> list[Path]:
-        """What the host keeps of its jobs."""
-        return list((self.box.directory / host / "spool" / Path(self.spool).name).glob("*/jobs/*"))
-
     # Those that are over at once.
 
     def sshd_dies(self, host: str) -> None:
@@ -117,16 +108,16 @@ class Trouble:
         self._kill("sshd dies", host, "-x", "sshd")
 
     def session_dies(self, host: str) -> None:
-        self._kill("session dies", host, "-f", f"[s]ession --spool {self.spool}")
+        self._kill("session dies", host, "-f", f"[s]ession --spool {self.system.spool}")
 
     def guard_dies(self, host: str) -> None:
-        self._kill("guard dies", host, "-f", f"[g]uard --spool {self.spool}")
+        self._kill("guard dies", host, "-f", f"[g]uard --spool {self.system.spool}")
 
     def wrapper_dies(self, host: str) -> None:
         """That of one job that runs there."""
         if self._has("host is rebooted", host):
             return
-        for entry in self.luck.sample(found := sorted(self.entries(host)), len(found)):
+        for entry in self.luck.sample(found := sorted(self.system.spool_of(host).glob("*/jobs/*")), len(found)):
             with suppress(OSError, ValueError, StopIteration):
                 lines = (entry / "progress").read_text().split("\n")
                 record = json.loads(next(line for line in lines if line.startswith("launch "))[7:])
@@ -138,12 +129,9 @@ class Trouble:
                     return
 
     def runner_dies(self, host: str) -> None:
-        before = self.system.processes().get("runner")
-        if before is not None:
-            self._note("runner dies", "the server")
-            with suppress(ProcessLookupError):
-                os.kill(before, signal.SIGKILL)
-            self._over()
+        self._note("runner dies", "the server")
+        self.system.kill_process("runner")
+        self._over()
 
     def _kill(self, what: str, host: str, *which: str) -> None:
         if not self._has("host is rebooted", host):

@@ -92,6 +92,32 @@ def test_a_job_that_lost_one_of_its_hosts_is_killed_for_that(cluster: Cluster) -
     wait_until(lambda: cluster.entries("c1") == [], what="c1 has forgotten the job")
 
 
+def test_a_host_that_lost_its_part_is_believed_by_the_next_runner_too(cluster: Cluster) -> None:
+    hosts = box.a_box()
+    job_id = cluster.oarsub("-p", "host <> 'c3'", "-l", "/host=2/core=1", "touch began; sleep 1000")
+    wait_until(lambda: (cluster.work / "began").exists(), timeout_s=30, what="the command runs")
+
+    hosts.do("cut", "c1")
+    try:
+        hosts.do("kill", "c2")
+        hosts.do("boot", "c2")
+        lost = "SELECT 1 FROM events WHERE job_id = %s AND type = 'PART_LOST' AND hosts = '{c2}'"
+        wait_until(lambda: cluster.database.execute(lost, (job_id,)), timeout_s=60, what="it is known")
+        forgotten = cluster.oarsub("-p", "host = 'c2'", "true")
+        cluster.wait_until_final(forgotten, timeout_s=60)
+        wait_until(lambda: f"{forgotten}.1" not in cluster.entries("c2"), timeout_s=60, what="c2 has forgotten")
+        cluster.replace_process("runner")
+
+        cluster.wait_until_final(cluster.oarsub("-p", "host = 'c2'", "true"), timeout_s=60)
+    finally:
+        hosts.do("mend", "c1")
+
+    assert cluster.wait_until_final(job_id, timeout_s=60).end_cause == "node_rebooted"
+    assert cluster.database.execute("SELECT 1 FROM events WHERE type = 'LOG_SUSPECTED'") == []
+    for host in ("c1", "c2"):
+        wait_until(lambda host=host: cluster.entries(host) == [], timeout_s=30, what=f"{host} has forgotten the job")
+
+
 def test_a_part_that_is_cut_off_keeps_its_resources_until_it_is_cleaned(hasty_cluster: Cluster) -> None:
     cluster = hasty_cluster
     job_id = cluster.oarsub("-l", "/host=2/core=2", "touch began; sleep 1000")
@@ -155,6 +181,31 @@ def test_a_suspended_job_rests_on_all_its_hosts_and_a_longer_walltime_holds_on_a
     cluster.run("oarwalltime", str(job_id), "+0:10")
 
     wait_until(lambda: "walltime 1200.0" in progress(cluster, "c2", job_id), what="the part knows")
+
+
+def test_what_a_host_that_is_cut_off_cannot_be_told_it_is_told_afterwards(hasty_cluster: Cluster) -> None:
+    cluster, hosts = hasty_cluster, box.a_box()
+    hosted = "-p", "host = 'c1'", "-l", "/core=1,walltime=0:10"
+    resting, awake = (cluster.oarsub(*hosted, "touch began.$OAR_JOB_ID; sleep 5; exit 3") for _ in range(2))
+    for job_id in (resting, awake):
+        wait_until((cluster.work / f"began.{job_id}").exists, timeout_s=30, what="the command runs")
+    cluster.admin("oarhold", "-r", str(resting))
+    cluster.wait_until_state(resting, "Suspended")
+
+    hosts.do("cut", "c1")
+    try:
+        cluster.admin("oarresume", str(resting))
+        cluster.run("oarwalltime", str(awake), "+0:10")
+        failures = "SELECT 1 FROM resources WHERE host = 'c1' AND state = 'Suspected'"
+        wait_until(lambda: cluster.database.execute(failures), timeout_s=60, what="more than an order may take is over")
+        ordered = "SELECT 1 FROM orders WHERE kind IN ('resume', 'walltime') AND deadline > asked_at + interval '4 s'"
+        wait_until(lambda: len(cluster.database.execute(ordered)) == 2, timeout_s=60, what="both have waited")
+    finally:
+        hosts.do("mend", "c1")
+
+    ended = [cluster.wait_until_final(job_id, timeout_s=60) for job_id in (resting, awake)]
+    assert [(job.end_cause, job.exit_code) for job in ended] == [("exit", 3 << 8)] * 2
+    assert cluster.database.execute("SELECT 1 FROM events WHERE type IN ('RESUME_ERROR', 'WALLTIME_ERROR')") == []
 
 
 def progress(cluster: Cluster, host: str, job_id: int) -> str:
