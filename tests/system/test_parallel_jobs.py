@@ -93,7 +93,7 @@ def test_a_job_that_lost_one_of_its_hosts_is_killed_for_that(cluster: Cluster) -
 
 
 def test_a_host_that_lost_its_part_is_believed_by_the_next_runner_too(cluster: Cluster) -> None:
-    hosts = box.a_box()
+    hosts = cluster.box
     job_id = cluster.oarsub("-p", "host <> 'c3'", "-l", "/host=2/core=1", "touch began; sleep 1000")
     wait_until(lambda: (cluster.work / "began").exists(), timeout_s=30, what="the command runs")
 
@@ -184,7 +184,7 @@ def test_a_suspended_job_rests_on_all_its_hosts_and_a_longer_walltime_holds_on_a
 
 
 def test_what_a_host_that_is_cut_off_cannot_be_told_it_is_told_afterwards(hasty_cluster: Cluster) -> None:
-    cluster, hosts = hasty_cluster, box.a_box()
+    cluster, hosts = hasty_cluster, hasty_cluster.box
     hosted = "-p", "host = 'c1'", "-l", "/core=1,walltime=0:10"
     resting, awake = (cluster.oarsub(*hosted, "touch began.$OAR_JOB_ID; sleep 5; exit 3") for _ in range(2))
     for job_id in (resting, awake):
