@@ -16,6 +16,7 @@ import psycopg2
 from oarpy.errors import NotAllowed, OarError, RequestRefused, ServerUnavailable
 from oarpy.instance import Instance
 from oarpy.model.exit_statuses import ExitStatus
+from oarpy.model.wording import excerpt
 
 T = TypeVar("T")
 
@@ -75,6 +76,8 @@ class Connection:
                 return list(cursor.fetchall()) if cursor.description else []
             except psycopg2.Error as error:
                 raise self._translated(error) from error
+            except UnicodeEncodeError as error:
+                raise _no_text(error) from error
 
     def value(self, statement: Any, parameters: Sequence[object] | Mapping[str, object] = ()) -> Any:
         """The first column of the first row."""
@@ -87,6 +90,8 @@ class Connection:
                 cursor.execute(statement, parameters)
             except psycopg2.Error as error:
                 raise self._translated(error) from error
+            except UnicodeEncodeError as error:
+                raise _no_text(error) from error
             return int(cursor.rowcount)
 
     def transaction(self, work: Callable[[Connection], T]) -> T:
@@ -145,6 +150,12 @@ class Connection:
         if sqlstate.startswith(("OA", "22", "42", "P0", "2B", "55")):
             return RequestRefused(sentence, exit_status=ExitStatus.DENIED)
         return ServerUnavailable(f"the database cannot do this now: {sentence}")
+
+
+def _no_text(error: UnicodeEncodeError) -> RequestRefused:
+    """What somebody typed is no text in any encoding, as Python tells of bytes by lone surrogates."""
+    around = error.object[max(0, error.start - 10) : error.end + 10]
+    return RequestRefused(f"{excerpt(around)} has bytes that are no characters")
 
 
 class _Forbidden(OarError):

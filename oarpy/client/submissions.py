@@ -70,6 +70,8 @@ def _umask() -> int:
 
 
 def _filtered(properties: Sequence[str]) -> dict[str, Any]:
+    # OAR takes -p '' for none, and programs write it so.
+    properties = [text for text in properties if text.strip()]
     if not properties:
         return {}
     from oarpy.model.filter_grammar import all_of, parse_filter

@@ -49,7 +49,7 @@ def selection_of(
     """
     single: list[int] = []
     ranges: list[tuple[int, int]] = []
-    for text in ids:
+    for text in _each(ids):
         first, dash, last = text.partition("-")
         if not dash or not first:
             single.append(parse_job_id(text))
@@ -60,7 +60,7 @@ def selection_of(
         ranges.append((begin, end))
     return Selection(
         job_ids=tuple(single),
-        array_ids=tuple(parse_job_id(text) for text in arrays if text != LEFT_OUT),
+        array_ids=tuple(map(parse_job_id, _each(text for text in arrays if text != LEFT_OUT))),
         ranges=tuple(ranges),
         user=None if user == LEFT_OUT else user,
         mine=user == LEFT_OUT,
@@ -69,12 +69,19 @@ def selection_of(
     )
 
 
+def _each(texts: Iterable[str]) -> list[str]:
+    """Each of ``5,6``."""
+    return [part for text in texts for part in text.split(",")]
+
+
 def ids_or_own(options: Sequence[str], words: Sequence[str]) -> tuple[str, ...]:
     """The ids after ``-j``; a bare ``-j`` means the job in which the command runs."""
     if not options:
         return ()
     # `oarstat -j 1 2`: OAR takes the words that follow as ids too; other words it ignores.
-    texts = [text for text in options if text != LEFT_OUT] + [word for word in words if word.strip("0123456789-") == ""]
+    texts = [text for text in options if text != LEFT_OUT] + [
+        word for word in words if word.strip("0123456789-,") == ""
+    ]
     if not texts:
         texts = [os.environ.get("OAR_JOB_ID", "")]
         if not texts[0]:

@@ -240,6 +240,7 @@ def test_jobs_are_chosen_by_a_condition(commands, jobs, condition, which):
         (["--sql", "1 = 1; DROP TABLE jobs"], 18),
         (["--sql", "job_id = 1) OR (1 = 1"], 18),
         (["-j", "x"], 4),
+        (["-j", "1,"], 4),
         (["-j", "0"], 4),
         (["-j"], 1),
         (["--array", "x"], 4),

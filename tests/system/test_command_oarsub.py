@@ -310,6 +310,16 @@ def test_bad_input_is_one_sentence_and_leaves_nothing_behind(unchanged, tmp_path
     assert stored_requests(unchanged) == []
 
 
+@pytest.mark.parametrize("words", [("-p", ""), ("-p", " "), ("-p", "core = 1", "-p", "")])
+def test_an_empty_filter_is_none(database, commands, words):
+    with answering(database, ONE) as asked:
+        done = commands.run("oarsub", *words, "true")
+
+    ((_, submission),) = asked
+    assert done.returncode == 0
+    assert not {"properties", "filter"} & set(submission)
+
+
 @pytest.mark.parametrize(
     "line",
     ["#OAR --frobnicate", "#OAR -l nodes=0", "#OAR -n 'x", "#OAR word", "#OAR --help", "#OAR -q", "#OAR --edit 5"],
