@@ -22,7 +22,9 @@ _AS_TYPED = {"ignore_unknown_options": True, "allow_interspersed_args": False, "
 
 
 @click.command("oarsh", cls=OarCommand, context_settings=_AS_TYPED)
-@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[-46CfnqTtvxXY] [-i KEY_FILE] HOST [COMMAND]...")
+@click.argument(
+    "words", nargs=-1, type=click.UNPROCESSED, metavar="[-46CfnqTtvxXY] [-i KEY_FILE] [-o OPTION] HOST [COMMAND]..."
+)
 def oarsh(words: tuple[str, ...]) -> int:
     """Run COMMAND, or a shell, on a host of a job, inside the job.
 
@@ -42,7 +44,7 @@ def oarsh(words: tuple[str, ...]) -> int:
 
 @click.command("oarcp", cls=OarCommand, context_settings=_AS_TYPED)
 @click.argument(
-    "words", nargs=-1, type=click.UNPROCESSED, metavar="[-46Cpqrv] [-i KEY_FILE] [HOST:]FILE... [HOST:]FILE"
+    "words", nargs=-1, type=click.UNPROCESSED, metavar="[-46Cpqrv] [-i KEY_FILE] [-o OPTION] [HOST:]FILE... [HOST:]FILE"
 )
 def oarcp(words: tuple[str, ...]) -> int:
     """Copy files from and to hosts of a job.

@@ -32,9 +32,12 @@ CONNECT_S = 15.0
 NO_JOB, NO_HOST, NO_OPTION = 3, 4, 5
 ALLOWED = {"oarsh": "46CfnqTtvxXY", "oarcp": "46Cpqrv"}
 USAGE = {
-    "oarsh": "usage: oarsh [-46CfnqTtvxXY] [-i KEY_FILE] HOST [COMMAND...]",
-    "oarcp": "usage: oarcp [-46Cpqrv] [-i KEY_FILE] [HOST:]FILE... [HOST:]FILE",
+    "oarsh": "usage: oarsh [-46CfnqTtvxXY] [-i KEY_FILE] [-o OPTION] HOST [COMMAND...]",
+    "oarcp": "usage: oarcp [-46Cpqrv] [-i KEY_FILE] [-o OPTION] [HOST:]FILE... [HOST:]FILE",
 }
+# What programs that start ssh say to all hosts with -o.  Here it is settled, whatever they say: nobody is
+# asked for anything, and no host but the job's own is believed.
+SETTLED = {"batchmode", "passwordauthentication", "stricthostkeychecking", "userknownhostsfile", "loglevel"}
 
 Access = Dict[str, Any]
 
@@ -124,16 +127,29 @@ def _options(program: str, words: List[str], access: Access) -> Tuple[List[str],
             if letter in ALLOWED[program]:
                 kept.append("-" + letter)
                 continue
-            if letter != "i" and not (letter == "l" and program == "oarsh"):
+            if letter not in "io" and not (letter == "l" and program == "oarsh"):
                 raise Refused(NO_OPTION, "-%s is not an option that %s takes\n%s" % (letter, program, USAGE[program]))
             if not letters and not words:
                 raise Refused(NO_OPTION, "-%s lacks its value" % letter)
             value, letters = letters or words.pop(0), ""
             if letter == "i":
                 key = value
+            elif letter == "o":
+                kept += _setting(program, value)
             elif value != access["user"]:
                 raise Refused(NO_OPTION, "the job is %s's; nobody else can be become" % access["user"])
     return kept, key, words
+
+
+def _setting(program: str, text: str) -> List[str]:
+    """What ssh is given of a ``-o``."""
+    name, _, value = text.replace(" ", "=", 1).partition("=")
+    if name.lower() in SETTLED:
+        return []
+    if name.lower() == "connecttimeout" and value.isdigit():
+        return ["-o", "ConnectTimeout=" + value]
+    known = "BatchMode, ConnectTimeout, LogLevel, PasswordAuthentication, StrictHostKeyChecking, UserKnownHostsFile"
+    raise Refused(NO_OPTION, "-o %s is not for jobs; %s takes %s" % (text, program, known))
 
 
 def _host(word: str, access: Access) -> str:

@@ -165,7 +165,8 @@ def test_without_control_groups_what_comes_in_goes_with_the_job(tmp_path: Path) 
 
 REFUSED = (
     ("localhost true", 4, "localhost is not a host of job 1, which has c1, "),
-    ("-o ProxyCommand=id NAME true", 5, "-o is not an option that oarsh takes"),
+    ("-o ProxyCommand=id NAME true", 5, "-o ProxyCommand=id is not for jobs; oarsh takes BatchMode, ConnectTimeout"),
+    ("-o ConnectTimeout=$(id) NAME true", 5, "is not for jobs"),
     ("-F/tmp/config NAME true", 5, "-F is not an option"),
     ("-nL 1:2:3 NAME true", 5, "-L is not an option"),
     ("-l root NAME id", 5, "nobody else can be become"),
@@ -174,6 +175,17 @@ REFUSED = (
     ("-i /nowhere NAME id", 3, "the key /nowhere cannot be read"),
     ("", 5, "usage: oarsh"),
 )
+
+
+def test_what_programs_say_to_every_ssh_changes_nothing(pair: Pair) -> None:
+    usual = (
+        "-o BatchMode=yes -o PasswordAuthentication=no -o StrictHostKeyChecking=no -oUserKnownHostsFile=/dev/null"
+        " -o 'ConnectTimeout 20'"
+    )
+
+    status, said, errors = pair.run(f"oarsh {usual} {pair.part.name} hostname")
+
+    assert (status, said, errors) == (0, f"{pair.part.name}\n", "")
 
 
 def test_what_is_not_the_job_s_is_refused(pair: Pair) -> None:
@@ -191,8 +203,9 @@ def test_a_host_is_not_believed_that_has_not_the_job_s_key(pair: Pair, tmp_path:
     wrong = f"sed 's|{pair.access.public.split()[1][-8:]}|AAAAAAAA|' -i known_hosts"
     assert other[1] != pair.access.public
 
+    asked = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null"
     mine = "for f in access known_hosts; do cp $(dirname $OARSH_ACCESS)/$f .; done"
-    status, said, errors = pair.run(f"{mine}; {wrong} && OARSH_ACCESS=$PWD/access oarsh {pair.part.name} id")
+    status, said, errors = pair.run(f"{mine}; {wrong} && OARSH_ACCESS=$PWD/access oarsh {asked} {pair.part.name} id")
 
     assert (status, said) == (255 << 8, "")
     assert "HOST IDENTIFICATION HAS CHANGED" in errors or "verification failed" in errors

@@ -168,6 +168,10 @@ class Site:
             "OAR_RESOURCE_FILE": str(listed),
         }
 
+    def window(self) -> None:
+        self.inside()
+        self.instead["xterm"] = "true"
+
     def own_make(self) -> None:
         self.instead["make"] = "./make"
 
@@ -218,6 +222,7 @@ PREPARED: dict[str, Callable[[Site], object]] = {
     "export OAR_JOB_ID=42": Site.inside,
     "oarsh c2": Site.inside,
     "oarsh c2 ps -ef": Site.inside,
+    "oarsh -X c2 xterm": Site.window,
     "oarcp -r c2:/tmp/results .": Site.inside,
     "*/10 * * * * root oar_phoenix": Site.no_cron,
     "echo 'c[1-4]' | oar_resources_init -x -y -": Site.here,

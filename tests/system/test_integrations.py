@@ -551,11 +551,11 @@ def test_programs_that_ask_for_a_version_get_one(running: System, place: Path, c
     assert re.search(r"\d+\.\d+", said.stdout)
 
 
-@pytest.mark.parametrize("name", ["execo", "submitit"])
-def test_an_example_runs_with_the_program_itself(running: System, place: Path, name: str) -> None:
+@pytest.mark.parametrize(("name", "program"), [("execo", "example"), ("execo", "hosts"), ("submitit", "example")])
+def test_an_example_runs_with_the_program_itself(running: System, place: Path, name: str, program: str) -> None:
     work = copied(name, place, running)
 
-    said = call(running, [sys.executable, "example.py"], work, merged=True)
+    said = call(running, [sys.executable, f"{program}.py"], work, merged=True)
 
     assert said.returncode == 0, said.stdout
     assert said.stdout.endswith("all went well\n")
