@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from tests.support.cluster import Cluster
 
 #: What processes on several hosts that speak with one another need not outlive.  Guards let them in to one another.
-SEVERS = frozenset({"sshd dies", "guard dies", "wrapper dies", "link is cut", "host is rebooted"})
+SEVERS = frozenset({"sshd dies", "guard dies", "wrapper dies", "link is cut", "host stands still", "host is rebooted"})
 
 
 @dataclass
@@ -53,7 +53,7 @@ class Trouble:
         """
         kinds = [
             self.sshd_dies, self.session_dies, self.guard_dies, self.wrapper_dies, self.runner_dies, self.fill_disk,
-            self.reboot, lambda host: self.cut(host, self.luck.uniform(1, 6)),
+            self.freeze, self.reboot, lambda host: self.cut(host, self.luck.uniform(1, 6)),
         ]  # fmt: skip
         if long_s:
             kinds.append(lambda host: self.cut(host, self.luck.uniform(long_s, 2 * long_s)))
@@ -115,7 +115,7 @@ class Trouble:
 
     def wrapper_dies(self, host: str) -> None:
         """That of one job that runs there."""
-        if self._has("host is rebooted", host):
+        if self._is_away(host):
             return
         for entry in self.luck.sample(found := sorted(self.system.spool_of(host).glob("*/jobs/*")), len(found)):
             with suppress(OSError, ValueError, StopIteration):
@@ -134,7 +134,7 @@ class Trouble:
         self._over()
 
     def _kill(self, what: str, host: str, *which: str) -> None:
-        if not self._has("host is rebooted", host):
+        if not self._is_away(host):
             self._note(what, host)
             self.on(host, "pkill", "-9", *which)
             self._over()
@@ -143,7 +143,7 @@ class Trouble:
 
     def cut(self, host: str, duration_s: float) -> None:
         # A link cannot be mended on a host that is not there, and is another one afterwards.
-        if not self._has("link is cut", host) and not self._has("host is rebooted", host):
+        if not self._has("link is cut", host) and not self._is_away(host):
             self._note("link is cut", host)
             self.box.do("cut", host)
             self._last(duration_s, lambda: self.box.do("mend", host))
@@ -155,8 +155,14 @@ class Trouble:
             self.box.do("fill", host, "--of", self.luck.choice(["bytes", "files"]))
             self._last(self.luck.uniform(1, 10), lambda: self.box.do("empty", host))
 
+    def freeze(self, host: str) -> None:
+        if not self._is_away(host):
+            self._note("host stands still", host)
+            self.box.do("freeze", host)
+            self._last(self.luck.uniform(1, 15), lambda: self.box.do("thaw", host))
+
     def reboot(self, host: str) -> None:
-        if not self._has("link is cut", host) and not self._has("host is rebooted", host):
+        if not self._has("link is cut", host) and not self._is_away(host):
             self._note("host is rebooted", host)
             self.box.do("kill", host)
             self._last(self.luck.uniform(0, 10), lambda: self.box.do("boot", host))
@@ -174,6 +180,9 @@ class Trouble:
 
     def _has(self, what: str, host: str) -> bool:
         return any((fault.what, fault.host) == (what, host) for _, fault, _ in self._lasting)
+
+    def _is_away(self, host: str) -> bool:
+        return self._has("host is rebooted", host) or self._has("host stands still", host)
 
     def _note(self, what: str, host: str, job_id: int | None = None) -> None:
         self.faults.append(Fault(what, host, time.time(), job_id=job_id))

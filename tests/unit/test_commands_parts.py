@@ -12,11 +12,12 @@ from oarpy.client.conditions import condition
 from oarpy.commands.listing import printable, shown_date, shown_hosts, unfolded
 from oarpy.commands.signals import parse_signal
 from oarpy.errors import RequestRefused, SyntaxRefused
+from oarpy.model.columns import Column, Kind
 from oarpy.model.exit_statuses import ExitStatus
 from oarpy.model.filter_grammar import parse_filter
 from oarpy.model.ranges import parsed_ranges, written_ranges
 
-COLUMNS = {"a": "a", "b": "extract(epoch FROM b_at)"}
+COLUMNS = {"a": Column("a"), "b": Column("extract(epoch FROM b_at)", Kind.REAL)}
 
 
 @pytest.mark.parametrize(
