@@ -3418,10 +3418,12 @@ def take_precedence() -> None:
     """Go on where a machine is short of memory or time, or its disk does not answer; becoming a guard undoes it."""
     import ctypes
 
+    # A container may not grant any of them.
     with suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, 0, -20)
+    with suppress(OSError):
         write_control("/proc/self/oom_score_adj", "-1000")
-        ctypes.CDLL(None, use_errno=True).mlockall(MCL_CURRENT | MCL_FUTURE)
+    ctypes.CDLL(None, use_errno=True).mlockall(MCL_CURRENT | MCL_FUTURE)
 
 
 def watch(spool: str, instance: str, options: List[str]) -> int:
