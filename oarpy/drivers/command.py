@@ -23,6 +23,7 @@ from datetime import timedelta
 
 from oarpy.drivers.accounts import Accounts
 from oarpy.errors import ProgramFailed
+from oarpy.node.oarexec import leave_keys
 from oarpy.ports.messenger import Delivery, Fate, Message
 
 TRY_LATER = 75
@@ -63,6 +64,8 @@ class CommandMessenger:
             return Fate.REFUSED, refusal
         command = self._command(account, message)
         directory = account.pw_dir if os.path.isdir(account.pw_dir) else "/"
+        if os.geteuid() == 0:
+            leave_keys()
         try:
             process = subprocess.Popen(
                 command,

@@ -2409,7 +2409,7 @@ class Guard:
         # Emptied, not replaced: timers hold it.
         self.gone.clear()
         # Looking into a user's process may take as long as that likes; whose containment names them needs no look.
-        own = None if all(entry.cgroup for entry in gone) else self._own_strays()
+        own = None if all(entry.cgroup or entry.pid is None for entry in gone) else self._own_strays()
         for entry in gone:
             if entry.note_pid is not None:
                 # Writing it may hang with the user's file system.
@@ -2512,7 +2512,7 @@ class Guard:
         return None
 
     def _left_behind(self, entry: Entry, own: Optional[Set[Key]]) -> Set[int]:
-        if entry.boot_id != self.boot_id:
+        if entry.boot_id != self.boot_id or (entry.pid is None and not entry.cgroup):
             return set()
         if not entry.cgroup and not entry.inherited and own is not None and entry.key not in own:
             return set()

@@ -340,11 +340,49 @@ def test_root_uses_no_spool_that_is_somebody_else_s() -> None:
 
 
 def test_an_output_that_is_a_device_or_the_kernel_s_is_not_opened_for_its_user(node: Node) -> None:
-    paths = ["/dev/kmsg", "/dev/mem", "/proc/sysrq-trigger", "/proc/self/mem/x", "/proc/1/environ", "/dev/fd/5/x"]
+    paths = ["/dev/kmsg", "/dev/mem", "/proc/sysrq-trigger", "/proc/self/mem/x", "/proc/1/environ", "/dev/fd/5"]
 
     causes = {path: node.run("true", n, stdout=path, stderr="/dev/null").cause for n, path in enumerate(paths, 1)}
 
     assert causes == dict.fromkeys(paths, EndCause.LAUNCH_ERROR)
+
+
+#: Ways out that an ordinary account has, each with something that stays.
+WAYS_OUT = (
+    "setsid -f sleep 4243",
+    "nohup sleep 4243 &",
+    "unshare --user --map-root-user sleep 4243 &",
+    "unshare --user --map-root-user --pid --mount --fork sleep 4243 &",
+    "unshare --user --map-root-user --cgroup sh -c 'for f in /sys/fs/cgroup/*/cgroup.procs /sys/fs/cgroup/cgroup.procs;"
+    " do echo 0 >$f; done 2>/dev/null; exec sleep 4243' &",
+    "unshare --user --map-root-user --cgroup --mount sh -c 'mkdir -p m; mount -t cgroup2 none m; mount -t cgroup -o"
+    " freezer none m; echo 0 >m/cgroup.procs; exec sleep 4243' 2>/dev/null &",
+    "setpriv --reuid 0 sleep 4243 & su -c 'sleep 4243' </dev/null & sudo -n sleep 4243 &",
+    "env -i python3 -c 'import os; os.setsid(); os.chroot(chr(46))' & env -i sleep 4243 &",
+)
+
+
+def test_no_namespace_and_no_session_is_a_way_out_of_a_job(node: Node) -> None:
+    attempt = node.launch("\n".join(["exec 2>/dev/null", *WAYS_OUT, "echo ready", "wait; sleep 1000"]))
+    node.wait_for_text("1.out", "ready")
+    wait_until(lambda: len(sleepers(node)) >= 5, what="what can get out has tried to")
+
+    for pid in sleepers(node):
+        mine = [group.name for group in groups_of(pid) if group.parent.name == str(node.instance)]
+        assert set(mine) == {"1.1"}, pid
+    node.kill(attempt, after_s=0)
+
+    assert node.ended(attempt).cause is EndCause.KILLED
+    assert sleepers(node) == []
+
+
+def sleepers(node: Node) -> list[int]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if path.read_bytes() == b"sleep\x004243\0" and os.readlink(path.parent / "cwd") == str(node.work):
+                found.append(int(path.parent.name))
+    return found
 
 
 def test_a_hard_link_is_written_to_by_whoever_may_write_to_the_file(node: Node) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import pwd
@@ -15,8 +16,9 @@ from pathlib import Path
 import pytest
 
 from oarpy.drivers.command import CommandMessenger
+from oarpy.node.oarexec import KEYCTL_CALLS
 from oarpy.ports.messenger import Delivery, Fate, Message
-from tests.support.accounts import BOB, account, submitter
+from tests.support.accounts import BOB, account, root, submitter
 from tests.support.waiting import wait_until
 
 Run = Callable[..., Delivery]
@@ -49,6 +51,21 @@ def run(directory: Path) -> Run:
         return delivery
 
     return run
+
+
+def test_a_program_does_not_read_the_keys_of_the_server(run: Run) -> None:
+    """A login over ssh and a service of systemd have keys of their own, which whoever comes of them would have, too."""
+    root()
+    keyctl = ctypes.CDLL(None).syscall
+    number = KEYCTL_CALLS[os.uname().machine]
+    joined = keyctl(number, 1, None)
+    assert keyctl(number - 2, b"user", b"of-the-server", b"secret", 6, -3) > 0
+    assert joined > 0
+
+    find = f"ctypes.CDLL(None).syscall({number}, 10, -3, b'user', b'of-the-server', 0)"
+    found = run(f"#!/usr/bin/env python3\nimport ctypes\nprint({find})\n")
+
+    assert found.detail.endswith(": -1")
 
 
 def alive(pid: int) -> bool:
