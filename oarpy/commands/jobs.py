@@ -92,14 +92,18 @@ def give_back(jobs: Named, show: Callable[[JobOutcome], object]) -> int:
 
 def tell_possible(deed: str, outcomes: Sequence[JobOutcome]) -> int:
     """Print what a dry run found, where the server has said to which jobs it would be done; the worst status."""
-    from oarpy.client import job_view
-
     for job in outcomes:
         if job.status:
             complain(job.message)
-    possible = tuple(job.job_id for job in outcomes if not job.status)
-    _tell_rehearsed(deed, job_view.lines(connect(), Selection(possible)) if possible else ())
+    tell_chosen(deed, [job.job_id for job in outcomes if not job.status])
     return max((job.status for job in outcomes), default=ExitStatus.REFUSED)
+
+
+def tell_chosen(deed: str, job_ids: Sequence[JobId]) -> None:
+    """Print the jobs to which a dry run would do it."""
+    from oarpy.client import job_view
+
+    _tell_rehearsed(deed, job_view.lines(connect(), Selection(tuple(job_ids))) if job_ids else ())
 
 
 def _tell_rehearsed(deed: str, jobs: Collection[Line]) -> None:

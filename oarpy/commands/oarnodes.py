@@ -14,6 +14,7 @@ from oarpy.client.connection import Connection
 from oarpy.commands import formats
 from oarpy.commands.listing import printable, shown_date, shown_property, unfolded
 from oarpy.commands.resource_documents import as_oar_has_it
+from oarpy.commands.selecting import resource_numbers
 from oarpy.commands.session import OarCommand, connect, run, with_formats, with_lines, with_version
 from oarpy.errors import SyntaxRefused
 from oarpy.model.exit_statuses import ExitStatus
@@ -26,7 +27,7 @@ _VIEWS = ("state", "names", "jobs", "events", "summary")
 
 @click.command("oarnodes", cls=OarCommand)
 @click.argument("hosts", metavar="[HOST]...", nargs=-1)
-@click.option("-r", "--resource", "ids", type=int, multiple=True, metavar="ID", help="This resource.")
+@click.option("-r", "--resource", "ids", multiple=True, metavar="ID[,ID]", help="This resource.")
 @click.option("--sql", metavar="CONDITION", help='Resources that satisfy it, such as "gpu > 0".')
 @click.option("-s", "--state", is_flag=True, help="States alone, by host; with -r or --sql by resource.")
 @click.option("-l", "--list", "names", is_flag=True, help="Names of hosts alone.")
@@ -44,7 +45,7 @@ _VIEWS = ("state", "names", "jobs", "events", "summary")
 @with_formats
 @with_lines
 @with_version
-def oarnodes(hosts: tuple[str, ...], ids: tuple[int, ...], sql: str | None, **options: Any) -> None:
+def oarnodes(hosts: tuple[str, ...], ids: tuple[str, ...], sql: str | None, **options: Any) -> None:
     """Show resources: all, or those of HOSTs.
 
     \b
@@ -64,12 +65,13 @@ def oarnodes(hosts: tuple[str, ...], ids: tuple[int, ...], sql: str | None, **op
         from oarpy.commands.dates import past_s
 
         at_s = past_s(options["at"])
+    numbers = resource_numbers(ids)
     conn: Connection = connect()
     names = unfolded(hosts)
     if view == "events":
         _show_events(conn, names, options["events"], at_s, style)
         return
-    found = resource_view.resources(conn, ids=ids, hosts=names, where=_filter(sql), at_s=at_s)
+    found = resource_view.resources(conn, ids=numbers, hosts=names, where=_filter(sql), at_s=at_s)
     match view:
         case "names":
             listed = list(dict.fromkeys(row["network_address"] for row in found if row["network_address"]))

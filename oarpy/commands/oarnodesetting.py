@@ -10,6 +10,7 @@ import click
 from oarpy.client import administration
 from oarpy.client.connection import Connection
 from oarpy.commands.listing import shown_property, unfolded
+from oarpy.commands.selecting import resource_numbers
 from oarpy.commands.session import OarCommand, connect, connect_as_admin, run, tell, with_version
 from oarpy.errors import RequestRefused, SyntaxRefused
 from oarpy.model import numbering
@@ -101,7 +102,7 @@ def oarnodesetting(
     where = parse_filter(sql) if sql is not None else None
 
     def change(conn: Connection) -> tuple[list[int], list[str], list[int]]:
-        named = [*_ids(ids), *(administration.satisfying(conn, where) if where is not None else ())]
+        named = [*resource_numbers(ids), *(administration.satisfying(conn, where) if where is not None else ())]
         chosen = administration.selected(conn, named, names)
         if values:
             administration.set_properties(conn, chosen, values)
@@ -209,15 +210,6 @@ def _property(text: str) -> tuple[str, str | None]:
     if text.endswith("!"):
         return property_name(text[:-1].strip()), None
     raise SyntaxRefused(f"{excerpt(text)} is neither NAME=VALUE nor NAME!", exit_status=ExitStatus.REFUSED)
-
-
-def _ids(texts: Sequence[str]) -> list[int]:
-    numbers = []
-    for text in ",".join(texts).split(",") if texts else ():
-        if not (text.isascii() and text.isdigit() and len(text) <= 9):
-            raise RequestRefused(f"{excerpt(text)} is not the id of a resource")
-        numbers.append(int(text))
-    return numbers
 
 
 def main() -> None:

@@ -8,10 +8,10 @@ import click
 
 from oarpy.client import administration
 from oarpy.client.connection import Connection
+from oarpy.commands.selecting import resource_numbers
 from oarpy.commands.session import OarCommand, complain, connect_as_admin, run, with_version
 from oarpy.errors import RequestRefused, SyntaxRefused
 from oarpy.model.exit_statuses import ExitStatus
-from oarpy.model.wording import excerpt
 
 
 @click.command("oarremoveresource", cls=OarCommand)
@@ -31,7 +31,7 @@ def oarremoveresource(ids: tuple[str, ...], dry_run: bool) -> int:
     """
     if not ids:
         raise SyntaxRefused("no resource was named", exit_status=ExitStatus.REFUSED)
-    numbers = [_id(text) for text in ids]
+    numbers = resource_numbers(ids)
     status = int(ExitStatus.OK)
     for number in numbers:
         connection: Connection = connect_as_admin()
@@ -46,12 +46,6 @@ def oarremoveresource(ids: tuple[str, ...], dry_run: bool) -> int:
             connection.close()
             click.echo(f"Resource {number} would be removed." if dry_run else f"Resource {number} removed.")
     return status
-
-
-def _id(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= 9):
-        raise SyntaxRefused(f"{excerpt(text)} is not the id of a resource", exit_status=ExitStatus.REFUSED)
-    return int(text)
 
 
 def main() -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 
 import click
 
-from oarpy.commands.session import OarCommand, ask, run, tell, with_version
-from oarpy.errors import SyntaxRefused
-from oarpy.model.dependencies import parse_job_id
+from oarpy.commands.selecting import selection_of
+from oarpy.commands.session import OarCommand, ask, complain, connect, run, tell, with_version
+from oarpy.errors import RequestRefused, SyntaxRefused
 from oarpy.model.durations import parse_duration, render_duration
 from oarpy.model.exit_statuses import ExitStatus
 from oarpy.model.payloads import WalltimeAnswer, WalltimeChange
+from oarpy.model.states import JobId, JobState
 from oarpy.model.wording import excerpt
 
 # Without this, -0:30 would be an option.
@@ -19,8 +21,11 @@ SETTINGS = {"ignore_unknown_options": True, "help_option_names": ["-h", "--help"
 
 
 @click.command("oarwalltime", cls=OarCommand, context_settings=SETTINGS)
-@click.argument("job")
+@click.argument("job", required=False)
 @click.argument("change", required=False)
+@click.option("--array", "arrays", multiple=True, metavar="ID", help="The running jobs of this array, in place of JOB.")
+@click.option("--sql", metavar="CONDITION", help="The running jobs that satisfy it, in place of JOB.")
+@click.option("--dry-run", is_flag=True, help="Ask for nothing; show the jobs that are chosen.")
 @click.option("-f", "--force", is_flag=True, help="At once, and not in the site's steps (if you may).")
 @click.option("-w", "--whole", is_flag=True, help="All of it or nothing.")
 @click.option("-d", "--delay-next-jobs", is_flag=True, help="Even if jobs of others start later for it (if you may).")
@@ -28,15 +33,18 @@ SETTINGS = {"ignore_unknown_options": True, "help_option_names": ["-h", "--help"
 @click.option("-J", "--json", "as_json", is_flag=True, help="Print the answer as JSON.")
 @with_version
 def oarwalltime(
-    job: str,
+    job: str | None,
     change: str | None,
+    arrays: tuple[str, ...],
+    sql: str | None,
+    dry_run: bool,
     force: bool,
     whole: bool,
     delay_next_jobs: bool,
     timeout: str | None,
     as_json: bool,
 ) -> int:
-    """Ask for another walltime of a running job, or without CHANGE show what can be had.
+    """Ask for another walltime of running jobs, or without CHANGE show what can be had.
 
     \b
     Examples:
@@ -46,9 +54,12 @@ def oarwalltime(
         oarwalltime 4242 3:0:0
         oarwalltime 4242 +90m
         oarwalltime 4242 +0
+        oarwalltime --sql "project = 'p'" +1:00 --dry-run
 
     The examples ask for an hour and a half more, half an hour less, three hours in all, an hour
-    and a half more, and withdraw what was not granted yet.  Less is granted at once.  More is granted
+    and a half more, withdraw what was not granted yet, and show which jobs would get an hour more.
+    JOB may be several, as in 4242,4250-4260: each is asked for by itself, and the worst status
+    is the command's.  Less is granted at once.  More is granted
     by the scheduler, as far as no other job is planned on the job's resources; what
     it cannot grant stays pending.
 
@@ -56,31 +67,74 @@ def oarwalltime(
     Status: 1 the job does not run, 3 you may not, 4 no such job or a mistake in
     typing, 5 the site does not allow it.
     """
+    if arrays or sql is not None:
+        if change is not None:
+            raise SyntaxRefused("--array and --sql stand in the place of JOB", exit_status=ExitStatus.BAD_ID)
+        job, change = None, job
+    elif job is None:
+        raise click.UsageError("Missing argument 'JOB'.")
     if change is None and (force or whole or delay_next_jobs or timeout is not None):
         raise SyntaxRefused("an option without a change of the walltime", exit_status=ExitStatus.BAD_ID)
     seconds, relative = (None, False) if change is None else _parsed(change)
     if change is not None and seconds is not None and not change.lstrip("+-").replace(":", "").isdigit():
         sign = "" if not relative else "-" if seconds < 0 else "+"
         tell(f"understood as {sign}{render_duration(abs(seconds))}")
-    asked = WalltimeChange(
-        job_id=parse_job_id(job),
-        seconds=seconds,
-        relative=relative,
-        force=force,
-        whole=whole,
-        delay_next_jobs=delay_next_jobs,
-        timeout_s=None if timeout is None else _duration(timeout),
-    )
-    answer = WalltimeAnswer.from_json(ask("walltime", asked.to_json()))
+    timeout_s = None if timeout is None else _duration(timeout)
+    job_ids = _chosen(job, arrays, sql)
+    if dry_run:
+        from oarpy.commands.jobs import tell_chosen
+
+        tell_chosen("show the walltime of" if change is None else "change the walltime of", job_ids)
+        return ExitStatus.OK
+
+    def asked(job_id: JobId) -> WalltimeAnswer:
+        wish = WalltimeChange(job_id, seconds, relative, force, whole, delay_next_jobs, timeout_s)
+        return WalltimeAnswer.from_json(ask("walltime", wish.to_json()))
+
+    answers, status = _answers(job_ids, asked)
     if as_json:
-        click.echo(json.dumps({str(answer.job_id): answer.facts()}))
-    elif answer.message:
+        click.echo(json.dumps({str(answer.job_id): answer.facts() for answer in answers}))
+        return status
+    for answer in answers:
+        if not answer.message:
+            _show(answer)
+            continue
         click.echo(f"Job {answer.job_id}: {answer.message}.")
         if answer.pending_s:
             click.echo(f"  Pending: {render_duration(answer.pending_s)}")
-    else:
-        _show(answer)
-    return ExitStatus.OK
+    return status
+
+
+def _chosen(job: str | None, arrays: Sequence[str], sql: str | None) -> Sequence[JobId]:
+    """The jobs that are named one by one; else those that run, of all that are chosen."""
+    selection = selection_of([] if job is None else [job], arrays, sql=sql)
+    if not (selection.ranges or selection.array_ids or selection.filter is not None):
+        return tuple(map(JobId, selection.job_ids))
+    from oarpy.client import job_view
+
+    running = [
+        JobId(job_id)
+        for job_id, state in job_view.states(connect(), selection._replace(live=True))
+        if state == JobState.RUNNING.value
+    ]
+    if not running:
+        raise RequestRefused("no running job is chosen by this", exit_status=ExitStatus.BAD_ID)
+    return running
+
+
+def _answers(job_ids: Sequence[JobId], asked: Callable[[JobId], WalltimeAnswer]) -> tuple[list[WalltimeAnswer], int]:
+    """What was answered for each job, and the worst status; the refusal of an only one is raised."""
+    answers, status = [], int(ExitStatus.OK)
+    for job_id in job_ids:
+        try:
+            answers.append(asked(job_id))
+        except RequestRefused as refusal:
+            if len(job_ids) == 1:
+                raise
+            sentence = str(refusal)
+            complain(sentence if sentence.startswith("job ") else f"job {job_id}: {sentence}")
+            status = max(status, int(refusal.exit_status))
+    return answers, status
 
 
 def _show(answer: WalltimeAnswer) -> None:

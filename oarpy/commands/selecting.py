@@ -69,6 +69,20 @@ def selection_of(
     )
 
 
+def resource_numbers(texts: Iterable[str]) -> list[int]:
+    """The ids of resources in ``texts``, each of which may be several: ``5,6``.
+
+    Raises:
+        SyntaxRefused: one is no id.
+    """
+    numbers = []
+    for text in _each(texts):
+        if not (text.isascii() and text.isdigit() and len(text) <= 9):
+            raise SyntaxRefused(f"{excerpt(text)} is not the id of a resource", exit_status=ExitStatus.REFUSED)
+        numbers.append(int(text))
+    return numbers
+
+
 def _each(texts: Iterable[str]) -> list[str]:
     """Each of ``5,6``."""
     return [part for text in texts for part in text.split(",")]

@@ -229,6 +229,7 @@ PREPARED: dict[str, Callable[[Site], object]] = {
     "oarpy nodes import 'c[1-16]'": Site.here,
     "oarpy nodes import --dry-run c1": Site.here,
     "oarpy man /usr/local/share/man": Site.own_man,
+    "oarwalltime --sql \"project = 'p'\" +1:00 --dry-run": lambda site: site.running("--project", "p"),
     **{f"oarwalltime 4242{change}": Site.running for change in ("", " +1:30", " -0:30", " 3:0:0", " +90m", " +0")},
 }
 #: A finding is no fault of the example.

@@ -74,6 +74,30 @@ def test_what_can_be_had_is_shown_as_oar_shows_it(system: System) -> None:
     )
 
 
+def test_oar_137_running_jobs_are_chosen_as_everywhere(system: System) -> None:
+    running = system.oarsub_array("-n", "chosen", "--array", "2", "-l", "/core=1,walltime=0:10", "sleep 600")
+    held = system.oarsub("-n", "chosen", "--hold", "-l", "walltime=0:10", "sleep 60")
+    for job_id in running:
+        system.wait_until_state(job_id, "Running")
+
+    dry = system.run("oarwalltime", "--sql", "name = 'chosen'", "-0:2", "--dry-run").stdout
+    shorter = system.run("oarwalltime", "--sql", "name = 'chosen'", "-0:2").stdout
+    shown = json.loads(system.run("oarwalltime", "-J", "--array", str(running[0])).stdout)
+    named = system.run("oarwalltime", f"{held},{running[0]}-{running[1]}", "-0:1").stdout
+    one_by_one = system.run("oarwalltime", f"{held},{running[0]}", "-0:1", check=False)
+
+    user = system.user.pw_name
+    assert dry == (
+        "".join(f"Would change the walltime of the job = {each} (Running, {user}, chosen)\n" for each in running)
+        + "2 jobs; nothing was done\n"
+    )
+    assert shorter == "".join(f"Job {each}: the walltime is changed.\n" for each in running)
+    assert {each: of["walltime_s"] for each, of in shown.items()} == {str(each): 480 for each in running}
+    assert named == shorter
+    assert one_by_one.stdout == f"Job {running[0]}: the walltime is changed.\n"
+    assert (one_by_one.returncode, one_by_one.stderr) == (1, f"oarwalltime: job {held} is Hold, not Running\n")
+
+
 def test_bad_input_is_one_sentence(system: System) -> None:
     job_id = system.oarsub("-l", "walltime=0:10", "sleep 60")
     system.wait_until_state(job_id, "Running")
@@ -88,6 +112,10 @@ def test_bad_input_is_one_sentence(system: System) -> None:
         ((str(job_id), "+1", "--force"), 3, "may not use --force"),
         ((str(job_id), "+1", "extra"), 1, "unexpected extra argument"),
         ((), 1, "Missing argument"),
+        (("--sql", "name = 'nosuch'", "+1"), 4, "no running job"),
+        (("--array", "99999"), 4, "no running job"),
+        (("--sql", "true", str(job_id), "+1"), 4, "stand in the place of JOB"),
+        (("--sql", "state = 'Foo'", "+1"), 8, "state is one of"),
     ):
         said = system.run("oarwalltime", *words, check=False)
         assert said.returncode == status, (words, said)
