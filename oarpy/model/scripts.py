@@ -7,7 +7,8 @@ from oarpy.model.exit_statuses import ExitStatus
 
 #: Their values look like SQL, whose quotes are not the shell's.
 _VERBATIM = ("-l", "--resource", "-p", "--property")
-_ESCAPED_IN_QUOTES = '"\\$` '
+#: The shell's own, and those that Nextflow marks in a path that it has quoted already.
+_ESCAPED_IN_QUOTES = "\"\\$` '()!&|<>:"
 
 
 def script_arguments(text: str) -> tuple[str, ...]:

@@ -273,6 +273,8 @@ def test_snakemake_sees_that_a_submission_is_refused(running: System, place: Pat
 # Nextflow: the calls are a program of their own, for people as for this test.
 def test_nextflow_runs_its_tasks(running: System, place: Path) -> None:
     work = copied("nextflow", place, running)
+    running.admin("oarproperty", "-a", "memnode", "-q")
+    running.admin("oarnodesetting", "--sql", "core > 0", "-p", "memnode=4")
 
     said = call(running, [sys.executable, "calls.py"], work)
 

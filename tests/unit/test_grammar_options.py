@@ -218,6 +218,13 @@ def test_the_options_in_a_script_are_split_like_a_shell_splits_them(line, argume
     assert script_arguments(f"#!/bin/sh\n{line}\necho\n") == arguments
 
 
+def test_a_path_that_nextflow_quotes_and_escapes_is_the_path():
+    path = '/data/it\'s (new) & "old"!/a:b|<c>`d\\e'
+    escaped = "".join(f"\\{each}" if each in "'\" ()\\!&|<>`:" else each for each in path)
+
+    assert script_arguments(f'#!/bin/sh\n#OAR -d "{escaped}"\n') == ("-d", path)
+
+
 def test_the_options_of_several_lines_come_in_order():
     script = "#!/bin/sh\n#OAR -n a\n# comment\n\n#OAR -t b\necho\n#OAR -t c\n"
 
