@@ -7,6 +7,9 @@ goes on from the tables.
 
 from __future__ import annotations
 
+import oarpy.almighty.lean  # noqa: F401  first, or it has nothing left to keep out
+
+# isort: split
 import gc
 import os
 import signal

@@ -39,10 +39,9 @@ from oarpy.database.listen import Listener
 from oarpy.database.outbox import Closed, Notice, Result
 from oarpy.database.wake import Reader
 from oarpy.drivers.command import CommandMessenger, HookMessenger
-from oarpy.drivers.smtp import SmtpMessenger
 from oarpy.modules.context import Context
 from oarpy.ports.messenger import Delivery, Fate, Message, Messenger
-from oarpy.settings import Settings
+from oarpy.settings import Mail, Settings
 
 logger = getLogger(__name__)
 
@@ -80,11 +79,28 @@ class Lane:
         return timedelta(seconds=self.messenger.limit_s + MARGIN_S)
 
 
+class MailMessenger:
+    """Mail; what it takes to send it, OpenSSL among it, is imported with the first one: 6 MiB."""
+
+    def __init__(self, settings: Mail) -> None:
+        self._settings = settings
+
+    @property
+    def limit_s(self) -> float:
+        """That of ``SmtpMessenger``."""
+        return 2 * self._settings.timeout.total_seconds()
+
+    def deliver(self, messages: Sequence[Message]) -> list[Delivery]:
+        from oarpy.drivers.smtp import SmtpMessenger
+
+        return SmtpMessenger(self._settings, socket.gethostname()).deliver(messages)
+
+
 def lanes_of(settings: Settings) -> dict[str, Lane]:
     """The ways of delivering, by the method that stands in the outbox."""
     programs = CommandMessenger(settings.notify.exec_timeout, min_uid=settings.nodes.min_uid)
     return {
-        "mail": Lane(SmtpMessenger(settings.mail, socket.gethostname()), workers=1, batch=50),
+        "mail": Lane(MailMessenger(settings.mail), workers=1, batch=50),
         "exec": Lane(programs, workers=8, batch=1, one_by_one=True),
         # One after the other, so that the site's program sees things in their order.
         "hook": Lane(HookMessenger(settings.notify.exec_timeout), workers=1, batch=1),

@@ -233,7 +233,7 @@ def test_all_processes_together_are_small(system: System) -> None:
 
     pss_kib = sum(_pss_kib(pid) for pid in system.processes().values())
 
-    assert pss_kib < 110 * 1024
+    assert pss_kib < 102 * 1024
 
 
 def _pss_kib(pid: int) -> int:
