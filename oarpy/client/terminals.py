@@ -166,14 +166,12 @@ def link(job_id: int, seat: Seat) -> Iterator[socket.socket]:
         return
     environment = {key: value for key, value in os.environ.items() if key != oarsh.VARIABLE}
     attach = shlex.join([*python_words("python3", text("terminal")), "attach"])
-    # Where somebody sits before a display, what runs there may show something on it.
-    display = ["-Y"] if os.environ.get("DISPLAY") else []
     mine, theirs = socket.socketpair()
     with mine:
         mine.sendall(f"{seat.name}\n".encode())
         with theirs:
             carrier = subprocess.Popen(
-                [sys.executable, "-c", _OARSH, "-T", *display, seat.host, attach],
+                [sys.executable, "-c", _OARSH, "-T", *display_option(), seat.host, attach],
                 stdin=theirs.fileno(),
                 stdout=theirs.fileno(),
                 start_new_session=True,
@@ -186,6 +184,11 @@ def link(job_id: int, seat: Seat) -> Iterator[socket.socket]:
             with suppress(ProcessLookupError, subprocess.TimeoutExpired):
                 os.killpg(carrier.pid, signal.SIGINT)
                 carrier.wait(timeout=_CARRIER_S)
+
+
+def display_option() -> list[str]:
+    """Where somebody sits before a display, what runs in a job may show something on it."""
+    return ["-Y"] if os.environ.get("DISPLAY") else []
 
 
 def _here(seat: Seat) -> socket.socket:

@@ -11,7 +11,18 @@ import click
 
 from oarpy.client.abandoning import DeletedIfInterrupted
 from oarpy.client.conversation import converse
-from oarpy.client.terminals import Seat, Sight, admits_oarsh, head_of, link, mine, seat, told_end, wait_until_running
+from oarpy.client.terminals import (
+    Seat,
+    Sight,
+    admits_oarsh,
+    display_option,
+    head_of,
+    link,
+    mine,
+    seat,
+    told_end,
+    wait_until_running,
+)
 from oarpy.commands.listing import shown_date
 from oarpy.commands.session import client, connect
 from oarpy.errors import RequestRefused
@@ -67,7 +78,7 @@ def _enter(job_id: int, host: str) -> int:
     os.environ["OAR_JOB_ID"] = str(job_id)
     os.environ.pop(oarsh.VARIABLE, None)
     _say(f"# Connect to OAR job {job_id} via the node {host}")
-    status = enter("oarsh", (host,))
+    status = enter("oarsh", (*display_option(), host))
     _say(f"# Disconnected from OAR job {job_id}")
     return status
 

@@ -16,7 +16,7 @@ from oarpy.drivers.ssh import SshExecutor
 from oarpy.errors import NodeUnreachable
 from oarpy.model.states import EndCause
 from oarpy.node import oarexec
-from oarpy.ports.executor import Attempt
+from oarpy.ports.executor import Attempt, OrderWord
 from tests.support import accounts, box
 from tests.support.node import Node, a_node
 from tests.support.waiting import wait_until
@@ -345,6 +345,23 @@ def test_an_output_that_is_a_device_or_the_kernel_s_is_not_opened_for_its_user(n
     causes = {path: node.run("true", n, stdout=path, stderr="/dev/null").cause for n, path in enumerate(paths, 1)}
 
     assert causes == dict.fromkeys(paths, EndCause.LAUNCH_ERROR)
+
+
+def test_jobs_run_where_the_spool_allows_no_programs_and_the_host_says_what_that_costs() -> None:
+    with a_node("as root") as node:
+        node.disconnect()
+        node.kill_guard()
+        mounted = 'mount -t tmpfs -o noexec,mode=755 none "$0" && exec "$@"'
+        carrier = ["unshare", "--mount", "sh", "-c", mounted, str(node.spool.parent)]
+        node.executor = LocalExecutor(str(node.spool), carrier=carrier)
+        node.connect()
+
+        end = node.run("id -un")
+        found = node.order(OrderWord.CHECK).text
+
+        assert (end.cause, node.read("1.out").strip()) == (EndCause.EXIT, node.user.pw_name)
+        assert "a determined user can falsify what is told of jobs" in found
+        assert "jobs have no oarsh there" in found
 
 
 #: Ways out that an ordinary account has, each with something that stays.

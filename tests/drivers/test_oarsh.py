@@ -229,6 +229,22 @@ def test_the_port_lets_nobody_in_who_does_not_know_the_job(pair: Pair) -> None:
     assert isinstance(pair.part.reports[attempt], Began)
 
 
+def test_nobody_comes_to_a_job_that_is_suspended(pair: Pair) -> None:
+    """What would stand still there is root's, of whom no limit holds."""
+    part = pair.part.launch("", part=True, access=pair.access)
+    pair.part.began(part)
+    tries = f"oarsh {pair.part.name} hostname; touch tried; until test -e resumed; do sleep 0.1; done"
+    pair.part.order(OrderWord.SUSPEND, part)
+    head = pair.head.launch(f"{tries}; oarsh {pair.part.name} hostname", access=pair.access)
+    wait_until(lambda: (pair.head.work / "tried").exists(), what="it has been tried")
+    pair.part.order(OrderWord.RESUME, part)
+    (pair.head.work / "resumed").touch()
+    pair.head.ended(head)
+
+    assert f"{pair.part.name}: the job is suspended" in pair.head.read("1.err")
+    assert pair.head.read("1.out") == f"{pair.part.name}\n"
+
+
 def test_another_user_reads_neither_key_nor_access(pair: Pair) -> None:
     attempt = pair.head.launch("sleep 1000", access=pair.access)
     pair.head.began(attempt)

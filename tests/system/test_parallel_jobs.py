@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import pwd
+import signal
 import stat
 import subprocess
 from collections.abc import Iterator
@@ -376,6 +378,26 @@ def test_a_key_that_its_owner_has_opens_a_job_on_one_host(cluster: Cluster) -> N
     assert "PRIVATE" not in str(cluster.database.execute("SELECT payload FROM requests"))
     assert (bad.returncode, bad.stdout) == (15, "")
     assert bad.stderr.startswith("oarsub: this is no key for a job")
+
+
+def test_a_client_that_is_killed_before_its_answer_leaves_the_key_of_its_job(cluster: Cluster) -> None:
+    appendice = cluster.processes()["appendice"]
+    os.kill(appendice, signal.SIGSTOP)
+    try:
+        me = cluster.at_terminal("oarsub", "-e", "key.%jobid%", "-p", "host = 'c2'", "touch began; sleep 1000")
+        asked = "SELECT count(*) FROM requests WHERE verb = 'submit'"
+        wait_until(lambda: cluster.database.execute(asked) == [(1,)], timeout_s=30, what="it has asked")
+        me.vanish()
+    finally:
+        os.kill(appendice, signal.SIGCONT)
+    wait_until(lambda: (cluster.work / "began").exists(), timeout_s=60, what="the command runs")
+
+    (key,) = cluster.work.glob("key.*")
+    ((job_id,),) = cluster.database.execute("SELECT job_id FROM jobs")
+    with_it = of_job(cluster, int(str(job_id)), "oarsh", "-i", key.name, "c2", "hostname")
+
+    assert key.name.startswith("key.job.new-")
+    assert with_it.stdout == "c2\n", with_it.stderr
 
 
 def test_on_each_host_a_job_has_its_processors_and_its_share_of_the_memory(database: TestDatabase) -> None:

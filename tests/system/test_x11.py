@@ -77,6 +77,18 @@ def test_a_shell_on_another_host_has_the_display_of_its_terminal(cluster: Cluste
     assert me.end() == 0, me.shown
 
 
+def test_another_shell_in_a_job_has_the_display_of_its_own_terminal(cluster: Cluster, job_id: int) -> None:
+    me = cluster.at_terminal("oarsub", "-C", str(job_id))
+    me.wait_for(rf"# Connect to OAR job {job_id} via the node c1\r\n")
+
+    me.type(f"echo at-$DISPLAY-; {ASKS}\n")
+
+    me.wait_for(r"at-localhost:\d+\.0-\r\n")
+    me.wait_for(r"\b1\r\n")
+    me.type("exit\n")
+    assert me.end() == 0, me.shown
+
+
 def test_whoever_has_no_display_gives_none(cluster: Cluster) -> None:
     del cluster.environment["DISPLAY"]
     me = cluster.at_terminal("oarsub", "-I", "-p", "host = 'c2'", "-l", "/core=1")
