@@ -1085,11 +1085,30 @@ class CgroupsV2(Cgroups):
             make_group(path)
         self._enable(path)
         self.root = path
+        if not self._can_be_entered():
+            remove_group(path)
+            raise PermissionError(errno.EACCES, "belongs to this account, but nothing may move there from here", path)
         enabled = (read_text(os.path.join(path, "cgroup.subtree_control")) or "").split()
         limits = [what for what, by in (("cpus", "cpuset"), ("memory", "memory")) if by in enabled]
         if self._can_deny_devices():
             limits.append("devices")
         self.enforces = ("kill", *limits)
+
+    def _can_be_entered(self) -> bool:
+        """Whether a job would get in: where groups are delegated, only from within what is."""
+        path = os.path.join(self.root, "probe")
+        make_group(path)
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                write_control(os.path.join(path, "cgroup.procs"), "0")
+                status = 0
+            finally:
+                os._exit(status)
+        _, status = os.waitpid(pid, 0)
+        remove_group(path)
+        return status == 0
 
     def _can_deny_devices(self) -> bool:
         """Whether the kernel takes a program of ours that watches over a group's devices."""

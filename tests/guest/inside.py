@@ -10,22 +10,26 @@ import sys
 from pathlib import Path
 
 INSTANCE = "01234567-89ab-cdef-0123-456789abcdef"
+HERS = "fedcba98-7654-3210-fedc-ba9876543210"
 FILLS = "python3 -c 'len(bytearray({} << 20))'"
 
 
 class Session:
-    """The runner's side of one session."""
+    """The runner's side of one session; ``becomes`` is done by the other side first."""
 
-    def __init__(self):
-        words = [sys.executable, "-I", "-S", "/guest/oarexec.py", "session", "--spool", "/var/spool/oarpy"]
+    def __init__(self, instance=INSTANCE, spool="/var/spool/oarpy", becomes=None):
+        words = [sys.executable, "-I", "-S", "/guest/oarexec.py", "session", "--spool", spool]
         self.link = subprocess.Popen(
-            [*words, "--instance", INSTANCE, "--min-uid", "1000"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [*words, "--instance", instance, "--min-uid", "1000"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            preexec_fn=becomes,
         )
         self.ended = {}
         self.began = set()
         self.answers = {}
         self.orders = 0
-        self.say({"hello": {"protocol": 1, "instance": INSTANCE, "session": [1, 1]}})
+        self.say({"hello": {"protocol": 1, "instance": instance, "session": [1, 1]}})
         self.hello = self.hear()["hello"]
         self.hear()
 
@@ -95,6 +99,28 @@ def is_alices(pid):
         return False
 
 
+def delegated(within):
+    """What keeps a job of alice's own instance, begun ``within`` the group that is hers or not, and how it ends."""
+    base = "/sys/fs/cgroup/oarpy"
+    own = base + "/hers"
+    spool = "/var/spool/alice" + str(within)
+    for path in (own, spool):
+        os.makedirs(path, exist_ok=True)
+    for path in (base, base + "/cgroup.procs", base + "/cgroup.subtree_control", own, own + "/cgroup.procs", spool):
+        os.chown(path, 1000, 1000)
+
+    def becomes():
+        if within:
+            Path(own, "cgroup.procs").write_text("0")
+        os.setgid(1000)
+        os.setuid(1000)
+
+    session = Session(HERS, spool, becomes)
+    end = session.run(1, "true", cpus="1", memory_mib=60)
+    session.link.kill()
+    return {"by": session.hello["containment"]["by"], "end": [end["cause"], end["status"], end["text"]]}
+
+
 def main():
     session = Session()
     found = {"containment": session.hello["containment"]}
@@ -114,6 +140,7 @@ def main():
     found["killed"] = session.end(6)
     found["groups left"] = [name for name in os.listdir(group(6).parent) if name[0].isdigit()]
     found["processes left"] = [pid for pid in os.listdir("/proc") if pid.isdigit() and is_alices(pid)]
+    found["delegated"] = {"outside": delegated(False), "within": delegated(True)}
     print("found: " + json.dumps(found))
 
 

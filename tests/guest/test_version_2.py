@@ -45,6 +45,13 @@ def test_a_job_that_uses_too_much_memory_ends_and_says_so(found: dict[str, Any])
     assert (found["within"]["cause"], found["within"]["short_of_memory"]) == ("exit", None)
 
 
+def test_groups_that_are_delegated_are_used_where_jobs_can_get_there(found: dict[str, Any]) -> None:
+    assert found["delegated"] == {
+        "outside": {"by": "processes", "end": ["exit", 0, None]},
+        "within": {"by": "cgroups v2", "end": ["exit", 0, None]},
+    }
+
+
 def test_other_devices_are_denied(found: dict[str, Any]) -> None:
     assert found["devices"]["out"] == "zero\n"
 
