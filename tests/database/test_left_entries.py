@@ -9,7 +9,7 @@ import pytest
 from oarpy.database import node_sessions
 from oarpy.database.connection import transaction
 from oarpy.model.states import EndCause, JobId, JobState
-from oarpy.modules import runner
+from oarpy.modules import leftovers, runner
 from oarpy.modules.context import Context
 from oarpy.ports.executor import Attempt, Ended, OrderWord
 from oarpy.settings import Settings
@@ -23,8 +23,8 @@ DEADLINE_S = 60.0
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "FORGET_S", 0.1)
-    monkeypatch.setattr(runner, "SETTLE_S", 0.1)
+    monkeypatch.setattr(leftovers, "FORGET_S", 0.1)
+    monkeypatch.setattr(leftovers, "SETTLE_S", 0.1)
     monkeypatch.setattr(runner, "PERIOD_S", 0.2)
 
 

@@ -11,7 +11,7 @@ import pytest
 from oarpy.database.launches import ToRun
 from oarpy.model.payloads import OWN_KEY
 from oarpy.model.states import JobId
-from oarpy.modules import runner
+from oarpy.modules import launching
 from oarpy.modules.context import Context
 from oarpy.modules.runner import Runner
 from oarpy.settings import Nodes, Settings
@@ -44,7 +44,7 @@ JOB = ToRun(
 @pytest.fixture
 def running(database: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A runner on fe.example.org, where a user's left-over processes are removed from hosts."""
-    monkeypatch.setattr(runner, "names_of_this_machine", lambda: frozenset(NAMES))
+    monkeypatch.setattr(launching, "names_of_this_machine", lambda: frozenset(NAMES))
     nowhere: Any = None
     return Runner(Context(database.engine, Settings(nodes=Nodes(clean_processes=True))), nowhere)
 
@@ -63,21 +63,21 @@ def with_resource(running: Any, database: TestDatabase, host: str) -> Any:
 def test_under_no_name_it_is_swept(running: Any, database: TestDatabase, name: str) -> None:
     with_resource(running, database, name)
 
-    assert running._launch_of(JOB, name, None).sweep == ()
+    assert running._launching.launch(JOB, name, (name,), None).sweep == ()
 
 
 def test_another_host_is_swept(running: Any, database: TestDatabase) -> None:
     with_resource(running, database, "c1")
 
-    assert running._launch_of(JOB, "c1", None).sweep == ("processes", "ipc")
+    assert running._launching.launch(JOB, "c1", ("c1",), None).sweep == ("processes", "ipc")
 
 
 @pytest.mark.parametrize(("name", "needed"), [*((name, False) for name in NAMES), ("c1", True)])
 def test_a_terminal_there_needs_no_key(running: Any, database: TestDatabase, name: str, needed: bool) -> None:
     with_resource(running, database, name)
 
-    assert running._has_key(JOB, name, ()) is needed
-    assert running._has_key(replace(JOB, key=OWN_KEY), name, ())
+    assert running._launching.has_key(JOB, (name,)) is needed
+    assert running._launching.has_key(replace(JOB, key=OWN_KEY), (name,))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -87,5 +87,5 @@ def test_what_runs_on_the_server_goes_by_the_name_that_resources_have(
     """Two sessions with one guard would fence each other."""
     with_resource(running, database, name)
 
-    assert running._head(replace(JOB, types=("cosystem",))) == name
-    assert running._head(replace(JOB, types=("noop",))) == name
+    assert running._launching.where(replace(JOB, types=("cosystem",))) == (name,)
+    assert running._launching.where(replace(JOB, types=("noop",))) == (name,)

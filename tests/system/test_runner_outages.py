@@ -17,7 +17,7 @@ from oarpy.database.connection import open_engine, transaction
 from oarpy.drivers.local import LocalExecutor
 from oarpy.errors import NodeUnreachable
 from oarpy.model.states import JobState
-from oarpy.modules import runner
+from oarpy.modules import runner, sessions
 from oarpy.modules.context import Context
 from oarpy.ports.executor import Executor
 from tests.support import accounts, rows
@@ -79,7 +79,7 @@ def test_a_host_is_not_blamed_for_failures_of_the_database(database):
 
         with serving(context(database), lambda host: executor):
             wait_until(
-                lambda: int(str(database.execute("SELECT last_value FROM attempts")[0][0])) > runner.FAILURES,
+                lambda: int(str(database.execute("SELECT last_value FROM attempts")[0][0])) > sessions.FAILURES,
                 timeout_s=20,
                 what="a session was tried more often than a host may fail",
             )
@@ -104,7 +104,7 @@ def test_a_host_that_cannot_be_reached_is_suspected_once(database):
         a_job(database, root)
 
         with serving(context(database), reach):
-            wait_until(lambda: len(tries) > runner.FAILURES + 1, timeout_s=20, what="the host was tried often enough")
+            wait_until(lambda: len(tries) > sessions.FAILURES + 1, timeout_s=20, what="the host was tried often enough")
 
     assert suspicions(database) == 1
 

@@ -11,7 +11,9 @@ from typing import Any
 from oarpy import settings
 from oarpy.database.connection import open_engine
 from oarpy.modules.context import Context
-from oarpy.modules.runner import Host, Runner, Work
+from oarpy.modules.hosts import Host
+from oarpy.modules.runner import Runner
+from oarpy.modules.work import Work
 from oarpy.ports.executor import Beat
 
 
@@ -53,12 +55,12 @@ def test_a_clock_that_is_heard_after_a_turn_began_is_told_back_after_the_next_on
             assert session.taken.wait(20), "the beat is heard while the transaction lasts"
             return Work()
 
-        monkeypatch.setattr(running, "_open", opened)
+        monkeypatch.setattr(running._sessions, "_open", opened)
         monkeypatch.setattr(running, "_write", written)
         # A lease of no length: the clock is told back after each turn.
-        running._leases = {"c1": 0.0}
-        running._fences.heard("c1", 100.0, time.monotonic())
-        keeper = asyncio.create_task(running._keep_session(host))
+        running._leases._out = {"c1": 0.0}
+        running._leases._fences.heard("c1", 100.0, time.monotonic())
+        keeper = asyncio.create_task(running._sessions._keep(host))
         try:
             await running._turn()
             await running._turn()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from oarpy.modules.runner import OUTAGE_RETRY_MAX_S, RETRY_MAX_S, RETRY_S, retry_after_s
+from oarpy.modules.runner import OUTAGE_RETRY_MAX_S
+from oarpy.modules.sessions import RETRY_MAX_S, RETRY_S, retry_after_s
 
 
 def test_a_host_is_left_alone_twice_as_long_after_each_failure() -> None:
