@@ -183,3 +183,8 @@ def _sentence(error: psycopg2.Error) -> str:
     message = error.diag.message_primary or next(iter(str(error).strip().splitlines()), type(error).__name__)
     hint = error.diag.message_hint
     return " ".join(f"{message} ({hint})".split()) if hint else message
+
+
+def wake_almighty(conn: Connection) -> None:
+    """Let almighty look at the tables now; inside a transaction, once it is committed."""
+    conn.rows("SELECT pg_notify('oar_almighty', '') WHERE pg_notification_queue_usage() < 0.5")

@@ -7,7 +7,7 @@ from typing import Any
 
 from psycopg2 import sql
 
-from oarpy.client import administration
+from oarpy.client import properties
 from oarpy.client.connection import Connection
 from oarpy.errors import RequestRefused
 from oarpy.model.host_rows import HostSeen, Numbers, rows_of
@@ -36,7 +36,7 @@ def add_hosts(conn: Connection, hosts: Sequence[HostSeen], memory_row_mib: int |
     conn.rows("LOCK TABLE oar.resources IN SHARE ROW EXCLUSIVE MODE")
     for name in known_hosts(conn, [host.name for host in hosts]):
         raise RequestRefused(f"host {name} has resources already")
-    columns = administration.columns(conn)
+    columns = properties.columns(conn)
     for host in hosts:
         for name in host.properties:
             if name not in columns:
@@ -46,7 +46,7 @@ def add_hosts(conn: Connection, hosts: Sequence[HostSeen], memory_row_mib: int |
         rows = [{name: value for name, value in row.items() if name != "numa"} for row in rows]
     for name, kind in MADE.items():
         if name not in columns and any(name in row for row in rows):
-            administration.add_property(conn, name, kind)
+            properties.add_property(conn, name, kind)
             columns |= {name}
     # An administrator may have removed those that come with the schema.
     names = sorted({name for row in rows for name in row} & columns)

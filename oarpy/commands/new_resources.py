@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import click
 
-from oarpy.client import administration
+from oarpy.client import properties, resources
 from oarpy.client.connection import Connection
 from oarpy.commands.session import connect_as_admin
 from oarpy.errors import RequestRefused, SyntaxRefused
@@ -71,13 +71,13 @@ def script(
 def add(rows: Rows, kinds: Mapping[str, str]) -> None:
     """Make what properties are missing, and all resources at once, or none."""
     connection: Connection = connect_as_admin()
-    known = set(dict(administration.properties(connection)))
+    known = set(dict(properties.properties(connection)))
 
     def write(conn: Connection) -> int:
         for name, kind in kinds.items():
             if name not in known:
-                administration.add_property(conn, name, kind)
-        return administration.add_resources(conn, [{"network_address": row["host"], **row} for row in rows])
+                properties.add_property(conn, name, kind)
+        return resources.add_resources(conn, [{"network_address": row["host"], **row} for row in rows])
 
     count = connection.transaction(write)
     for name in kinds:
@@ -100,7 +100,7 @@ def write_script(text: str, path: str) -> None:
 def next_numbers(conn: Connection, names: Iterable[str]) -> dict[str, int]:
     """The first number that is free in each of these columns."""
     wanted = list(names)
-    found = administration.highest(conn, wanted)
+    found = resources.highest(conn, wanted)
     return {name: found[name] + 1 if name in found else 0 for name in wanted}
 
 

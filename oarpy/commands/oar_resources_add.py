@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import click
 
-from oarpy.client import administration
+from oarpy.client import resources
 from oarpy.client.connection import Connection
 from oarpy.commands import new_resources
 from oarpy.commands.session import OarCommand, connect, run, with_version
@@ -128,7 +128,7 @@ def oar_resources_add(
         )
         _check(shape)
         if host0 is None and connection is not None:
-            taken = administration.hosts_named(connection, host_prefix, host_suffix)
+            taken = resources.hosts_named(connection, host_prefix, host_suffix)
             host0 = max((int(each) for each in taken if each.isascii() and each.isdigit()), default=0) + 1
         first = _offsets(offsets, connection, NUMBERED)
         names = [f"{host_prefix}{(1 if host0 is None else host0) + n}{host_suffix}" for n in range(shape.hosts)]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import click
 
-from oarpy.client import administration
+from oarpy.client import resources
 from oarpy.client.connection import Connection
 from oarpy.commands.listing import shown_property, unfolded
 from oarpy.commands.selecting import resource_numbers
@@ -102,21 +102,21 @@ def oarnodesetting(
     where = parse_filter(sql) if sql is not None else None
 
     def change(conn: Connection) -> tuple[list[int], list[str], list[int]]:
-        named = [*resource_numbers(ids), *(administration.satisfying(conn, where) if where is not None else ())]
-        chosen = administration.selected(conn, named, names)
+        named = [*resource_numbers(ids), *(resources.satisfying(conn, where) if where is not None else ())]
+        chosen = resources.selected(conn, named, names)
         if values:
-            administration.set_properties(conn, chosen, values)
+            resources.set_properties(conn, chosen, values)
         if drain:
-            administration.set_drain(conn, chosen, drain == "on")
+            resources.set_drain(conn, chosen, drain == "on")
         if state:
-            administration.set_state(conn, chosen, ResourceState(state))
+            resources.set_state(conn, chosen, ResourceState(state))
         if maintenance == "on":
-            administration.begin_maintenance(conn, chosen)
+            resources.begin_maintenance(conn, chosen)
         elif maintenance == "off":
             chosen = _ended_maintenance(conn, chosen)
-        gone = administration.declare_jobs_gone(conn, chosen) if jobs_are_gone else []
+        gone = resources.declare_jobs_gone(conn, chosen) if jobs_are_gone else []
         leaves = state in AWAY or maintenance == "on"
-        return chosen, gone, administration.jobs_on(conn, chosen) if leaves and (dry_run or not no_wait) else []
+        return chosen, gone, resources.jobs_on(conn, chosen) if leaves and (dry_run or not no_wait) else []
 
     connection: Connection = connect_as_admin()
     changed, emptied, doomed = (connection.rehearsal if dry_run else connection.transaction)(change)
@@ -139,15 +139,15 @@ def oarnodesetting(
 
 def _add(names: Sequence[str | None], values: Mapping[str, str | None], state: str | None) -> None:
     connection: Connection = connect_as_admin()
-    added = connection.transaction(lambda conn: [administration.add_resource(conn, each, values) for each in names])
+    added = connection.transaction(lambda conn: [resources.add_resource(conn, each, values) for each in names])
     if state is not None and state != ResourceState.ALIVE.value:
-        connection.transaction(lambda conn: administration.set_state(conn, added, ResourceState(state)))
+        connection.transaction(lambda conn: resources.set_state(conn, added, ResourceState(state)))
     click.echo("\n".join(f"New resource: {resource_id}" for resource_id in added))
     _warn(connection, values)
 
 
 def _ended_maintenance(conn: Connection, chosen: Sequence[int]) -> list[int]:
-    ended = administration.end_maintenance(conn, chosen)
+    ended = resources.end_maintenance(conn, chosen)
     if not ended:
         raise RequestRefused("none of these resources is in maintenance; -s Alive makes them usable")
     others = sorted(set(chosen) - set(ended))
@@ -165,7 +165,7 @@ def _wait(conn: Connection, job_ids: Sequence[int]) -> int:
     deadline = time.monotonic() + PATIENCE_S
     while left and time.monotonic() < deadline:
         time.sleep(LOOK_AGAIN_S)
-        still = administration.unfinished(conn, left)
+        still = resources.unfinished(conn, left)
         for job_id in sorted(set(left) - set(still)):
             click.echo(f"\t{job_id} Deleted")
         left = still
@@ -179,7 +179,7 @@ def _show_last(name: str, *, alone: bool) -> int:
     if not alone:
         raise SyntaxRefused("--last-property-value changes nothing; it goes alone", exit_status=ExitStatus.REFUSED)
     connection: Connection = connect()
-    value = administration.last_value(connection, property_name(name))
+    value = resources.last_value(connection, property_name(name))
     if value is None:
         tell(f"no resource has a value of {name}")
     else:
@@ -199,7 +199,7 @@ def _hosts_in(path: str | None) -> list[str]:
 
 
 def _warn(conn: Connection, values: Mapping[str, str | None]) -> None:
-    for name, number, hosts in administration.repeated_numbers(conn, values):
+    for name, number, hosts in resources.repeated_numbers(conn, values):
         tell(numbering.sentence(name, number, hosts))
 
 

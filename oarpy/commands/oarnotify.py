@@ -7,8 +7,8 @@ from functools import partial
 
 import click
 
-from oarpy.client import administration
-from oarpy.client.connection import Connection
+from oarpy.client import queues, resources
+from oarpy.client.connection import Connection, wake_almighty
 from oarpy.commands.oarqueue import add_queue, show_queues
 from oarpy.commands.session import OarCommand, connect_as_admin, run, with_version
 from oarpy.errors import RequestRefused
@@ -87,15 +87,15 @@ def oarnotify(
         add_queue(text)
         click.echo(f"Add queue {text.split(',')[0]}.")
     for name in removed:
-        changes.append((partial(administration.remove_queue, name=name), f"Remove queue {name}."))
+        changes.append((partial(queues.remove_queue, name=name), f"Remove queue {name}."))
     for name in enabled:
-        changes.append((partial(administration.change_queue, name=name, changes=active), f"Enable queue {name}."))
+        changes.append((partial(queues.change_queue, name=name, changes=active), f"Enable queue {name}."))
     for name in disabled:
-        changes.append((partial(administration.change_queue, name=name, changes=stopped), f"Disable queue {name}."))
+        changes.append((partial(queues.change_queue, name=name, changes=stopped), f"Disable queue {name}."))
     if enable_all:
-        changes.append((partial(administration.set_every_queue, state=active["state"]), "Enable all queues."))
+        changes.append((partial(queues.set_every_queue, state=active["state"]), "Enable all queues."))
     if disable_all:
-        changes.append((partial(administration.set_every_queue, state=stopped["state"]), "Disable all queues."))
+        changes.append((partial(queues.set_every_queue, state=stopped["state"]), "Disable all queues."))
     connection: Connection = connect_as_admin()
     for change, said in changes:
         connection.transaction(change)
@@ -103,8 +103,8 @@ def oarnotify(
     if listed:
         show_queues(as_json=False)
     if tag == CHECK:
-        connection.transaction(administration.check_hosts)
-    connection.transaction(administration.wake_server)
+        connection.transaction(resources.check_hosts)
+    connection.transaction(wake_almighty)
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import click
 
-from oarpy.client import administration
+from oarpy.client import properties
 from oarpy.client.connection import Connection, LockedOut
 from oarpy.commands.session import OarCommand, connect, connect_as_admin, run, tell, with_version
 from oarpy.errors import SyntaxRefused
@@ -26,7 +26,7 @@ TRIES = 20
 @click.option("-l", "--list", "as_list", is_flag=True, help="Show the properties; so does no option at all.")
 @click.option("-a", "--add", "added", multiple=True, metavar="NAME", help="Add a property.")
 @click.option("-c", "--varchar", is_flag=True, help="With -a: its values are text; the same as --kind text.")
-@click.option("--kind", type=click.Choice(list(administration.KINDS)), help="With -a: what its values are.")
+@click.option("--kind", type=click.Choice(list(properties.KINDS)), help="With -a: what its values are.")
 @click.option(
     "-d", "--delete", "removed", multiple=True, metavar="NAME", help="Remove one that no request names, values and all."
 )
@@ -80,17 +80,17 @@ def oarproperty(
     done: list[str] = []
     for name in added:
         chosen = kind or ("text" if varchar else "integer")
-        _changed(partial(administration.add_property, name=name, kind=chosen))
+        _changed(partial(properties.add_property, name=name, kind=chosen))
         done.append(f"Added property: {name}")
     for name in removed:
-        gone = _changed(partial(administration.remove_property, name=name, force=force))
+        gone = _changed(partial(properties.remove_property, name=name, force=force))
         if gone.jobs:
             tell(f"jobs held: {gone.jobs}")
         if gone.resources and not quiet:
             tell(f"resources that have lost their {name}: {gone.resources}")
         done.append(f"Deleted property: {name}")
     for old, new in pairs:
-        _changed(partial(administration.rename_property, old=old.strip(), new=new.strip()))
+        _changed(partial(properties.rename_property, old=old.strip(), new=new.strip()))
         done.append(f"Renamed property: {old.strip()} to {new.strip()}")
     if not (added or removed or renamed):
         _show(as_json)
@@ -101,10 +101,10 @@ def oarproperty(
 def _rehearse(names: Sequence[str], *, force: bool) -> None:
     connection: Connection = connect_as_admin()
     for name in names:
-        administration.check_defined(connection, name)
-        if losing := administration.valued(connection, name):
+        properties.check_defined(connection, name)
+        if losing := properties.valued(connection, name):
             click.echo(f"Property {name}: {losing} resource(s) would lose their value")
-        for job_id, state in administration.jobs_naming(connection, name):
+        for job_id, state in properties.jobs_naming(connection, name):
             would = "would be held" if force and state == JobState.WAITING.value else "names it"
             click.echo(f"Property {name}: job {job_id} ({state}) {would}")
     click.echo("Nothing was done")
@@ -127,7 +127,7 @@ def _tried(change: Callable[[Connection], T]) -> T:
 
 
 def _show(as_json: bool) -> None:
-    found = administration.properties(connect())
+    found = properties.properties(connect())
     if as_json:
         click.echo(json.dumps(dict(found), indent=2))
     else:

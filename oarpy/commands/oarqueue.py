@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import click
 
-from oarpy.client import administration
+from oarpy.client import queues
 from oarpy.client.connection import Connection
 from oarpy.commands.session import OarCommand, connect, connect_as_admin, run, tell, with_version
 from oarpy.errors import SyntaxRefused
@@ -84,25 +84,25 @@ def oarqueue(
     if len(named) + enable_all + disable_all + (as_list or as_json) > 1:
         raise SyntaxRefused("only one change at a time", exit_status=ExitStatus.REFUSED)
     if enable is not None:
-        _change(lambda conn: administration.change_queue(conn, enable, {"state": QueueState.ACTIVE.value}))
+        _change(lambda conn: queues.change_queue(conn, enable, {"state": QueueState.ACTIVE.value}))
     elif disable is not None:
-        _change(lambda conn: administration.change_queue(conn, disable, {"state": QueueState.NOT_ACTIVE.value}))
+        _change(lambda conn: queues.change_queue(conn, disable, {"state": QueueState.NOT_ACTIVE.value}))
     elif enable_all or disable_all:
         state = QueueState.ACTIVE if enable_all else QueueState.NOT_ACTIVE
-        _change(lambda conn: administration.set_every_queue(conn, state.value))
+        _change(lambda conn: queues.set_every_queue(conn, state.value))
     elif add is not None:
         add_queue(add)
     elif change is not None:
         named_queue, priority, planned = _queue(change)
-        _change(lambda conn: administration.change_queue(conn, named_queue, {"priority": priority, **planned}))
+        _change(lambda conn: queues.change_queue(conn, named_queue, {"priority": priority, **planned}))
     elif ordering is not None:
         name, chosen = _one_of(ordering, Ordering)
-        _change(lambda conn: administration.change_queue(conn, name, {"ordering": chosen}))
+        _change(lambda conn: queues.change_queue(conn, name, {"ordering": chosen}))
     elif replan is not None:
         name, chosen = _one_of(replan, Replan)
-        _change(lambda conn: administration.change_queue(conn, name, {"replan": chosen}))
+        _change(lambda conn: queues.change_queue(conn, name, {"replan": chosen}))
     elif remove is not None:
-        _change(lambda conn: administration.remove_queue(conn, remove))
+        _change(lambda conn: queues.remove_queue(conn, remove))
     else:
         show_queues(as_json)
 
@@ -117,9 +117,9 @@ def add_queue(text: str) -> None:
     name, priority, planned = _queue(text)
 
     def write(conn: Connection) -> None:
-        administration.add_queue(conn, name, priority)
+        queues.add_queue(conn, name, priority)
         if planned:
-            administration.change_queue(conn, name, planned)
+            queues.change_queue(conn, name, planned)
 
     _change(write)
 
@@ -160,7 +160,7 @@ def _one_of(text: str, kinds: type[Ordering] | type[Replan]) -> tuple[str, str]:
 
 
 def show_queues(as_json: bool) -> None:
-    found = administration.queues(connect())
+    found = queues.queues(connect())
     if as_json:
         click.echo(json.dumps({queue.pop("queue_name"): queue for queue in found}, indent=2))
         return

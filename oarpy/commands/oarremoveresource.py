@@ -6,7 +6,7 @@ from functools import partial
 
 import click
 
-from oarpy.client import administration
+from oarpy.client import resources
 from oarpy.client.connection import Connection
 from oarpy.commands.selecting import resource_numbers
 from oarpy.commands.session import OarCommand, complain, connect_as_admin, run, with_version
@@ -37,7 +37,7 @@ def oarremoveresource(ids: tuple[str, ...], dry_run: bool) -> int:
         connection: Connection = connect_as_admin()
         try:
             (connection.rehearsal if dry_run else connection.transaction)(
-                partial(administration.remove_resource, resource_id=number)
+                partial(resources.remove_resource, resource_id=number)
             )
         except RequestRefused as refusal:
             complain(str(refusal))
