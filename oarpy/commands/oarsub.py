@@ -243,14 +243,19 @@ def _submission(ctx: click.Context, options: Mapping[str, Any]) -> Submission:
     )
 
 
+def _is_inline(option: str) -> bool:
+    """Whether it is followed by a private key, cut short as it may be."""
+    return option.startswith("--import-job-key-i") and "=" not in option
+
+
 def _as_typed(words: Sequence[str]) -> str:
     """A command line as it is kept: without private keys, which are nobody else's to read."""
     kept: list[str] = []
     for word in words:
         option, equals, _ = word.partition("=")
-        if kept and kept[-1] in _INLINE:
+        if kept and _is_inline(kept[-1]):
             word = "KEY"
-        elif equals and option in _INLINE:
+        elif equals and _is_inline(option):
             word = f"{option}=KEY"
         kept.append(word)
     return shlex.join(kept)

@@ -39,7 +39,8 @@ _UNSUPPORTED = {
 class OarCommand(click.Command):
     """A command that knows which of OAR's options it lacks and says so.
 
-    ``unsupported`` maps such options to what they would do.
+    ``unsupported`` maps such options to what they would do.  Long options may be cut short
+    where what is left is the beginning of one alone, as OAR's may.
     """
 
     def __init__(self, *args: Any, unsupported: Mapping[str, str] | None = None, **kwargs: Any) -> None:
@@ -48,10 +49,13 @@ class OarCommand(click.Command):
         self._unsupported = _UNSUPPORTED | dict(unsupported or {})
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        typed = list(args)
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
             what = self._unsupported.get(error.option_name)
+            if what is None and (whole := self._begun_by(ctx, error.option_name)) is not None:
+                return self.parse_args(ctx, _replaced(typed, error.option_name, whole))
             if what is None:
                 if error.possibilities:
                     raise
@@ -59,6 +63,26 @@ class OarCommand(click.Command):
             raise RequestRefused(
                 f"{error.option_name} ({what}) is not supported", exit_status=ExitStatus.UNSUPPORTED
             ) from error
+
+    def _begun_by(self, ctx: click.Context, cut: str) -> str | None:
+        """The only option that begins with ``cut``."""
+        if not cut.startswith("--") or any(name.startswith(cut) for name in self._unsupported):
+            return None
+        begun = [
+            names
+            for option in self.get_params(ctx)
+            if (names := [name for name in option.opts if name.startswith(cut)])
+        ]
+        return begun[0][0] if len(begun) == 1 else None
+
+
+def _replaced(args: list[str], cut: str, whole: str) -> list[str]:
+    """``args`` with the option at its first place written out."""
+    for at, arg in enumerate(args):
+        name, equals, value = arg.partition("=")
+        if name == cut:
+            return [*args[:at], f"{whole}{equals}{value}", *args[at + 1 :]]
+    return args
 
 
 class OarGroup(click.Group):

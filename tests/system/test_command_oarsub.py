@@ -310,6 +310,25 @@ def test_bad_input_is_one_sentence_and_leaves_nothing_behind(unchanged, tmp_path
     assert stored_requests(unchanged) == []
 
 
+def test_long_options_may_be_cut_short_as_oars_may(database, commands):
+    with answering(database, ONE) as asked:
+        done = commands.run("oarsub", "--nam", "x", "--proj=p", "--resou", "core=2", "--ho", "--", "true", "--nam")
+
+    ((_, submission),) = asked
+    assert done.returncode == 0, done.stderr
+    assert (submission["name"], submission["project"], submission["hold"]) == ("x", "p", True)
+    assert (submission["resources"], submission["command"]) == (["core=2"], "true --nam")
+
+
+@pytest.mark.parametrize("option", ["--res", "--stage", "--p", "--zzz"])
+def test_what_begins_several_options_or_none_is_refused(unchanged, tmp_path, option):
+    done = Commands(unchanged, str(tmp_path)).run("oarsub", option, "x", "true")
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(rf"oarsub: No such option '{option}'[^\n]+\n", done.stderr), done.stderr
+    assert stored_requests(unchanged) == []
+
+
 @pytest.mark.parametrize("words", [("-p", ""), ("-p", " "), ("-p", "core = 1", "-p", "")])
 def test_an_empty_filter_is_none(database, commands, words):
     with answering(database, ONE) as asked:

@@ -14,7 +14,10 @@ from oarpy.errors import RequestRefused, SyntaxRefused
 KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\\nb3BlbnNzaC1r\\n-----END"
 
 
-@pytest.mark.parametrize("option", ["--import-job-key-inline", "--import-job-key-inline-priv"])
+@pytest.mark.parametrize(
+    "option",
+    ["--import-job-key-inline", "--import-job-key-inline-priv", "--import-job-key-i", "--import-job-key-inline-p"],
+)
 @pytest.mark.parametrize("joined", [False, True], ids=["two words", "one word"])
 def test_no_private_key_is_kept_with_what_was_asked_for(option, joined):
     words = [f"{option}={KEY}"] if joined else [option, KEY]
