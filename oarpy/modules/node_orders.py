@@ -7,9 +7,10 @@ from datetime import timedelta
 
 from sqlalchemy.engine import Connection
 
-from oarpy.database import launches
+from oarpy.database import launches, orders
 from oarpy.database.events import Event
-from oarpy.database.launches import Done, End, OpenOrder
+from oarpy.database.launches import End
+from oarpy.database.orders import Done, OpenOrder
 from oarpy.model.job_types import NOOP, has_type
 from oarpy.model.states import ON_NODES, EndCause, JobId, OrderKind
 from oarpy.modules.hosts import Hosts
@@ -46,7 +47,7 @@ class NodeOrders:
     def write_answers(self, conn: Connection, answers: Sequence[tuple[str, Answer]], work: Work) -> None:
         """Write what became of orders."""
         given = {answer.number: (host, answer) for host, answer in answers if answer.number > 0}
-        done = launches.finish_orders(conn, [Done(a.number, a.done, a.text) for _, a in given.values()])
+        done = orders.finish(conn, [Done(a.number, a.done, a.text) for _, a in given.values()])
         for order_id, kind, job_id in done:
             host, answer = given[order_id]
             if job_id is not None and answer.done and kind is OrderKind.SUSPEND:
@@ -66,7 +67,7 @@ class NodeOrders:
         past: set[int] = set()
         hosts: dict[int, str | None] = {}
         idle_ends: list[End] = []
-        for order in launches.open_orders(conn):
+        for order in orders.still_open(conn):
             hosts[order.order_id] = order.host or order.head
             host = self._hosts.get(order.host or order.head or "")
             if order.job_id is not None and _is_past(order):
@@ -91,10 +92,10 @@ class NodeOrders:
                     done.append(Done(order.order_id, False, "the host cannot be reached"))
             else:
                 work.needed |= {name for name in (order.host, order.head) if name}
-        launches.begin_orders(conn, begun)
-        launches.prolong_orders(conn, prolonged, within=self._within)
+        orders.begin(conn, begun)
+        orders.prolong(conn, prolonged, within=self._within)
         reasons = {one.order_id: one for one in done}
-        for order_id, kind, job_id in launches.finish_orders(conn, done):
+        for order_id, kind, job_id in orders.finish(conn, done):
             if not (reasons[order_id].succeeded or (order_id in past and kind in _LASTING)):
                 _tell(kind, job_id, hosts[order_id], False, reasons[order_id].result, work)
         work.changed += len(launches.finish(conn, idle_ends))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from oarpy.database import launches, plans
+from oarpy.database import launches, orders, plans
 from oarpy.model.states import JobId
 from oarpy.settings import Jobs, Settings
 from tests.support import invariants
@@ -247,7 +247,7 @@ def suspended(database: TestDatabase, job_id: int) -> None:
     """What the runner writes when the job's nodes have suspended it."""
     with database.engine.begin() as conn:
         launches.suspend(conn, [JobId(job_id)])
-        launches.finish_orders(conn, [launches.Done(order.order_id, True, "") for order in launches.open_orders(conn)])
+        orders.finish(conn, [orders.Done(order.order_id, True, "") for order in orders.still_open(conn)])
 
 
 def test_a_running_job_is_suspended_by_an_order_to_its_nodes(database: TestDatabase) -> None:

@@ -22,6 +22,7 @@ from oarpy.database import (
     launches,
     nodes,
     notifications,
+    orders,
     outbox,
     plans,
 )
@@ -117,7 +118,7 @@ WORK: dict[str, Callable[[Connection, list[int]], object]] = {
     ),
     "who has only to be closed": lambda conn, _: launches.finishing(conn),
     "closing": lambda conn, running: launches.close(conn, running, []),
-    "what hosts are asked": lambda conn, _: launches.open_orders(conn),
+    "what hosts are asked": lambda conn, _: orders.still_open(conn),
     "who is to be killed": lambda conn, _: kills.open_wishes(conn),
     "who is dead": lambda conn, _: kills.close_ended(conn),
     "who lets the time pass": lambda conn, _: kills.repeat(conn, soft=timedelta(), hard=timedelta()),
