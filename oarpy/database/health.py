@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection
 
 from oarpy.database import events
 from oarpy.database.events import Event
-from oarpy.model.node_health import Checked, Fate, Kind, Quarantine
+from oarpy.model.node_health import Checked, Fate, Kind, Met, Quarantine, charged
 
 #: Events that tell on which of its hosts a job could not begin, or which it lost.
 ACCUSING = (
@@ -91,8 +91,8 @@ _WANTED = text(
 )
 _LAST_END = text("SELECT max(stopped_at) FROM jobs WHERE stopped_at > now() - CAST(:window AS interval)")
 # Killed is what somebody wanted dead, or what lost one of its hosts; 99 is how a job asks to be run again.
-# Of a job on several hosts it is known where it could not begin and which host it lost.  What it did otherwise,
-# it did on all of them.
+# Of a job on several hosts it is known where it could not begin and which host it lost.  Where it died otherwise,
+# that was on one of them all.
 _FATES = text(
     """
     WITH since AS (
@@ -111,23 +111,34 @@ _FATES = text(
         WHERE o.head IS NOT NULL AND (f.job_id IS NULL OR o.other_hosts IS NOT NULL AND f.asked_by = 'oar'
             AND f.cause IN ('vanished', 'node_rebooted', 'fenced'))
     ), met AS (
-        SELECT h.host, j.job_user, j.command, j.died
-        FROM judged j CROSS JOIN LATERAL unnest(CASE
+        SELECT j.job_user, md5(j.command) AS command, j.died, j.stopped_at, CASE
             WHEN j.other_hosts IS NULL OR j.died AND j.end_cause = 'vanished' AND NOT j.lost THEN ARRAY[j.head]
             WHEN j.died AND (j.lost OR j.end_cause IN ('launch_error', 'prologue')) THEN COALESCE((
                 SELECT e.hosts FROM events e
                 WHERE e.job_id = j.job_id AND cardinality(e.hosts) = 1 AND e.type = ANY(CAST(:accusing AS text[]))
                 ORDER BY e.date DESC, e.event_id DESC LIMIT 1), ARRAY[j.head])
-            ELSE j.head || j.other_hosts END) AS h(host)
-        JOIN since ON since.host = h.host AND j.stopped_at > since.date
+            ELSE j.head || j.other_hosts END AS hosts
+        FROM judged j
+    ), one_host AS (
+        SELECT h.host, m.job_user, m.command, m.died
+        FROM met m CROSS JOIN LATERAL unnest(m.hosts) AS h(host)
+        JOIN since ON since.host = h.host AND m.stopped_at > since.date
+        WHERE NOT m.died OR cardinality(m.hosts) = 1
         UNION ALL
-        SELECT unnest(head || COALESCE(other_hosts, '{}')), job_user, command, false FROM jobs
+        SELECT unnest(head || COALESCE(other_hosts, '{}')), job_user, md5(command), false FROM jobs
         WHERE stopped_at IS NULL AND state = 'Running' AND started_at < now() - CAST(:fast AS interval)
             AND head IS NOT NULL
+    ), several AS (
+        SELECT ARRAY(SELECT h.host FROM unnest(m.hosts) AS h(host)
+                     JOIN since ON since.host = h.host AND m.stopped_at > since.date ORDER BY 1) AS hosts,
+            m.job_user, m.command
+        FROM met m WHERE m.died AND cardinality(m.hosts) > 1
     )
-    SELECT host, job_user, md5(command) AS command, count(*) FILTER (WHERE died) AS died,
+    SELECT ARRAY[host] AS hosts, job_user, command, count(*) FILTER (WHERE died) AS died,
         count(*) FILTER (WHERE NOT died) AS lived
-    FROM met GROUP BY host, job_user, md5(command)
+    FROM one_host GROUP BY host, job_user, command
+    UNION ALL
+    SELECT hosts, job_user, command, count(*), 0 FROM several WHERE hosts <> '{}' GROUP BY hosts, job_user, command
     """
 )
 _BELIEVED = text(
@@ -216,7 +227,7 @@ def fates(conn: Connection, *, window: timedelta, fast: timedelta) -> list[Fate]
     What ended on a host before it became Alive does not count against it.
     """
     found = conn.execute(_FATES, {"window": window, "fast": fast, "most": MOST_ENDS, "accusing": list(ACCUSING)})
-    return [Fate(row.host, Kind(row.job_user, row.command), row.died, row.lived) for row in found]
+    return charged(Met(tuple(row.hosts), Kind(row.job_user, row.command), row.died, row.lived) for row in found)
 
 
 def believed(conn: Connection, window: timedelta) -> Counter[Kind]:

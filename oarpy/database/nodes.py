@@ -208,7 +208,7 @@ def declare_jobs_gone(conn: Connection, hosts: Collection[str]) -> Gone:
     finishing = {row.job_id for row in found if row.state == JobState.FINISHING and row.parallel}
     wholly = [row.job_id for row in found if row.wholly and row.job_id not in finishing]
     headless = {row.job_id for row in found if row.headless and row.parallel} - {*wholly, *finishing}
-    left = {row.job_id for row in found if row.partly and row.state != JobState.LAUNCHING} | headless
+    left = {row.job_id for row in found if row.partly and row.state != JobState.LAUNCHING} - set(wholly) | headless
     launches.end_parts(conn, [PartEnd(job_id, host) for job_id in sorted(left) for host in sorted(hosts)])
     for over in (wholly, sorted(headless)):
         jobs.transition(conn, over, JobEvent.LAUNCH_FAILED, values=admin)

@@ -11,6 +11,10 @@ quarantined when
 * enough jobs died fast there of kinds that live on other hosts, on as many as they die on and seldom dying there, or
 * enough jobs died fast there that belong to several users, while most jobs live elsewhere.
 
+A job on several hosts tells where it could not begin, or which host it lost.  When its
+command dies otherwise, one of the hosts is the reason, or the job itself is: it counts
+against those on which its kind has never lived, and against all if it has on each.
+
 What fails wherever it runs, or now and then, is the job's own fault.  Each host that
 was quarantined on the word of a kind makes its next word count a quarter of the one
 before, so that no job makes one host after the other Suspected.
@@ -44,6 +48,31 @@ class Fate:
     kind: Kind
     died: int
     lived: int
+
+
+@dataclass(frozen=True, slots=True)
+class Met:
+    """The same, of jobs that were on all of ``hosts``; where these are several, one of them may be the reason."""
+
+    hosts: tuple[str, ...]
+    kind: Kind
+    died: int
+    lived: int
+
+
+def charged(found: Iterable[Met]) -> list[Fate]:
+    """What is told of each host, the deaths of jobs on several hosts among it."""
+    met = list(found)
+    lives = {(host, one.kind) for one in met if one.lived for host in one.hosts}
+    died: Counter[tuple[str, Kind]] = Counter()
+    lived: Counter[tuple[str, Kind]] = Counter()
+    for one in met:
+        strange = [host for host in one.hosts if (host, one.kind) not in lives]
+        for host in one.hosts:
+            lived[host, one.kind] += one.lived
+            if len(one.hosts) == 1 or not strange or host in strange:
+                died[host, one.kind] += one.died
+    return [Fate(host, kind, died[host, kind], lived[host, kind]) for host, kind in lived]
 
 
 @dataclass(frozen=True, slots=True)

@@ -172,6 +172,19 @@ def test_only_resources_of_type_default_count(ctx: Context) -> None:
     assert [(row[1], row[5]) for row in sums(ctx) if row[4] == "USED"] == [("alice", 200)]
 
 
+def test_what_was_given_back_before_the_end_counts_until_then(ctx: Context) -> None:
+    job_id = ended(ctx, 0, 1000, walltime_s=100, holds="{[1,3)}")
+    with ctx.transaction() as conn:
+        conn.execute(
+            text("UPDATE allocations SET returned = '{[3,8)}', returned_at = :at WHERE job_id = :job"),
+            {"at": at(100), "job": job_id},
+        )
+
+    settle(ctx)
+
+    assert [row[4:] for row in sums(ctx)] == [("ASKED", 7 * 100), ("USED", 2 * 1000 + 5 * 100)]
+
+
 def test_what_inner_jobs_use_is_their_containers(ctx: Context) -> None:
     with ctx.transaction() as conn:
         (container,) = rows.submitted(conn, owner="bob")

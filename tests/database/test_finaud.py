@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from oarpy.database import health, node_sessions, nodes
+from oarpy.database import events, health, node_sessions, nodes
+from oarpy.database.events import Event
 from oarpy.database.node_sessions import Identity
 from oarpy.model.states import JobState
 from oarpy.modules import finaud
@@ -277,3 +278,82 @@ def test_one_faulty_command_takes_no_host_after_the_other(database: TestDatabase
     finaud.turn(ctx)
 
     assert states(database)["c2"] == "Alive"
+
+
+# Jobs on several hosts.
+
+
+def ended_on(
+    database: TestDatabase,
+    head: str,
+    others: Sequence[str],
+    count: int,
+    *,
+    exit_code: int | None = 256,
+    cause: str = "exit",
+    event: tuple[str, str] | None = None,
+    killed_for: str | None = None,
+) -> None:
+    """``count`` jobs of one command on several hosts that ended just now; ``event`` speaks of one host."""
+    with database.engine.begin() as conn:
+        for _ in range(count):
+            (job_id,) = rows.submitted(conn, owner="alice")
+            conn.execute(text("UPDATE jobs SET command = 'mpi' WHERE job_id = :id"), {"id": job_id})
+            rows.brought(conn, [job_id], JobState.RUNNING, head=head, other_hosts=list(others))
+            rows.ended(conn, [job_id])
+            rows.closed(conn, [job_id], exit_code=exit_code, end_cause=cause)
+            if event is not None:
+                events.append(conn, [Event(event[0], job_id, (event[1],))])
+            if killed_for is not None:
+                wish = "INSERT INTO frag_jobs (job_id, cause, asked_by, state) VALUES (:id, :cause, 'oar', 'FRAGGED')"
+                conn.execute(text(wish), {"id": job_id, "cause": killed_for})
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"cause": "prologue", "event": ("PROLOGUE_ERROR", "c2"), "exit_code": None},
+        {"cause": "launch_error", "event": ("CPUSET_ERROR", "c2"), "exit_code": None},
+        {"cause": "vanished", "event": ("PART_LOST", "c2"), "killed_for": "vanished", "exit_code": None},
+        {"cause": "node_rebooted", "event": ("PART_LOST", "c2"), "killed_for": "node_rebooted", "exit_code": None},
+    ],
+    ids=["its prologue failed", "it could not contain the job", "its part vanished", "it was rebooted"],
+)
+def test_a_host_of_a_parallel_job_is_judged_and_not_the_head(database: TestDatabase, values: dict[str, Any]) -> None:
+    hosts(database, "c1", "c2", "c3")
+    ended_on(database, "c1", ["c2"], 5, **values)
+    ended_on(database, "c3", ["c1"], 1, exit_code=0)
+
+    finaud.turn(context(database, "true", check="none"))
+
+    assert states(database) == {"c1": "Alive", "c2": "Suspected", "c3": "Alive"}
+
+
+def test_the_host_is_found_that_all_parallel_jobs_have_in_common_which_die(database: TestDatabase) -> None:
+    hosts(database, "c1", "c2", "c3", "c4")
+    for head in ("c1", "c3", "c4"):
+        ended_on(database, head, ["c2"], 2)
+    ended_on(database, "c1", ["c3", "c4"], 3, exit_code=0)
+
+    finaud.turn(context(database, "true", check="none"))
+
+    assert states(database) == {"c1": "Alive", "c2": "Suspected", "c3": "Alive", "c4": "Alive"}
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"killed_for": "admin", "event": ("PART_LOST", "c2"), "cause": "admin"},
+        {"killed_for": "walltime", "cause": "walltime"},
+        {"exit_code": 0},
+    ],
+    ids=["a person's word", "walltime", "well"],
+)
+def test_parallel_jobs_that_ended_otherwise_accuse_nobody(database: TestDatabase, values: dict[str, Any]) -> None:
+    hosts(database, "c1", "c2", "c3")
+    ended_on(database, "c1", ["c2"], 6, **values)
+    ended_on(database, "c3", ["c1"], 6, exit_code=0)
+
+    finaud.turn(context(database, "true", check="none"))
+
+    assert set(states(database).values()) == {"Alive"}

@@ -215,3 +215,60 @@ def test_a_logged_word_of_a_person_ends_the_jobs_of_a_host(cluster):
     assert shown(cluster, job_id) == ("Error", "admin", False)
     assert shown(cluster, other) == ("Running", None, True)
     assert cluster.execute("SELECT job_id FROM events WHERE type = 'JOB_NOT_GONE'") == [(other,)]
+
+
+def parallel(database, state, others, *, holds="{[1,4)}"):
+    """A job on c1 and c2 whose head is c1, or c2."""
+    job_id = job(database, state, holds=holds)
+    head = {"c1": "c2", "c2": "c1"}[others]
+    database.execute("UPDATE jobs SET head = %s, other_hosts = ARRAY[%s] WHERE job_id = %s", (head, others, job_id))
+    return job_id
+
+
+def test_a_word_about_the_head_ends_the_command_and_leaves_the_rest_to_be_cleaned(cluster):
+    job_id = parallel(cluster, JobState.RUNNING, "c2")
+
+    with cluster.engine.begin() as conn:
+        gone = nodes.declare_jobs_gone(conn, ["c1"])
+
+    assert gone == nodes.Gone(headless=(job_id,))
+    assert shown(cluster, job_id) == ("Finishing", "admin", True)
+    assert cluster.execute("SELECT over_hosts FROM jobs") == [(None,)]
+
+
+def test_a_word_about_another_host_has_the_job_killed_and_is_remembered(cluster):
+    job_id = parallel(cluster, JobState.RUNNING, "c1")
+
+    with cluster.engine.begin() as conn:
+        events.append(conn, [Event("JOBS_ARE_GONE", hosts=("c1",))])
+    outcome = turn(cluster)
+
+    assert outcome is Outcome.JOBS_TO_KILL
+    assert to_be_killed(cluster) == [(job_id, "admin")]
+    assert shown(cluster, job_id) == ("Running", None, True)
+    assert cluster.execute("SELECT over_hosts FROM jobs") == [(["c1"],)]
+    assert cluster.execute("SELECT job_id FROM events WHERE type IN ('PART_LOST', 'JOB_NOT_GONE')") == [(job_id,)]
+
+
+def test_a_word_about_all_hosts_of_a_parallel_job_ends_it(cluster):
+    job_id = parallel(cluster, JobState.RUNNING, "c2")
+
+    with cluster.engine.begin() as conn:
+        gone = nodes.declare_jobs_gone(conn, ["c1", "c2"])
+
+    assert gone == nodes.Gone(ended=(job_id,))
+    assert shown(cluster, job_id) == ("Error", "admin", False)
+    assert invariants.broken(cluster.engine) == []
+
+
+def test_a_job_that_is_over_but_for_a_host_ends_as_it_ended(cluster):
+    job_id = parallel(cluster, JobState.FINISHING, "c1")
+    cluster.execute("UPDATE jobs SET end_cause = 'exit', exit_code = 0")
+
+    with cluster.engine.begin() as conn:
+        gone = nodes.declare_jobs_gone(conn, ["c1"])
+
+    # The runner closes it.
+    assert gone == nodes.Gone()
+    assert shown(cluster, job_id) == ("Finishing", "exit", True)
+    assert cluster.execute("SELECT over_hosts FROM jobs") == [(["c1"],)]

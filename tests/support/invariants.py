@@ -78,6 +78,10 @@ _IMPOSSIBLE = {
     "job {job_id} is {state}, which no transaction should leave": """
         SELECT job_id, state FROM jobs WHERE stopped_at IS NULL AND state IN ('toAckReservation', 'toError')
     """,
+    "job {job_id} is {state} and has given something back already": """
+        SELECT job_id, state FROM allocations JOIN jobs USING (job_id, attempt)
+        WHERE returned IS NOT NULL AND state NOT IN ('Finishing', 'Terminated', 'Error')
+    """,
     "job {job_id} holds resources that do not exist: {missing}": """
         SELECT a.job_id, (a.resources - known.ids)::text AS missing
         FROM allocations a, (SELECT range_agg(int4range(resource_id, resource_id + 1)) AS ids FROM resources) known

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from oarpy.model.node_health import Checked, Fate, Kind, Patience, to_quarantine, to_suspect
+from oarpy.model.node_health import Checked, Fate, Kind, Met, Patience, charged, to_quarantine, to_suspect
 
 FIVE = Patience(deaths=5)
 
@@ -114,3 +114,40 @@ def test_a_host_is_suspected_when_its_checks_have_failed_often_enough() -> None:
 
     assert [check.host for check in to_suspect(checks, 2)] == ["c2"]
     assert [check.host for check in to_suspect(checks, 1)] == ["c1", "c2"]
+
+
+def together(hosts: str, *, died: int = 0, lived: int = 0) -> Met:
+    return Met(tuple(hosts.split()), Kind("alice", "mpi"), died, lived)
+
+
+def test_the_host_that_dying_jobs_have_in_common_is_charged_and_not_those_where_others_live() -> None:
+    found = [
+        together("c1 c2", died=2),
+        together("c2 c3", died=2),
+        together("c2 c4", died=2),
+        *(together(host, lived=3) for host in ("c1", "c3", "c4")),
+    ]
+
+    fates = charged(found)
+
+    assert {fate.host: (fate.died, fate.lived) for fate in fates} == {
+        "c1": (0, 3),
+        "c2": (6, 0),
+        "c3": (0, 3),
+        "c4": (0, 3),
+    }
+    assert hosts(fates) == ["c2"]
+
+
+def test_jobs_that_die_where_their_like_lives_are_their_own_fault() -> None:
+    found = [together("c1 c2", died=9), *(together(host, lived=3) for host in ("c1", "c2", "c3"))]
+
+    assert hosts(charged(found)) == []
+
+
+def test_what_is_known_of_one_host_stays_there() -> None:
+    found = [together("c1", died=5), together("c1", lived=1)]
+
+    (fate,) = charged(found)
+
+    assert (fate.died, fate.lived) == (5, 1)
