@@ -963,10 +963,11 @@ CREATE VIEW visible_jobs AS
     SELECT j.job_id, j.array_id, j.array_index, j.job_name, j.job_user, j.project, j.queue_name, j.types, j.job_type,
         j.reservation, j.command, j.launching_directory, j.stdout_file, j.stderr_file, j.state,
         j.message || COALESCE(' (Karma=' || to_char(COALESCE(k.karma, j.last_karma), 'FM9999990.000') || ')', '')
-            || CASE WHEN j.state = 'Finishing' AND a.returned IS NOT NULL
-                THEN ' (not over on ' || array_to_string(remaining_hosts(j.other_hosts, j.over_hosts), ', ') || ')'
+            || CASE WHEN j.state = 'Finishing' AND a.returned IS NOT NULL THEN COALESCE(' (not over on '
+                || NULLIF(array_to_string(remaining_hosts(j.other_hosts, j.over_hosts), ', '), '') || ')', '')
                 ELSE '' END
-            || COALESCE(' (node lost since ' || to_char(s.lost_at, 'YYYY-MM-DD HH24:MI:SS TZ') || ')', '') AS message,
+            || COALESCE(' (node lost since ' || to_char(s.lost_at, 'YYYY-MM-DD HH24:MI:SS TZ')
+                || CASE WHEN j.other_hosts IS NULL THEN '' ELSE ': ' || s.hosts END || ')', '') AS message,
         j.submitted_at, j.not_before, j.started_at, j.stopped_at, j.alternative, j.walltime, j.planned_end_at, j.head,
         j.attempt, j.exit_code, j.end_cause, j.suspended_for, j.resubmit_job_id, j.deadline, j.expires_at,
         r.request, r.wanted_resources, r.properties, r.notify, r.checkpoint, r.checkpoint_signal,
@@ -986,10 +987,11 @@ CREATE VIEW visible_jobs AS
         AND k.job_user = j.job_user
     -- Nobody knows how it fares.
     LEFT JOIN LATERAL (
-        SELECT min(n.lost_at) AS lost_at FROM node_sessions n
+        SELECT min(n.lost_at) AS lost_at, string_agg(n.host, ', ' ORDER BY n.host) AS hosts FROM node_sessions n
         WHERE j.state IN ('Launching', 'Running', 'Suspended', 'Resuming', 'Finishing')
           AND n.host = ANY(CASE j.state WHEN 'Finishing' THEN remaining_hosts(j.other_hosts, j.over_hosts)
                            ELSE array_prepend(j.head, j.other_hosts) END)
+          AND n.lost_at IS NOT NULL
     ) s ON true;
 
 CREATE VIEW visible_terminals AS SELECT t.job_id, t.token FROM terminals t JOIN jobs j USING (job_id) WHERE j.job_user = me();

@@ -14,17 +14,21 @@ _CLOSE = text(
     "UPDATE allocations SET held = tstzrange(lower(held), greatest(lower(held), now()), '[]') "
     "WHERE upper_inf(held) AND job_id = ANY(CAST(:jobs AS bigint[])) RETURNING space"
 )
-# What belongs to no host is held for those that remain, as somebody may use it from there.
+# What belongs to no host is held for those that remain, as somebody may use it from there; what jobs in a
+# container hold, it holds, too.
 _GIVE_BACK = text(
     """
     UPDATE allocations a SET resources = a.resources - done.ids, returned = COALESCE(a.returned, '{}') + done.ids,
         returned_at = COALESCE(a.returned_at, now())
-    FROM (SELECT j.job_id, range_agg(int4range(r.resource_id, r.resource_id, '[]')) AS ids
+    FROM (SELECT j.job_id, range_agg(int4range(r.resource_id, r.resource_id, '[]')) - COALESCE((
+              SELECT range_agg(i.resources) FROM allocations i
+              WHERE i.space = j.job_id AND i.space <> 0 AND upper_inf(i.held)), '{}') AS ids
           FROM jobs j JOIN allocations h ON h.job_id = j.job_id AND upper_inf(h.held)
               JOIN resources r ON h.resources @> r.resource_id
                   AND (r.network_address = j.head OR r.network_address = ANY(j.over_hosts))
           WHERE j.job_id = ANY(CAST(:jobs AS bigint[])) AND j.state = 'Finishing' GROUP BY j.job_id) AS done
-    WHERE a.job_id = done.job_id AND upper_inf(a.held) AND NOT isempty(a.resources - done.ids)
+    WHERE a.job_id = done.job_id AND upper_inf(a.held) AND a.resources && done.ids
+        AND NOT isempty(a.resources - done.ids)
     RETURNING a.job_id
     """
 )

@@ -107,7 +107,7 @@ _REPEAT = text(
     """
     UPDATE frag_jobs f SET state = CASE WHEN f.rounds < 2 THEN 'LEON' ELSE 'LEON_EXTERMINATE' END::frag_state
     FROM jobs j
-    WHERE f.state = 'TIMER_ARMED' AND j.job_id = f.job_id AND j.stopped_at IS NULL
+    WHERE f.state = 'TIMER_ARMED' AND j.job_id = f.job_id AND j.stopped_at IS NULL AND j.state <> 'Finishing'
       AND f.armed_at + CASE WHEN f.rounds < 2 THEN CAST(:soft AS interval) ELSE CAST(:hard AS interval) END <= now()
     RETURNING f.job_id
     """

@@ -114,12 +114,12 @@ _KNOWN = text(
 _WISHED_DEAD = text(
     "SELECT job_id, cause FROM frag_jobs WHERE state <> 'FRAGGED' AND job_id = ANY(CAST(:jobs AS bigint[]))"
 )
-# What inner jobs still lie in stays Finishing until they are over.
 _FINISHING = text(
     """
-    SELECT j.job_id, j.attempt, j.end_cause, j.job_user, j.head, j.other_hosts, j.over_hosts FROM jobs j
-    WHERE j.stopped_at IS NULL AND j.state = 'Finishing' AND NOT EXISTS (
-        SELECT FROM allocations i WHERE i.space = j.job_id AND i.space <> 0 AND upper_inf(i.held))
+    SELECT j.job_id, j.attempt, j.end_cause, j.job_user, j.head, j.other_hosts, j.over_hosts,
+        (SELECT bool_or(i.returned IS NOT NULL) FROM allocations i
+         WHERE i.space = j.job_id AND i.space <> 0 AND upper_inf(i.held)) AS inner_waits
+    FROM jobs j WHERE j.stopped_at IS NULL AND j.state = 'Finishing'
     ORDER BY j.job_id
     """
 )
@@ -333,16 +333,18 @@ class Finishing(NamedTuple):
     head: str | None
     others: tuple[str, ...]
     over: tuple[str, ...]
+    #: Of a container in which jobs are still: whether one of them waits for a lost host.
+    inner_waits: bool | None
 
 
 def finishing(conn: Connection) -> list[Finishing]:
-    """The jobs that have only to be closed."""
+    """The jobs that have only to be closed; a container when nothing is left in it."""
     return [
         Finishing(
             *(job_id, attempt, None if cause is None else EndCause(cause), user),
-            *(head, tuple(others or ()), tuple(over or ())),
+            *(head, tuple(others or ()), tuple(over or ()), inner_waits),
         )
-        for job_id, attempt, cause, user, head, others, over in conn.execute(_FINISHING)
+        for job_id, attempt, cause, user, head, others, over, inner_waits in conn.execute(_FINISHING)
     ]
 
 

@@ -30,7 +30,11 @@ class Closing:
         finishing = launches.finishing(conn)
         for job in finishing:
             if job.others and self._parallel.is_being_cleaned(job, work):
-                if self._parallel.gives_back_more(job.job_id):
+                if job.inner_waits or self._parallel.gives_back_more(job.job_id):
+                    partly.append(job.job_id)
+                continue
+            if job.inner_waits is not None:
+                if job.inner_waits:
                     partly.append(job.job_id)
                 continue
             failure = self._programs.epilogue_failure(job.job_id)

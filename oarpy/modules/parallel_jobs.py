@@ -106,7 +106,7 @@ class ParallelJobs:
                 self._tell_head_to_refuse(parallel, work)
             elif parallel.cause is not None:
                 ends.append(end_without_a_run(parallel.job_id, parallel.cause))
-            elif parallel.is_left or now >= parallel.deadline:
+            elif parallel.gone.issuperset({*parallel.others} - self._lost(parallel)) or now >= parallel.deadline:
                 # Nothing that a user started has been on hosts that do not answer.
                 back.append(parallel.job_id)
         self._launch_heads(conn, to_tell, work)
@@ -162,12 +162,17 @@ class ParallelJobs:
         """Whether its head is to be told now; it is given up when its parts were not made in time."""
         if parallel.given_up:
             return False
-        late = parallel.newly_late(now)
+        late = parallel.newly_late(now, self._lost(parallel))
         if late:
             work.events += late_events(parallel, late)
             self._give_up(parallel)
             return False
         return parallel.is_made and not parallel.head_told and self._hosts.session(parallel.head) is not None
+
+    def _lost(self, parallel: Parallel) -> set[str]:
+        """Those of its hosts that could not be reached so often in a row that they are Suspected."""
+        hosts = ((name, self._hosts.get(name)) for name in parallel.others)
+        return {name for name, host in hosts if host is not None and host.session is None and host.suspected}
 
     def _give_up(self, parallel: Parallel, cause: EndCause | None = None) -> None:
         parallel.give_up(cause, time.monotonic() + self._clean_s)

@@ -84,12 +84,11 @@ class Parallel:
         """The hosts that have to be told to clean up, or asked whether there is anything."""
         return [host for host in self.others if host not in self.told and host not in self.gone - self.doubted]
 
-    def newly_late(self, now: float) -> list[str]:
-        """The hosts that were to have made their part, or cleaned up, by ``now``; each is named once."""
-        if now < self.deadline:
-            return []
+    def newly_late(self, now: float, lost: Collection[str] = ()) -> list[str]:
+        """Those that were to have made their part, or cleaned up, by ``now``, or are ``lost``; each is named once."""
         done = self.gone if self.given_up or self.cleaning else self.made
-        late = [host for host in self.others if host not in done and host not in self.late]
+        due = self.others if now >= self.deadline else lost
+        late = [host for host in self.others if host in due and host not in done and host not in self.late]
         self.late.update(late)
         return late
 
