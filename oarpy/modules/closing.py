@@ -49,7 +49,7 @@ class Closing:
         work.changed += len(returned)
         work.log += [(job_id, "some of its hosts are free; it is not over on all of them") for job_id in returned]
         closed = launches.close(conn, well, badly, spoilt)
-        self._parallel.forget([*well, *badly, *spoilt])
+        self._parallel.forget([*well, *badly, *spoilt], work)
         work.changed += closed.jobs
         work.more = work.more or closed.more
         self._programs.forget_epilogues_but({job.job_id for job in finishing})

@@ -46,8 +46,11 @@ class ParallelJobs:
         parallel = self._parts.get(job_id)
         return parallel is not None and parallel.given_up
 
-    def forget(self, job_ids: Iterable[JobId]) -> None:
-        """These are closed."""
+    def forget(self, job_ids: Collection[JobId], work: Work) -> None:
+        """These are closed, or wait again: no host need keep anything of them."""
+        for parallel in filter(None, map(self._parts.get, job_ids)):
+            for host in parallel.kept:
+                work.over[host].append(parallel.attempt)
         self._parts.forget(job_ids)
 
     def part_is_over(self, job_id: JobId, job: Known, host: str) -> None:
@@ -66,7 +69,7 @@ class ParallelJobs:
         for parallel in filter(None, map(self._parts.get, job_ids)):
             parallel.begun = True
             if parallel.given_up:
-                found.append((parallel.job_id, parallel.cause or EndCause.VANISHED))
+                found.append((parallel.job_id, parallel.cause or parallel.loss or EndCause.VANISHED))
         return found
 
     def hear_of_part(self, host: str, report: Report, job: Known, work: Work) -> EndCause | None:
@@ -76,13 +79,16 @@ class ParallelJobs:
             parallel.made.add(host)
         elif isinstance(report, Ended | Refused):
             parallel.gone.add(host)
-            work.over[host].append(report.attempt)
             cause = report.cause if isinstance(report, Ended) else EndCause.VANISHED
             if job.state is not JobState.LAUNCHING:
+                work.over[host].append(report.attempt)
                 work.events.append(lost_part(parallel.job_id, host, cause))
                 return cause
-            if isinstance(report, Ended) and report.event is not None:
+            if isinstance(report, Ended) and report.event is not None and host not in parallel.kept:
                 work.events.append(Event(report.event, parallel.job_id, (host,), report.text))
+            # No row says so, and the next runner is to hear of it again: it would make the part anew.
+            parallel.kept.add(host)
+            parallel.loss = parallel.loss or cause
             ends = isinstance(report, Ended) and report.event is not None and not report.ran
             self._give_up(parallel, cause if ends else None)
         return None
@@ -112,7 +118,7 @@ class ParallelJobs:
         self._launch_heads(conn, to_tell, work)
         finished = launches.finish(conn, ends)
         waiting, killed = launches.return_unbegun(conn, back)
-        self._parts.forget(back)
+        self.forget(back, work)
         work.changed += len(finished) + len(waiting) + len(killed)
         work.more = work.more or bool(finished)
         work.log += [(job_id, "ended before it began") for job_id in finished]

@@ -38,6 +38,10 @@ class Parallel:
     doubted: set[str] = field(default_factory=set)
     #: Of how many that are gone the resources were given back, while others were waited for.
     returned: int | None = None
+    #: Those of them that keep what they know of a launch until it is decided on.
+    kept: set[str] = field(default_factory=set)
+    #: Why it is without the first of them.
+    loss: EndCause | None = None
     #: Hosts whose present session has been told to clean up, or to give the attempt up.
     told: set[str] = field(default_factory=set)
     head_told: bool = False

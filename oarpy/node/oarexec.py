@@ -2832,9 +2832,11 @@ class Guard:
         path = "jobs/" + entry.name
         if len(self.free) < KEPT_FREE and entry.pid is not None and entry.state == Entry.ENDED:
             # Its first line names this attempt, so that nothing in it counts for another one.
-            os.rename(path, "free/" + entry.name)
-            self.free.append(entry.name)
-            return
+            with suppress(OSError):
+                # But for one of the same name, of a part that was made twice.
+                os.rename(path, "free/" + entry.name)
+                self.free.append(entry.name)
+                return
         # One that the spool could not take has no directory.
         with suppress(FileNotFoundError):
             remove_tree(path)

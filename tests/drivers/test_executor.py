@@ -368,6 +368,19 @@ def test_an_entry_is_forgotten_only_after_its_end_and_by_a_later_session(node):
     assert [path.name for path in (node.directory / "jobs").iterdir()] == ["2.1"]
 
 
+def test_what_was_forgotten_may_come_again_and_be_forgotten_again(node):
+    for job_ids in ((1, 2), (1,)):
+        node.reports.clear()
+        attempts = [node.launch("true", job_id=job_id) for job_id in job_ids]
+        for attempt in attempts:
+            node.ended(attempt)
+        node.renew()
+        answers = [node.order(OrderWord.FORGET, attempt) for attempt in attempts]
+
+        assert {(answer.done, answer.text) for answer in answers} == {(True, "")}
+        assert list((node.directory / "jobs").iterdir()) == []
+
+
 def test_orders_for_a_job_that_is_over_say_so(node):
     attempt = node.launch("true")
     node.ended(attempt)

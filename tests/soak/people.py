@@ -37,7 +37,7 @@ int main(int argc, char **argv) {
 # All hosts have the same files: what would be left of one that is killed goes where it is removed.
 MPIRUN = (
     "mkdir -p tmp; uniq -c $OAR_NODEFILE | awk '{print $2, \"slots=\" $1}' > hosts.$OAR_JOB_ID;"
-    " timeout 90 mpirun --mca plm_rsh_agent oarsh --mca btl self,tcp --mca mpi_yield_when_idle 1"
+    " timeout 90 mpirun.openmpi --mca plm_rsh_agent oarsh --mca btl self,tcp --mca mpi_yield_when_idle 1"
     " --mca orte_tmpdir_base $PWD/tmp --bind-to none -machinefile hosts.$OAR_JOB_ID ./ranks"
 )
 
@@ -61,7 +61,7 @@ class People:
         self.chance = chance
         self.jobs: dict[int, Expected] = {}
         (system.work / "ranks.c").write_text(RANKS)
-        subprocess.run(["mpicc", "-o", system.work / "ranks", system.work / "ranks.c"], check=True)
+        subprocess.run(["mpicc.openmpi", "-o", system.work / "ranks", system.work / "ranks.c"], check=True)
 
     def submit(self, pool: ThreadPoolExecutor, count: int) -> list[Future[None]]:
         """``count`` jobs, of every kind at least one when there are many; what people do to them meanwhile."""

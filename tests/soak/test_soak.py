@@ -120,13 +120,22 @@ class Soak:
         assert number
         found = []
         for host in self.trouble.hosts:
-            found += [f"{host} keeps {name}" for name in self.system.entries(host)]
+            found += [f"{host} keeps {kept(path)}" for path in self.system.spool_of(host).glob("*/jobs/*")]
             groups = Path("/sys/fs/cgroup").glob(f"*/oarbox{number[1]}/{host}/oarpy/*/*.*/")
             found += [f"{host} has the group {path}" for path in groups if re.fullmatch(r"\d+\.\d+", path.name)]
             owner = self.system.user.pw_name
             lines = self.trouble.on(host, "ps", "-eo", "user:32,args").splitlines()
             found += [f"{host} runs {line}" for line in lines if line.split()[0] == owner]
         return found
+
+
+def kept(entry: Path) -> str:
+    """What is to be known of an entry that should not be there."""
+    with suppress(FileNotFoundError):
+        names = sorted(path.name for path in entry.iterdir())
+        progress = (entry / "progress").read_text() if "progress" in names else ""
+        return f"{entry.name}: {' '.join(names)}; {progress}"
+    return f"{entry.name}, which is just being removed"
 
 
 @contextmanager

@@ -120,6 +120,30 @@ def test_a_host_that_lost_its_part_is_believed_by_the_next_runner_too(cluster: C
         wait_until(lambda host=host: cluster.entries(host) == [], timeout_s=30, what=f"{host} has forgotten the job")
 
 
+def test_a_part_that_was_lost_before_the_command_began_is_told_of_to_the_next_runner(cluster: Cluster) -> None:
+    cluster.wait_until_final(cluster.oarsub("-p", "host <> 'c3'", "-l", "/host=2", "true"))
+    pid = stopped_guard(cluster, "c1")
+    try:
+        job_id = cluster.oarsub("-p", "host <> 'c3'", "-l", "/host=2/core=1", "echo once >> ran; sleep 1000")
+        wait_until(lambda: f"{job_id}.1" in cluster.entries("c2"), timeout_s=30, what="c2 makes its part")
+        cluster.box.do("kill", "c2")
+        cluster.box.do("boot", "c2")
+        forgotten = cluster.oarsub("-p", "host = 'c2'", "true")
+        cluster.wait_until_final(forgotten, timeout_s=60)
+        wait_until(lambda: f"{forgotten}.1" not in cluster.entries("c2"), timeout_s=60, what="c2 has forgotten")
+
+        assert f"{job_id}.1" in cluster.entries("c2")
+        cluster.replace_process("runner")
+        cluster.wait_until_final(cluster.oarsub("-p", "host = 'c2'", "true"), timeout_s=60)
+    finally:
+        cluster.on("c1", "kill", "-CONT", pid)
+    cluster.run("oardel", str(job_id))
+
+    assert cluster.wait_until_final(job_id, timeout_s=90).end_cause in ("killed", "node_rebooted")
+    for host in ("c1", "c2"):
+        wait_until(lambda host=host: cluster.entries(host) == [], timeout_s=30, what=f"{host} has forgotten the job")
+
+
 def test_a_part_that_is_cut_off_keeps_its_resources_until_it_is_cleaned(hasty_cluster: Cluster) -> None:
     cluster = hasty_cluster
     job_id = cluster.oarsub("-l", "/host=2/core=2", "touch began; sleep 1000")
