@@ -208,7 +208,13 @@ class Appendice:
         rules = self._rules.rules(Source(*rule) for rule in rows.rules)
         jobs, tokens = self._ctx.settings.jobs, self._ctx.settings.tokens.scripts
         return Site(
-            *(self._cluster, rows.queues, rules, jobs, self._look, self._accounts.run_no_jobs, tokens),
+            self._cluster,
+            rows.queues,
+            rules,
+            jobs,
+            look=self._look,
+            runs_no_jobs=self._accounts.run_no_jobs,
+            tokens=tokens,
             now_s=rows.now_s,
             known=_KnownJobs(self._ctx),
         )

@@ -22,9 +22,9 @@ from oarpy.errors import NodeMisbehaves
 from oarpy.model.states import EndCause, JobId, JobState
 from oarpy.modules.context import Context
 from oarpy.modules.job_ends import end_by_reboot
-from oarpy.modules.job_launch import Machines
 from oarpy.modules.launching import Launching
 from oarpy.modules.leftovers import Leftovers
+from oarpy.modules.machines import Machines
 from oarpy.modules.parallel_jobs import ParallelJobs
 from oarpy.modules.parts import lost_part
 from oarpy.ports.executor import Attempt, Greeting, Launch, Order

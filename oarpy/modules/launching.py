@@ -17,8 +17,9 @@ from oarpy.instance import names_of_this_machine
 from oarpy.model.job_types import NOOP, has_type
 from oarpy.model.states import JobId, JobState
 from oarpy.modules.hosts import Hosts
-from oarpy.modules.job_launch import Machines, access_of, launch_of, part_of, runs_on_server, sweep_of
+from oarpy.modules.job_launch import access_of, launch_of, part_of, runs_on_server, sweep_of
 from oarpy.modules.leases import Leases
+from oarpy.modules.machines import Machines
 from oarpy.modules.parts import Parts
 from oarpy.modules.server_programs import ServerPrograms
 from oarpy.modules.work import Work

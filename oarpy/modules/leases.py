@@ -20,7 +20,8 @@ from oarpy.model.states import ON_NODES, EndCause, JobId, JobState
 from oarpy.modules.fencing import Fences
 from oarpy.modules.hosts import Hosts
 from oarpy.modules.job_ends import fenced
-from oarpy.modules.job_launch import Machines, runs_on_server
+from oarpy.modules.job_launch import runs_on_server
+from oarpy.modules.machines import Machines
 from oarpy.modules.parts import lost_part
 from oarpy.modules.work import Work
 from oarpy.ports.executor import Launch

@@ -42,10 +42,10 @@ from oarpy.modules.closing import Closing
 from oarpy.modules.context import Context
 from oarpy.modules.hosts import Hosts
 from oarpy.modules.inventory import Inventory
-from oarpy.modules.job_launch import Machines
 from oarpy.modules.launching import Launching
 from oarpy.modules.leases import Leases
 from oarpy.modules.leftovers import Leftovers
+from oarpy.modules.machines import Machines
 from oarpy.modules.node_orders import NodeOrders
 from oarpy.modules.parallel_jobs import ParallelJobs
 from oarpy.modules.parts import Parts

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from oarpy.errors import ConfigurationError
-from oarpy.modules.job_launch import Machines, device_path, sweep_of
+from oarpy.modules.job_launch import device_path, sweep_of
+from oarpy.modules.machines import Machines
 from oarpy.settings import Nodes
 from tests.support.postgres import TestDatabase
 
