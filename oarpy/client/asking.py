@@ -54,7 +54,8 @@ def check_key(text: str) -> str:
     """The key in ``text``, its dashes removed; raises ``SyntaxRefused``."""
     key = text.replace("-", "").lower()
     if len(key) != 32 or not set(key) <= set("0123456789abcdef"):
-        raise SyntaxRefused(f"{excerpt(text)} is not a key", exit_status=ExitStatus.REFUSED)
+        sentence = f"{excerpt(text)} is not a key, which has 32 hexadecimal digits"
+        raise SyntaxRefused(sentence, exit_status=ExitStatus.REFUSED)
     return key
 
 

@@ -6,6 +6,7 @@ their way.  What the driver raises is translated here.
 
 from __future__ import annotations
 
+import os
 import select
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -61,6 +62,11 @@ class Connection:
         try:
             # Nothing is promised to a user before the server's own commit.
             return cls(instance.dsn(role) | {"options": "-c synchronous_commit=off"}, program)
+        except ServerUnavailable as error:
+            if instance.database_url is not None or os.path.exists(instance.home):
+                raise
+            sentence = f"there is no instance in {instance.home}; OARPY_HOME names another one, oarpy up makes it"
+            raise ServerUnavailable(sentence) from error
         except _Forbidden as refusal:
             if role == ADMIN:
                 sentence, status = "only root and the owner of the instance may do this", ExitStatus.DENIED

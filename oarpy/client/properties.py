@@ -56,7 +56,7 @@ def check_defined(conn: Connection, name: str) -> None:
 
 def check_known(conn: Connection, name: str) -> None:
     if name not in columns(conn):
-        raise RequestRefused(f"there is no property {excerpt(name)}")
+        raise RequestRefused(f"there is no property {excerpt(name)}; oarproperty lists them")
 
 
 def valued(conn: Connection, name: str) -> int:

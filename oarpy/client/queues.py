@@ -47,4 +47,4 @@ def remove_queue(conn: Connection, name: str) -> None:
 
 def _no_queue(conn: Connection, name: str) -> RequestRefused:
     known = [queue for (queue,) in conn.rows("SELECT queue_name FROM oar.queues ORDER BY queue_name")]
-    return RequestRefused(f"there is no queue {excerpt(name)}{did_you_mean(name, known)}")
+    return RequestRefused(f"there is no queue {excerpt(name)}{did_you_mean(name, known) or '; oarqueue lists them'}")

@@ -30,8 +30,10 @@ if TYPE_CHECKING:
 SYSTEM_COLUMNS = frozenset({"resource_id", "state", "state_since", "finaud_decision", "drain"})
 #: What counts things of a host, and is one thing to a request.
 NUMBERED = frozenset({"cpu", "core"})
+_HOW = {"state": "; -s sets the state", "drain": "; -d drains a resource"}
 #: Of resources that one statement inserts.
 ROWS_AT_ONCE = 1000
+_NOTHING_FOUND = "no resource satisfies the condition; oarnodes shows the values that they have"
 #: What node_change_state takes as a person's word that a host's processes are gone.
 JOBS_ARE_GONE = "JOBS_ARE_GONE"
 
@@ -110,11 +112,16 @@ def selected(conn: Connection, ids: Collection[int], hosts: Collection[str]) -> 
     known_ids, known_hosts = {row[0] for row in rows}, {row[1] for row in rows}
     for resource_id in ids:
         if resource_id not in known_ids:
-            raise RequestRefused(f"there is no resource {resource_id}")
+            raise RequestRefused(f"there is no resource {resource_id}; oarnodes shows those that are")
     for host in hosts:
         if host not in known_hosts:
-            raise RequestRefused(f"there is no host {excerpt(host)}")
+            raise RequestRefused(f"there is no host {excerpt(host)}{_meant(conn, host)}")
     return [row[0] for row in rows]
+
+
+def _meant(conn: Connection, host: str) -> str:
+    known = [name for (name,) in conn.rows("SELECT DISTINCT network_address FROM oar.resources")]
+    return did_you_mean(host, filter(None, known)) or "; oarnodes -l lists them"
 
 
 def satisfying(conn: Connection, where: Filter) -> list[int]:
@@ -126,7 +133,7 @@ def satisfying(conn: Connection, where: Filter) -> list[int]:
     statement = f"SELECT resource_id FROM oar.resources WHERE {where_sql} ORDER BY 1"
     ids = [resource_id for (resource_id,) in conn.rows(statement, parameters)]
     if not ids:
-        raise RequestRefused("no resource satisfies the condition", exit_status=ExitStatus.SCRIPT_OR_NOTHING_CHOSEN)
+        raise RequestRefused(_NOTHING_FOUND, exit_status=ExitStatus.SCRIPT_OR_NOTHING_CHOSEN)
     return ids
 
 
@@ -250,7 +257,7 @@ def remove_resource(conn: Connection, resource_id: int) -> None:
     """
     found = conn.rows("SELECT state FROM oar.resources WHERE resource_id = %s FOR UPDATE", (resource_id,))
     if not found:
-        raise RequestRefused(f"there is no resource {resource_id}")
+        raise RequestRefused(f"there is no resource {resource_id}; oarnodes shows those that are")
     if found[0][0] != ResourceState.DEAD.value:
         raise RequestRefused(
             f"resource {resource_id} is {found[0][0]}; only a Dead one can be removed (oarnodesetting -s Dead)",
@@ -307,7 +314,8 @@ def _check_settable(conn: Connection, names: Iterable[str]) -> dict[str, Column]
     known = resource_columns.columns(conn)
     for name in names:
         if name in SYSTEM_COLUMNS:
-            raise RequestRefused(f"{name} is no property to be set")
+            raise RequestRefused(f"{name} is no property to be set{_HOW.get(name, '')}")
         if name not in known:
-            raise RequestRefused(f"there is no property {excerpt(name)}{did_you_mean(name, known)}")
+            hint = did_you_mean(name, known) or f"; oarproperty -a {name} makes it"
+            raise RequestRefused(f"there is no property {excerpt(name)}{hint}")
     return known

@@ -57,13 +57,13 @@ def change(conn: Connection, rule_id: int, changes: Mapping[str, object]) -> Non
         sql.SQL(", ").join(assignments), sql.Placeholder()
     )
     if not conn.change(statement, [*changes.values(), rule_id]):
-        raise RequestRefused(f"there is no rule {rule_id}")
+        raise RequestRefused(f"there is no rule {rule_id}; oaradmissionrules -S lists them")
 
 
 def remove(conn: Connection, rule_id: int) -> None:
     """Delete a rule; raises ``RequestRefused`` when there is none."""
     if not conn.change("DELETE FROM oar.admission_rules WHERE id = %s", (rule_id,)):
-        raise RequestRefused(f"there is no rule {rule_id}")
+        raise RequestRefused(f"there is no rule {rule_id}; oaradmissionrules -S lists them")
 
 
 def _files(instance: Instance) -> list[Rule]:

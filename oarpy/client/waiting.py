@@ -128,7 +128,7 @@ class Wait:
         arrays = {job.array_id for job in self.jobs.values()}
         for kind, missing in (("job", set(job_ids) - self.jobs.keys()), ("array", set(array_ids) - arrays)):
             if missing:
-                raise RequestRefused(f"there is no {kind} {min(missing)}")
+                raise RequestRefused(f"there is no {kind} {min(missing)}; oarstat -u lists your jobs")
 
     def _look(self) -> None:
         self._looked_s = time.monotonic()

@@ -69,7 +69,7 @@ def _why(conn: Connection, job_id: int, *, stored: bool) -> tuple[Detail, dict[s
 def _existing(conn: Connection, job_id: int) -> Detail:
     found = job_view.details(conn, Selection(job_ids=(job_id,)))
     if not found:
-        raise RequestRefused(f"there is no job {job_id}")
+        raise RequestRefused(f"there is no job {job_id}; oarstat -u lists yours")
     return found[0]
 
 
@@ -86,7 +86,7 @@ def show_forecast(conn: Connection, of: str | None, as_json: bool) -> int:
             print_lines(forecast.of_job(job, told, scores))
         return 0
     if of is not None and not view.queue_exists(conn, of):
-        raise RequestRefused(f"there is neither a job nor a queue {excerpt(of)}")
+        raise RequestRefused(f"there is neither a job nor a queue {excerpt(of)}; oarqueue lists the queues")
     found, scores = view.of_waiting(conn, of), view.scores(conn, of)
     if as_json:
         print_json(forecast.document(found, scores, None, ()))

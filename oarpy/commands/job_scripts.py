@@ -45,14 +45,14 @@ def scanned(ctx: click.Context, options: Mapping[str, Any]) -> Script:
     """
     words: Sequence[str] = options["command"]
     if not words:
-        raise RequestRefused("no command was given", exit_status=ExitStatus.NOTHING_TO_DO)
+        raise RequestRefused("which script? Its name goes after -S", exit_status=ExitStatus.NOTHING_TO_DO)
     path, blank, arguments = words[0], "", ""
     if not os.path.exists(in_current_directory(path)):
         path, blank, arguments = words[0].partition(" ")
     path = os.path.abspath(in_current_directory(path))
     said = script_arguments(text_of(path, "script", _BAD))
     if not os.access(path, os.X_OK):
-        raise RequestRefused(f"the script {excerpt(path)} is not executable", exit_status=_BAD)
+        raise RequestRefused(f"the script {excerpt(path)} is not executable; chmod +x makes it so", exit_status=_BAD)
     named = _named(ctx, path, said)
     command = " ".join([shlex.quote(path) + blank + arguments, *words[1:]])
     return Script(command, _merged(ctx, options, named), named.get("property", ()), said)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from oarpy.client.job_view import Line
     from oarpy.model.edits import Undeletion
 
+_NO_JOB = "no job was named; give ids, ranges such as 12-20, --array, -u or --sql"
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -62,7 +63,7 @@ def order(
     ``deed`` is what a dry run calls it.
     """
     if not any(jobs[:4]):
-        raise RequestRefused("no job was named", exit_status=ExitStatus.BAD_ID)
+        raise RequestRefused(_NO_JOB, exit_status=ExitStatus.BAD_ID)
     selection = selection_of(jobs.ids, jobs.arrays, jobs.user, jobs.sql)
     if jobs.dry_run:
         return _rehearse(deed or verb, selection)
@@ -74,7 +75,7 @@ def give_back(jobs: Named, show: Callable[[JobOutcome], object]) -> int:
     if jobs.user or jobs.sql:
         raise RequestRefused("--undo goes with ids, ranges and --array alone")
     if not jobs.ids and not jobs.arrays:
-        raise RequestRefused("no job was named", exit_status=ExitStatus.BAD_ID)
+        raise RequestRefused(_NO_JOB, exit_status=ExitStatus.BAD_ID)
     selection = selection_of(jobs.ids, jobs.arrays)
     ids, arrays = tuple(map(JobId, selection.job_ids)), tuple(map(JobId, selection.array_ids))
     if selection.ranges:

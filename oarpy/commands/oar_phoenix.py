@@ -39,7 +39,9 @@ def oar_phoenix(dry_run: bool) -> int:
     """
     settings = load(find_instance().settings_file).phoenix
     if settings.soft_command is None and settings.hard_command is None:
-        raise ConfigurationError("neither phoenix.soft_command nor phoenix.hard_command says how a host is rebooted")
+        raise ConfigurationError(
+            "neither phoenix.soft_command nor phoenix.hard_command says how a host is rebooted; oarpy.toml has them"
+        )
     connection: Connection = connect_as_admin()
 
     def begin(conn: Connection) -> tuple[dict[str, str], list[Suspect]]:

@@ -95,7 +95,8 @@ def oaradmissionrules(
     the instance may.
     """
     if show_all + new + sum(each is not None for each in (show, modify, delete)) != 1:
-        raise SyntaxRefused("one of -S, -s, -n, -m and -d, and only one", exit_status=ExitStatus.REFUSED)
+        sentence = "one of -S, -s, -n, -m and -d says what to do, and only one"
+        raise SyntaxRefused(sentence, exit_status=ExitStatus.REFUSED)
     if enabled and disabled:
         raise SyntaxRefused("-Y or -N, not both", exit_status=ExitStatus.REFUSED)
     showing = show_all or show is not None
@@ -144,7 +145,8 @@ def _modify(
         _check(text)
         changes["rule"] = text
     if not changes:
-        raise SyntaxRefused("there is nothing to change", exit_status=ExitStatus.REFUSED)
+        sentence = "there is nothing to change; -e, -r, -P, -Y or -N says what"
+        raise SyntaxRefused(sentence, exit_status=ExitStatus.REFUSED)
     conn.transaction(partial(rules.change, rule_id=number, changes=changes))
     click.echo(f"Admission rule modified: #{number}")
 
@@ -154,7 +156,7 @@ def _chosen(conn: Connection, ident: str | None, holds: bool | None) -> list[Rul
     if ident is not None:
         found = [rule for rule in found if rule.ident == ident.lstrip("#")]
         if not found:
-            raise RequestRefused(f"there is no rule {excerpt(ident)}")
+            raise RequestRefused(f"there is no rule {excerpt(ident)}; -S lists them")
     return [rule for rule in found if holds is None or rule.enabled is holds]
 
 

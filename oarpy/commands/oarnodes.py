@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -15,9 +15,10 @@ from oarpy.commands import formats
 from oarpy.commands.listing import printable, shown_date, shown_property, unfolded
 from oarpy.commands.resource_documents import as_oar_has_it
 from oarpy.commands.selecting import resource_numbers
-from oarpy.commands.session import OarCommand, connect, run, with_formats, with_lines, with_version
+from oarpy.commands.session import OarCommand, connect, run, tell, with_formats, with_lines, with_version
 from oarpy.errors import SyntaxRefused
 from oarpy.model.exit_statuses import ExitStatus
+from oarpy.model.wording import did_you_mean, excerpt
 
 #: Shown apart from the properties.
 _APART = ("network_address", "resource_id", "state", "jobs")
@@ -72,6 +73,8 @@ def oarnodes(hosts: tuple[str, ...], ids: tuple[str, ...], sql: str | None, **op
         _show_events(conn, names, options["events"], at_s, style)
         return
     found = resource_view.resources(conn, ids=numbers, hosts=names, where=_filter(sql), at_s=at_s)
+    if names and at_s is None:
+        _tell_unknown(conn, names, {row["network_address"] for row in found})
     match view:
         case "names":
             listed = list(dict.fromkeys(row["network_address"] for row in found if row["network_address"]))
@@ -95,6 +98,15 @@ def oarnodes(hosts: tuple[str, ...], ids: tuple[str, ...], sql: str | None, **op
         case _:
             energy = resource_view.energy(conn) if at_s is None else {}
             _show(found, energy, style, fields, now_s=int(time.time()) if at_s is None else at_s)
+
+
+def _tell_unknown(conn: Connection, hosts: Sequence[str], shown: set[str]) -> None:
+    """Say which hosts do not exist, whether by mistake or not: nothing found is no error."""
+    missing = [host for host in hosts if host not in shown]
+    if missing:
+        known = {row["network_address"] for row in resource_view.resources(conn)} - {None, ""}
+        for host in (host for host in missing if host not in known):
+            tell(f"there is no host {excerpt(host)}{did_you_mean(host, known) or '; oarnodes -l lists them'}")
 
 
 def _view(options: Mapping[str, Any]) -> str | None:

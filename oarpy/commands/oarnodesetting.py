@@ -98,7 +98,7 @@ def oarnodesetting(
     if not names and not ids and sql is None:
         raise SyntaxRefused("neither -h, -f, -r nor --sql names a resource", exit_status=ExitStatus.REFUSED)
     if not (values or state or drain or maintenance):
-        raise SyntaxRefused("there is nothing to change", exit_status=ExitStatus.REFUSED)
+        raise SyntaxRefused("there is nothing to change; -s, -p, -m or -d says what", exit_status=ExitStatus.REFUSED)
     where = parse_filter(sql) if sql is not None else None
 
     def change(conn: Connection) -> tuple[list[int], list[str], list[int]]:
@@ -209,7 +209,8 @@ def _property(text: str) -> tuple[str, str | None]:
         return property_name(name.strip()), value.strip()
     if text.endswith("!"):
         return property_name(text[:-1].strip()), None
-    raise SyntaxRefused(f"{excerpt(text)} is neither NAME=VALUE nor NAME!", exit_status=ExitStatus.REFUSED)
+    sentence = f"{excerpt(text)} is neither NAME=VALUE nor NAME!, which takes the value away"
+    raise SyntaxRefused(sentence, exit_status=ExitStatus.REFUSED)
 
 
 def main() -> None:

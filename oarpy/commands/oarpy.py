@@ -87,7 +87,8 @@ def down() -> None:
 
     instance = own_instance()
     if not os.path.isdir(instance.home):
-        raise ConfigurationError(f"there is no instance in {instance.home}")
+        sentence = f"there is no instance in {instance.home}; OARPY_HOME names another one, oarpy up makes it"
+        raise ConfigurationError(sentence)
     stopped = bringing_up.stop(instance)
     click.echo(f"almighty   {'stopped; jobs run on' if stopped.almighty else 'was not running'}")
     if stopped.database is not None:

@@ -134,7 +134,8 @@ def _queue(text: str) -> tuple[str, int, dict[str, object]]:
             raise ValueError
         return name, priority, _policy(parts[2]) if len(parts) == 3 else {}
     except (ValueError, IndexError):
-        raise SyntaxRefused(f"{excerpt(text)} is not NAME,PRIORITY[,POLICY]", exit_status=ExitStatus.REFUSED) from None
+        sentence = f"{excerpt(text)} is not NAME,PRIORITY[,POLICY], such as night,5"
+        raise SyntaxRefused(sentence, exit_status=ExitStatus.REFUSED) from None
 
 
 def _policy(text: str) -> dict[str, object]:

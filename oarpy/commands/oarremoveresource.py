@@ -30,7 +30,7 @@ def oarremoveresource(ids: tuple[str, ...], dry_run: bool) -> int:
     owner of the instance may.
     """
     if not ids:
-        raise SyntaxRefused("no resource was named", exit_status=ExitStatus.REFUSED)
+        raise SyntaxRefused("no resource was named; give ids, as oarnodes shows them", exit_status=ExitStatus.REFUSED)
     numbers = resource_numbers(ids)
     status = int(ExitStatus.OK)
     for number in numbers:

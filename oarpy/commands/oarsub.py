@@ -214,7 +214,8 @@ def _submission(ctx: click.Context, options: Mapping[str, Any]) -> Submission:
         initial_request += "\n#OAR " + _as_typed(script.arguments) if script.arguments else ""
     needs_none = options["interactive"] or options["reservation"] is not None or may_lack_command(options["type"])
     if not command.strip() and not needs_none:
-        raise RequestRefused("no command was given", exit_status=ExitStatus.NOTHING_TO_DO)
+        sentence = "no command was given; give one, or a script (-S), or -I for a shell"
+        raise RequestRefused(sentence, exit_status=ExitStatus.NOTHING_TO_DO)
     if options["array"] is not None and options["array"] < 1:
         raise SyntaxRefused("an array has at least one job", exit_status=ExitStatus.ARRAY_OR_ALREADY)
     return submission_of(

@@ -78,7 +78,8 @@ def resource_numbers(texts: Iterable[str]) -> list[int]:
     numbers = []
     for text in _each(texts):
         if not (text.isascii() and text.isdigit() and len(text) <= 9):
-            raise SyntaxRefused(f"{excerpt(text)} is not the id of a resource", exit_status=ExitStatus.REFUSED)
+            sentence = f"{excerpt(text)} is not the id of a resource, which is a number; oarnodes shows them"
+            raise SyntaxRefused(sentence, exit_status=ExitStatus.REFUSED)
         numbers.append(int(text))
     return numbers
 
@@ -99,5 +100,6 @@ def ids_or_own(options: Sequence[str], words: Sequence[str]) -> tuple[str, ...]:
     if not texts:
         texts = [os.environ.get("OAR_JOB_ID", "")]
         if not texts[0]:
-            raise SyntaxRefused("-j wants the id of a job, there is no OAR_JOB_ID", exit_status=ExitStatus.REFUSED)
+            sentence = "-j wants the id of a job; only inside of a job, which has OAR_JOB_ID, it may be left out"
+            raise SyntaxRefused(sentence, exit_status=ExitStatus.REFUSED)
     return tuple(texts)

@@ -36,6 +36,10 @@ _UNSUPPORTED = {
 }
 
 
+#: How sentences of click's begin that do not say what to do.
+_BARE = ("Missing ", "Got unexpected ", "No such command ")
+
+
 class OarCommand(click.Command):
     """A command that knows which of OAR's options it lacks and says so.
 
@@ -195,7 +199,7 @@ def _status(command: click.Command) -> int:
     except click.exceptions.Exit as end:
         return end.exit_code
     except click.ClickException as error:
-        return _complain(command, error.format_message(), ExitStatus.REFUSED)
+        return _complain(command, _with_help(error), ExitStatus.REFUSED)
     except OarError as error:
         return _complain(command, str(error), getattr(error, "exit_status", ExitStatus.DEFECT))
     except (KeyboardInterrupt, click.Abort):
@@ -208,6 +212,15 @@ def _status(command: click.Command) -> int:
             raise
         sentence = f"a defect of oarpy ({type(error).__name__}: {error}); OARPY_TRACEBACK=1 shows where"
         return _complain(command, sentence, ExitStatus.DEFECT)
+
+
+def _with_help(error: click.ClickException) -> str:
+    """What click says, and where to look further if it says no more than that something is wrong."""
+    sentence = error.format_message()
+    path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx is not None else None
+    if path is None or "--help" in sentence or not sentence.startswith(_BARE):
+        return sentence
+    return f"{sentence.rstrip('.')}; {path} --help shows how it is used"
 
 
 def _complain(command: click.Command, sentence: str, status: int) -> int:

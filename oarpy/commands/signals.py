@@ -7,7 +7,7 @@ import signal
 from oarpy.errors import SyntaxRefused
 from oarpy.model.exit_statuses import ExitStatus
 from oarpy.model.payloads import HIGHEST_SIGNAL
-from oarpy.model.wording import excerpt
+from oarpy.model.wording import did_you_mean, excerpt
 
 
 def parse_signal(text: str) -> int:
@@ -18,5 +18,7 @@ def parse_signal(text: str) -> int:
     known = signal.Signals.__members__
     found = known.get(name) or known.get(f"SIG{name}")
     if found is None:
-        raise SyntaxRefused(f"{excerpt(text)} is not a signal", exit_status=ExitStatus.REFUSED)
+        meant = did_you_mean(f"SIG{name.removeprefix('SIG')}", known)
+        sentence = f"{excerpt(text)} is not a signal; write a name such as USR1, or a number{meant}"
+        raise SyntaxRefused(sentence, exit_status=ExitStatus.REFUSED)
     return int(found)

@@ -29,7 +29,8 @@ def parse_dependency(text: str) -> Dependency:
     Raises:
         SyntaxRefused: it is not of that form.
     """
-    kind_text, colon, rest = text.strip().partition(":") if text.strip()[:1].isalpha() else ("", "", text)
+    names_kind = text.strip()[:1].isalpha() and ":" in text
+    kind_text, colon, rest = text.strip().partition(":") if names_kind else ("", "", text)
     try:
         kind = DependencyKind(kind_text.lower()) if colon else DependencyKind.AFTERANY
     except ValueError:
@@ -49,7 +50,8 @@ def parse_job_id(text: str) -> JobId:
     digits = text.strip()
     if digits.isascii() and digits.isdigit() and len(digits) <= 19 and 0 < int(digits) <= MAX_JOB_ID:
         return JobId(int(digits))
-    raise SyntaxRefused(f"{excerpt(text)} is not the id of a job", exit_status=ExitStatus.BAD_ID)
+    sentence = f"{excerpt(text)} is not the id of a job, which is a number; oarstat shows those of the live ones"
+    raise SyntaxRefused(sentence, exit_status=ExitStatus.BAD_ID)
 
 
 def _bound(text: str) -> int | None:

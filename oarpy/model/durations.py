@@ -57,7 +57,7 @@ def _is_number(text: str) -> bool:
 
 def _possible(seconds: int, text: str) -> int:
     if seconds == 0:
-        raise SyntaxRefused(f"a duration of {excerpt(text)} is no time at all")
+        raise SyntaxRefused(f"a duration of {excerpt(text)} is no time at all; a second is the least")
     if seconds > MAX_DURATION_S:
         raise SyntaxRefused(f"a duration of {excerpt(text)} is longer than the {MAX_DURATION_S // 3600} hours allowed")
     return seconds

@@ -25,7 +25,8 @@ def script_arguments(text: str) -> tuple[str, ...]:
     lines = text.split("\n")
     if not lines[0].startswith("#"):
         raise SyntaxRefused(
-            "the script's first line does not begin with #", exit_status=ExitStatus.SCRIPT_OR_NOTHING_CHOSEN
+            "the script's first line does not begin with #, as #!/bin/sh does",
+            exit_status=ExitStatus.SCRIPT_OR_NOTHING_CHOSEN,
         )
     arguments: list[str] = []
     for number, line in enumerate(lines, 1):

@@ -130,7 +130,7 @@ def test_what_makes_no_sense_changes_nothing(database, commands, two_hosts):
     done = commands.run("oarnodesetting", "-h", "c1", "-p", "core=5", "-s", "Suspected", "-h", "nowhere")
 
     assert done.returncode == 1
-    assert done.stderr == "oarnodesetting: there is no host 'nowhere'\n"
+    assert done.stderr == "oarnodesetting: there is no host 'nowhere'; oarnodes -l lists them\n"
     assert database.execute("SELECT DISTINCT state, core FROM resources") == [("Alive", None)]
 
 

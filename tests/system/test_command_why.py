@@ -180,7 +180,7 @@ def test_of_several_all_are_told_and_the_worst_decides_the_status(database: Test
     done = commands.run("oarstat", "--why", str(first), "999", str(second))
 
     assert done.returncode == 1
-    assert done.stderr == "oarstat: there is no job 999\n"
+    assert done.stderr == "oarstat: there is no job 999; oarstat -u lists yours\n"
     assert [line[:6] for line in done.stdout.splitlines()] == [f"Job {first} ", "", f"Job {second} "]
 
 

@@ -158,7 +158,7 @@ def test_only_a_dead_resource_is_removed_and_its_past_stays(database, commands, 
     assert "is Alive; only a Dead one can be removed" in alive.stderr
     assert some.returncode == 1
     assert some.stdout == f"Resource {two_hosts[0]} removed.\nResource {two_hosts[1]} removed.\n"
-    assert some.stderr == "oarremoveresource: there is no resource 999\n"
+    assert some.stderr == "oarremoveresource: there is no resource 999; oarnodes shows those that are\n"
     assert database.execute("SELECT resource_id FROM resources") == [(two_hosts[2],)]
     assert database.execute("SELECT state FROM jobs WHERE job_id = ANY(%s)", (ended,)) == [("Terminated",)]
     assert database.execute("SELECT count(*) > 0 FROM resource_logs WHERE resource_id = %s", (two_hosts[0],)) == [

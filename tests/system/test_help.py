@@ -201,3 +201,55 @@ def test_a_mistyped_word_is_answered_with_what_was_meant(
     assert done.returncode != 0
     assert hint in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "next_step"),
+    [
+        (["oarsub"], "give one, or a script (-S), or -I for a shell"),
+        (["oarsub", "-a", "x", "true"], "'x' is not the id of a job, which is a number"),
+        (["oarsub", "-a", "1,x", "true"], "'x' is not a number of seconds, nor such as 10m"),
+        (["oarsub", "--signal", "USR3", "true"], "did you mean USR2?"),
+        (["oarsub", "--key", "abc", "true"], "which has 32 hexadecimal digits"),
+        (["oarstat", "-j"], "only inside of a job"),
+        (["oarstat", "--follow", "-j", "99"], "oarstat -u lists your jobs"),
+        (["oarstat", "--forecast", "nowhere"], "oarqueue lists the queues"),
+        (["oardel"], "give ids, ranges such as 12-20, --array, -u or --sql"),
+        (["oarwalltime"], "oarwalltime --help shows how it is used"),
+        (["oarqueue", "default"], "oarqueue --help shows how it is used"),
+        (["oarpy", "frobnicate"], "oarpy --help shows how it is used"),
+        (["oarqueue", "-d", "xyz"], "oarqueue lists them"),
+        (["oarqueue", "--add", "night"], "such as night,5"),
+        (["oarnodesetting", "-h", "c11", "-s", "Dead"], "did you mean c1?"),
+        (["oarnodesetting", "-h", "elsewhere", "-s", "Dead"], "oarnodes -l lists them"),
+        (["oarnodesetting", "-r", "99", "-s", "Dead"], "oarnodes shows those that are"),
+        (["oarnodesetting", "-h", "c1", "-p", "zone=5"], "oarproperty -a zone makes it"),
+        (["oarnodesetting", "-h", "c1", "-p", "state=Dead"], "-s sets the state"),
+        (["oarnodesetting", "-h", "c1"], "-s, -p, -m or -d says what"),
+        (["oaradmissionrules", "-s", "99"], "-S lists them"),
+        (["oarremoveresource"], "give ids, as oarnodes shows them"),
+    ],
+)
+def test_a_refusal_says_what_to_do_next(site: TestDatabase, tmp_path: Path, words: list[str], next_step: str) -> None:
+    done = Commands(site, str(tmp_path)).run(*words)
+
+    assert done.returncode != 0
+    assert next_step in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_host_that_does_not_exist_is_told_and_is_no_error(site: TestDatabase, tmp_path: Path) -> None:
+    done = Commands(site, str(tmp_path)).run("oarnodes", "-s", "c1", "c11")
+
+    assert (done.returncode, done.stderr) == (0, "# there is no host 'c11'; did you mean c1?\n")
+    assert done.stdout.startswith("c1:\n")
+
+
+def test_a_place_without_an_instance_is_told(tmp_path: Path) -> None:
+    nowhere = {"PATH": os.environ["PATH"], "OARPY_HOME": str(tmp_path / "nowhere")}
+
+    done = subprocess.run([f"{PROGRAMS}/oarstat"], env=nowhere, capture_output=True, text=True, timeout=60)
+
+    assert done.returncode == 75
+    said = f"there is no instance in {tmp_path}/nowhere; OARPY_HOME names another one, oarpy up makes it"
+    assert done.stderr == f"oarstat: {said}\n"

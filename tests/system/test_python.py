@@ -58,7 +58,7 @@ def test_a_job_that_does_not_exist_is_not_waited_for(system):
         "try: client.wait([4711])\nexcept RequestRefused as refusal: print(refusal)",
     )
 
-    assert said == "there is no job 4711\n"
+    assert said == "there is no job 4711; oarstat -u lists your jobs\n"
 
 
 def test_the_same_key_submits_once(system):
