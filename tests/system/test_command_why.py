@@ -224,10 +224,10 @@ def test_without_a_server_what_the_tables_say_is_told(database: TestDatabase, co
 @pytest.mark.parametrize(
     ("words", "status", "sentence"),
     [
-        (["--why", "x"], 4, "'x' is not the id of a job"),
-        (["--why", "0"], 4, "'0' is not the id of a job"),
-        (["--forecast", "nowhere"], 1, "there is neither a job nor a queue 'nowhere'"),
-        (["--forecast", "77"], 1, "there is no job 77"),
+        (["--why", "x"], 4, "'x' is not the id of a job, which is a number; oarstat shows those of the live ones"),
+        (["--why", "0"], 4, "'0' is not the id of a job, which is a number; oarstat shows those of the live ones"),
+        (["--forecast", "nowhere"], 1, "there is neither a job nor a queue 'nowhere'; oarqueue lists the queues"),
+        (["--forecast", "77"], 1, "there is no job 77; oarstat -u lists yours"),
     ],
 )
 def test_what_is_not_there_is_refused_in_one_sentence(
