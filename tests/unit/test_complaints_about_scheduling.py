@@ -56,6 +56,16 @@ def sets(begin: str, end: str, *periods: Period) -> list[tuple[str, str]]:
     return [(str(datetime.fromtimestamp(at, ZONE).date()), name) for at, name in unrolled(periods, first, last, ZONE)]
 
 
+def test_kao_meta_sched_what_a_pass_may_take_is_bounded() -> None:
+    """SCHEDULER_TIMEOUT was read and not enforced: a pass looked for a place for every job, however many waited."""
+    jobs = [*(a_job(number, "core=2") for number in range(1, 30)), a_job(30)]
+    hurried = replace(TO_THE_SECOND, plan_first=2, starts_only=True)
+
+    found = starts(snapshot(hosts(1, 3), *jobs, limits=hurried))
+
+    assert found == {1: NOW_S, 2: NOW_S + 100, 30: NOW_S}
+
+
 def test_kao_quotas_a_check_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     """A line for debugging was printed at each check."""
     starts(with_quota(snapshot(hosts(1, 4), a_job(1), a_job(2)), "*,*,*,/", "1"))
