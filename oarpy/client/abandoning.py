@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+
 from oarpy.client.api import Client
 from oarpy.errors import RequestRefused
 from oarpy.model.exit_statuses import ExitStatus
 
 
-class DeletedIfInterrupted:
+class DeletedIfInterrupted(AbstractContextManager[None]):
     """A context in which ^C deletes the job; a command that is killed leaves it."""
 
     def __init__(self, client: Client, job_id: int) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import click
@@ -165,15 +166,17 @@ def oarsub(ctx: click.Context, /, **options: Any) -> int:
     if submission.reservation is not None:
         key = key or _new_key()
     answer = _submitted(ctx, submission, key)
-    if options["verbose"] or sys.stderr.isatty() or _is_not_oars(options):
-        from oarpy.commands.understood import understood
+    with _deleted_if_interrupted(answer, options):
+        if options["verbose"] or sys.stderr.isatty() or _is_not_oars(options):
+            from oarpy.commands.understood import understood
 
-        for line in understood(submission):
-            tell(line)
-    if submission.reservation is not None and key is not None and answer.job_ids:
-        _print_and_wait(answer, options, key)
-        return _waited(answer, options)
-    return _print_and_finish(answer, options)
+            for line in understood(submission):
+                tell(line)
+        if submission.reservation is not None and key is not None and answer.job_ids:
+            _print_and_wait(answer, options, key)
+        else:
+            _print(answer, options)
+    return _waited(answer, options)
 
 
 def _key(text: str | None) -> str | None:
@@ -349,19 +352,26 @@ def _submitted(ctx: click.Context, submission: Submission, key: str | None) -> S
 
 def _print_and_wait(answer: Submitted, options: dict[str, Any], key: str) -> None:
     """Tell what OAR tells of a reservation; a refusal is raised."""
-    from oarpy.client.abandoning import DeletedIfInterrupted
     from oarpy.client.reservations import Validation
 
     job_id = answer.job_ids[0]
-    with DeletedIfInterrupted(client(), job_id):
-        _print(answer, options)
-        click.echo("# Reservation mode: waiting for validation...")
-        sys.stdout.flush()
-        verdict = Validation(connect, job_id, key, tell).verdict()
+    _print(answer, options)
+    click.echo("# Reservation mode: waiting for validation...")
+    sys.stdout.flush()
+    verdict = Validation(connect, job_id, key, tell).verdict()
     if not verdict.accepted:
         click.echo("# Reservation not valid --> KO")
         raise RequestRefused(f"job {job_id}: {verdict.message}", exit_status=ExitStatus.RESERVATION_OR_NOT_FINISHING)
     click.echo("# Reservation valid --> OK")
+
+
+def _deleted_if_interrupted(answer: Submitted, options: Mapping[str, Any]) -> AbstractContextManager[None]:
+    """Where what is done until somebody waits for the job belongs, too: some of it takes a while, and ^C is quick."""
+    if not answer.job_ids or not (options["interactive"] or options["reservation"] is not None):
+        return nullcontext()
+    from oarpy.client.abandoning import DeletedIfInterrupted
+
+    return DeletedIfInterrupted(client(), answer.job_ids[0])
 
 
 def _print_and_finish(answer: Submitted, options: Mapping[str, Any]) -> int:
@@ -394,7 +404,8 @@ def _print(answer: Submitted, options: Mapping[str, Any]) -> None:
 def _waited(answer: Submitted, options: Mapping[str, Any]) -> int:
     """With ``--wait``, the status of the jobs when they are over; with ``-I`` that of the terminal."""
     if options["interactive"] and answer.job_ids:
-        from oarpy.commands.interactive import open_shell
+        with _deleted_if_interrupted(answer, options):
+            from oarpy.commands.interactive import open_shell
 
         open_shell(answer.job_ids[0], keep=options["keep"])
         return 0

@@ -175,6 +175,21 @@ def test_who_waits_is_told_the_prediction_and_interrupts(system: System, at_term
     assert system.job(job_id).state == "Error"
 
 
+@pytest.mark.parametrize("words", [["-I"], ["-r", "2030-01-01 00:00:00"]])
+def test_who_interrupts_as_soon_as_the_job_has_an_id_has_no_job(
+    system: System, at_terminal: At, words: list[str]
+) -> None:
+    for _ in range(3):
+        me = at_terminal("oarsub", *words, *(["sleep 1000"] if words[0] == "-r" else []))
+        job_id = int(me.wait_for(r"OAR_JOB_ID=(\d+)\r\n")[1])
+
+        me.type("\x03")
+
+        assert me.end() == 130, me.shown
+        assert f"interrupted; job {job_id} was deleted\r\n" in me.shown
+        system.wait_until_final(job_id)
+
+
 def test_a_waiting_job_whose_client_died_is_deleted(system: System, at_terminal: At) -> None:
     system.oarsub("-l", "/core=4,walltime=0:10", "sleep 600")
     dying = at_terminal("oarsub", "-I", "-l", "/core=4")
