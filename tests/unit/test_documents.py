@@ -279,3 +279,23 @@ def test_a_link_leads_somewhere(path: Path, target: str):
 def _anchors(text: str) -> set[str]:
     headings = re.findall(r"^#+ (.+)$", _without_code(text), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def _modules_named() -> Iterator[str]:
+    """What the architecture calls ``package.module`` of oarpy, or ``package/module.py``."""
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    for package, module in re.findall(r"`(?:oarpy[./])?(\w+)[./](\w+)(?:\.\w+)?`", text):
+        if (ROOT / "oarpy" / package).is_dir():
+            yield f"{package}.{module}"
+
+
+@pytest.mark.parametrize("name", sorted(set(_modules_named())))
+def test_a_module_that_the_architecture_names_exists(name: str):
+    assert (ROOT / "oarpy" / (name.replace(".", "/") + ".py")).is_file()
+
+
+def test_the_architecture_names_each_package():
+    table = (ROOT / "docs/architecture.md").read_text(encoding="utf-8").partition("## Layers")[2]
+    packages = {path.parent.name for path in (ROOT / "oarpy").glob("*/__init__.py")}
+
+    assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == packages
