@@ -55,6 +55,9 @@ class Launching:
     def begin(self, conn: Connection, work: Work) -> None:
         """Write that the launches begin which hosts can be told of."""
         waiting = launches.to_launch(conn, MOST_LAUNCHES)
+        if waiting:
+            # They may hold resources that were added since the turn began.
+            self._machines.refresh(conn)
         where = {job.job_id: self.where(job) for job in waiting}
         idle = {job.job_id for job in waiting if has_type(job.types, NOOP)}
         ready = self._hosts.ready()

@@ -83,7 +83,8 @@ class Leftovers:
         """Write of hosts that have been quiet for a while that they keep nothing of any job."""
         now = time.monotonic()
         quiet = [host for host in self._hosts.values() if host.has_entries and now >= host.settle_at]
-        done = [host.name for host in quiet if host.session is not None and not (host.over or host.forgetting)]
+        busy = {*work.over, *work.orders, *(host.name for host in quiet if host.over or host.forgetting)}
+        done = {host.name for host in quiet if host.session is not None} - busy
         if done:
             work.settled = node_sessions.settle(conn, done)
             for host in quiet:

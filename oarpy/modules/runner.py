@@ -279,8 +279,8 @@ class Runner:
             self._closing.close(conn, work)
             if not self._hosts:
                 self._find_hosts(conn, work)
-            self._leftovers.settle(conn, work)
             self._parallel.advance(conn, work)
+            self._leftovers.settle(conn, work)
             events.append(conn, work.events)
             if work.changed or work.events:
                 wake(conn, Reader.ALMIGHTY)

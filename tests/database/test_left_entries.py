@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from sqlalchemy.engine import Connection
 
-from oarpy.database import node_sessions
+from oarpy.database import launches, node_sessions
 from oarpy.database.connection import transaction
 from oarpy.model.states import EndCause, JobId, JobState
 from oarpy.modules import leftovers, runner
@@ -114,3 +115,23 @@ def test_hosts_that_do_not_answer_delay_no_job(database: TestDatabase) -> None:
         wait_until(lambda: hosts.launched, timeout_s=DEADLINE_S, what="the launch")
 
     assert [launch.attempt.job_id for launch in hosts.launched] == [job_id]
+
+
+def test_a_job_on_resources_that_came_in_the_middle_of_a_turn_goes_to_their_host(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    to_launch = launches.to_launch
+    came: list[JobId] = []
+
+    def read(conn: Connection, most: int) -> list[launches.ToRun]:
+        if not came:
+            came.append(a_job(database, "c1", JobState.TO_LAUNCH))
+        return to_launch(conn, most)
+
+    monkeypatch.setattr(launches, "to_launch", read)
+    hosts = PaperHosts()
+
+    with serving(context(database), hosts):
+        wait_until(lambda: hosts.launched, timeout_s=DEADLINE_S, what="the launch")
+
+    assert hosts.asked == ["c1"]
