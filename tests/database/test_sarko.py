@@ -123,6 +123,19 @@ def test_a_job_that_does_not_end_is_told_again_and_then_exterminated(ctx: Contex
     assert seen == ["LEON", "LEON", "TIMER_ARMED", "LEON_EXTERMINATE", "LEON_EXTERMINATE"]
 
 
+def test_a_job_that_only_waits_for_a_lost_host_is_not_told_again(ctx: Context) -> None:
+    job_id = a_job(ctx, JobState.FINISHING)
+    change(
+        ctx,
+        "INSERT INTO frag_jobs (job_id, asked_by, state, armed_at)"
+        f" VALUES ({job_id}, 'alice', 'TIMER_ARMED', now() - interval '1 day')",
+    )
+
+    sarko.turn(ctx)
+
+    assert column(ctx, "SELECT state FROM frag_jobs") == ["TIMER_ARMED"]
+
+
 def test_the_wish_is_closed_when_the_job_is_over(ctx: Context) -> None:
     job_id = a_job(ctx, JobState.TERMINATED)
     change(ctx, f"INSERT INTO frag_jobs (job_id, asked_by, state) VALUES ({job_id}, 'alice', 'TIMER_ARMED')")

@@ -248,6 +248,24 @@ def test_records_are_the_same_at_a_terminal(commands):
     assert _on_a_terminal(commands, "-fj1") == commands.run("oarstat", "-fj1").stdout
 
 
+def test_what_a_job_gave_back_before_its_end_is_free_from_then_on(database, commands):
+    database.execute(
+        "UPDATE allocations SET resources = '{[2,3),[5,6)}', returned = '{[1,2)}', returned_at = '2026-01-02 11:30Z'"
+        " WHERE job_id = 1"
+    )
+
+    def jobs_on(resource, at):
+        said = commands.run("oarnodes", "-J", "--at", f"2026-01-02 {at}", "-r", str(resource)).stdout
+        return json.loads(said)[str(resource)].get("jobs")
+
+    assert [jobs_on(1, "11:15"), jobs_on(2, "11:15")] == [[1], [1, 2]]
+    assert [jobs_on(1, "11:45"), jobs_on(2, "11:45")] == [[], [1, 2]]
+    assert "assigned_resources = 1+2+5\n" in commands.run("oarstat", "-fj1").stdout
+    assert "assigned_resources = 1+2+5\n" in commands.run("oarstat", "-fj1", "--at", "2026-01-02 11:45").stdout
+    bar = json.loads(commands.run("oarstat", "-J", "--gantt", "2026-01-02 09:00, 2026-01-02 13:00").stdout)["jobs"]["1"]
+    assert bar["stop_time"] - bar["start_time"] == 91 * 60
+
+
 def test_the_efficiency_of_an_array_is_one_line(database, commands):
     with database.engine.begin() as conn:
         array = rows.submitted(conn, 4, owner="carol", name="many")
