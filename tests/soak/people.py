@@ -145,7 +145,7 @@ class People:
         """Somebody at a terminal, who comes back when the link is lost, and gives up after a while."""
         person = self.system.at_terminal("oarsub", "-I", "--keep", "-l", "/core=1,walltime=0:2")
         job_id = int(person.wait_for(r"OAR_JOB_ID=(\d+)\r\n", timeout_s=60)[1])
-        self.jobs[job_id] = Expected("interactive", {"exit", "killed", "walltime"}, None)
+        self.jobs[job_id] = Expected("interactive", {"exit", "killed", "walltime"}, 8)
 
         def work() -> None:
             one = person
