@@ -100,8 +100,15 @@ def accounts_of_the_server():
     )
 
 
+def comes_up():
+    done = run("oarpy", "up", check=False)
+    print(done, flush=True)
+    return "almighty   pid " in done
+
+
 def first(found):
-    run("oarpy", "up")
+    # On a machine that does much else it has less time than it needs.
+    wait_until(comes_up, "the instance is made")
     run("oarpy", "down")
     SETTINGS.write_text("[nodes]\nmemory_share = true\n")
     run("cp", UNIT, "/etc/systemd/system/")
@@ -161,7 +168,7 @@ try:
         first({})
 except BaseException:
     # Whoever reads this has no other way into the machine.
-    print(traceback.format_exc())
+    print(run("ps", "-N", "--ppid", "2", "-o", "pid,user,cgroup:60,args", check=False))
     print(run("journalctl", "-b", "-n", "60", "--no-pager", check=False))
-    print(run("ps", "-eo", "pid,user,cgroup:60,args", check=False))
+    print(traceback.format_exc())
     run("systemctl", "poweroff", check=False)
