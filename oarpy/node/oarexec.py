@@ -105,7 +105,8 @@ The spool
 the boot in which it came), ``spool_id``, ``guard.log`` and ``jobs/JOB.ATTEMPT/``, one directory per
 launch.  Whoever makes that directory decides the attempt's fate: it is launched, or given up.
 (Forgotten ones wait in ``free`` and become new ones by one rename.)  Besides, ``port`` and ``bin``
-are for oarsh, ``sh`` is a shell that users can execute and not read.  In an entry:
+are for oarsh, ``sh`` is a shell that users can execute and not read, ``bashrc`` is what the first bash of a job reads.
+In an entry:
 
 * ``progress``: lines.  The first is ``launch``: boot id, pid and start time of the wrapper, written
   before the wrapper is let through its gate.  An entry that lacks it never began and never will,
@@ -179,6 +180,8 @@ MAX_COMMAND = 131071
 # Descriptors of a wrapper: stdin, stdout, stderr, its gate, the guard's ear, its progress file.
 GATE, EAR, PROGRESS = 3, 4, 5
 MARK = "OARPY_JOB"
+# As oarpy.node.terminal has it: the command serves a terminal, whose shell reads what it reads.
+TERMINAL = "OAR_TERMINAL"
 PROGRAM = re.compile(r"[a-z]+\Z")
 # A connection that says nothing, and how much one may say; and how many wait at a time.
 CALL_S, CALL_LENGTH, MOST_CALLS = 10.0, 200, 64
@@ -339,6 +342,9 @@ ENTERING = 'for file in $1; do echo 0 >"$file" || exit 1; done; shift; exec "$@"
 STAYING = "trap '' TERM; " + ENTERING
 # Appends one line to a file that only the user may be able to reach.
 NOTE = 'cd -- "$1" && echo "$3" >>"$2"'
+
+# What a job's first bash reads (BASH_ENV), so that a batch job has what its user's shells have.
+BASHRC = "unset BASH_ENV\nif [ -r ~/.bashrc ]; then . ~/.bashrc; fi\n"
 
 # What may stand in the environment of a wrapper that runs as root; the job gets the rest after the change of user.
 HARMLESS = re.compile(
@@ -1652,6 +1658,12 @@ class Guard:
             pass
         os.chdir(self.directory)
         self.chroot = make_hidden_shell() if self.root else None
+        try:
+            if read_text("bashrc") != BASHRC:
+                write_file("bashrc.new", BASHRC, 0o644)
+                os.rename("bashrc.new", "bashrc")
+        except OSError as error:
+            complain("what bash reads before jobs: %s" % trouble(error))
         self.shared.clear()
         self.spool_id = (read_text("spool_id") or "").strip()
         if not self.spool_id:
@@ -2012,6 +2024,9 @@ class Guard:
     def _spawn(self, entry: Entry, launch: Launch, account: Account, joins: List[str]) -> None:
         """Start the wrapper and let it through; nothing of the job runs unless its record is written."""
         environment = dict(account.environment, PATH=self._path(account))
+        # Not root's: what its start files do is not for every job.
+        if account.uid != 0 and TERMINAL not in launch.environment:
+            environment["BASH_ENV"] = os.path.join(self.directory, "bashrc")
         late = []
         for name, value in sorted(self._environment(entry, launch).items()):
             if name in account.environment or not harmless(name):

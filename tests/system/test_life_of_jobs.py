@@ -36,6 +36,18 @@ def test_a_job_gets_oars_environment_and_files(system: System) -> None:
     assert [line for line in lines if not line.startswith("OAR_")] == [host(), host()]
 
 
+def test_the_first_bash_of_a_job_reads_its_users_bashrc(system: System) -> None:
+    script = "type module; bash -c 'type module'"
+    command = f'echo "module() {{ :; }}" >.bashrc; HOME=$PWD bash -c "{script}"'
+
+    job_id = system.oarsub(command)
+
+    system.wait_until_final(job_id)
+    said = system.read(f"OAR.{job_id}.stdout").splitlines(), system.read(f"OAR.{job_id}.stderr").splitlines()
+    assert said[0][0] == "module is a function"
+    assert said[1] == ["bash: line 1: type: module: not found"]
+
+
 def test_a_job_runs_as_its_owner_with_its_umask_and_appends_to_its_files(system: System) -> None:
     (system.work / "log").write_text("before\n")
     os.chown(system.work / "log", system.user.pw_uid, system.user.pw_gid)
