@@ -31,8 +31,8 @@ def wanted(options: Mapping[str, Any]) -> JobKey:
     read, inline, file = options["import_job_key"], options["import_job_key_inline"], options["export_job_key"]
     if read is not None and inline is not None:
         raise _refused("a key comes from a file or from the command line, not from both")
-    if file is not None and not os.access(os.path.dirname(file) or ".", os.W_OK):
-        raise _refused(f"the job's key cannot be written to {excerpt(file)}")
+    if file is not None:
+        _expect_directory(os.path.dirname(file) or ".", file)
     if file is not None and os.path.lexists(file):
         # It may be the key that its owner has no copy of.
         raise _refused(f"{excerpt(file)} is there already, and is not written over")
@@ -48,6 +48,13 @@ def wanted(options: Mapping[str, Any]) -> JobKey:
         else:
             _run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", path])
         return JobKey(_public(path), _read(path), file)
+
+
+def _expect_directory(directory: str, file: str) -> None:
+    if not os.path.isdir(directory):
+        raise _refused(f"the job's key cannot be written to {excerpt(file)}: there is no directory {excerpt(directory)}")
+    if not os.access(directory, os.W_OK):
+        raise _refused(f"the job's key cannot be written to {excerpt(file)}: the directory does not let you write")
 
 
 def submitted_with(key: JobKey, submit: Callable[[], Submitted], tell: Callable[[str], None]) -> Submitted:

@@ -55,6 +55,7 @@ def oarnodes(hosts: tuple[str, ...], ids: tuple[str, ...], sql: str | None, **op
         oarnodes -s node1 node2
         oarnodes -J --sql "gpu > 0"
         oarnodes -S
+        oarnodes node1 -e
         oarnodes --at "2026-01-31 08:00" -s
     """
     view = _view(options)
@@ -177,7 +178,10 @@ def _states(by_host: Mapping[str, Mapping[str, str]]) -> Iterable[str]:
 def _show_events(conn: Connection, hosts: list[str], since: str, at_s: int | None, style: str | None) -> None:
     from oarpy.commands.dates import instant_s
 
-    since_s = None if since == _LEFT_OUT else instant_s(since)
+    try:
+        since_s = None if since == _LEFT_OUT else instant_s(since)
+    except SyntaxRefused as error:
+        raise _refused(f"{error}; a host stands before -e") from error
     found = resource_view.events(conn, hosts, since_s=since_s, until_s=at_s)
     listed: dict[str, list[dict[str, Any]]] = {}
     for event in found:

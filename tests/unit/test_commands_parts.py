@@ -10,6 +10,7 @@ import pytest
 from oarpy.client.asking import check_key, new_key
 from oarpy.client.conditions import condition
 from oarpy.commands.listing import printable, shown_date, shown_hosts, unfolded
+from oarpy.commands.oarnodes import oarnodes
 from oarpy.commands.signals import parse_signal
 from oarpy.errors import RequestRefused, SyntaxRefused
 from oarpy.model.columns import Column, Kind
@@ -134,3 +135,10 @@ def test_a_command_goes_without_the_streams_that_its_caller_closed(tmp_path, red
 
 def test_no_two_statuses_are_the_same_number():
     assert len(ExitStatus.__members__) == len(list(ExitStatus))
+
+
+def test_a_host_behind_the_option_for_events_is_told_its_place(monkeypatch):
+    monkeypatch.setattr("oarpy.commands.oarnodes.connect", lambda: None)
+
+    with pytest.raises(SyntaxRefused, match=r"^'c7' is not a date; .+; a host stands before -e$"):
+        oarnodes.main(["-e", "c7"], standalone_mode=False)

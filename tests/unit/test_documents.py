@@ -242,6 +242,22 @@ def test_the_reference_has_each_state_and_cause(kind: Any):
     assert {member.value for member in kind} - _names(_section(REFERENCE, "States")) == set()
 
 
+@pytest.mark.parametrize("name", ["user-guide", "admin-guide"])
+def test_a_guide_lists_its_sections_in_their_order(name: str):
+    text = _without_code((ROOT / f"docs/{name}.md").read_text(encoding="utf-8"))
+    head, *sections = re.split(r"^## ", text, flags=re.MULTILINE)
+
+    assert re.findall(r"^- \[(.+)\]\(#", head, re.MULTILINE) == [each.partition("\n")[0] for each in sections]
+
+
+def test_the_admin_guide_names_the_rules_of_a_new_instance():
+    said = _section((ROOT / "docs/admin-guide.md").read_text(encoding="utf-8"), "Admission rules")
+    rows = [row[0] for row in _rows(said, 2)]
+
+    rules = sorted(path.name for path in (ROOT / "conf/admission_rules.d").glob("*.py"))
+    assert [row.strip("`") for row in rows if row.endswith(".py`")] == rules
+
+
 def test_the_user_guide_explains_each_cause_of_an_end():
     assert {cause.value for cause in EndCause} - _names(_section(USER_GUIDE, "Looking")) == set()
 

@@ -8,7 +8,7 @@ import stat
 import pytest
 
 from oarpy.commands import job_keys
-from oarpy.commands.job_keys import JobKey, submitted_with
+from oarpy.commands.job_keys import JobKey, submitted_with, wanted
 from oarpy.errors import OutcomeUnknown, RequestRefused, ServerUnavailable
 from oarpy.model.payloads import Submitted
 
@@ -105,6 +105,15 @@ def test_a_file_that_came_meanwhile_is_not_written_over_and_the_key_is_kept(tmp_
         submitted_with(JobKey("public", PRIVATE, str(tmp_path / "key")), submit, told.append)
 
     assert sorted(contents(tmp_path).values()) == ["another's", PRIVATE]
+
+
+def test_a_directory_that_is_missing_is_named_before_anything_is_made(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(RequestRefused, match=r"'keys/%jobid%': there is no directory 'keys'$"):
+        wanted({"import_job_key": None, "import_job_key_inline": None, "export_job_key": "keys/%jobid%"})
+
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_no_link_is_followed(tmp_path, told, monkeypatch):
