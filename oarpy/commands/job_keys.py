@@ -51,10 +51,11 @@ def wanted(options: Mapping[str, Any]) -> JobKey:
 
 
 def _expect_directory(directory: str, file: str) -> None:
+    sentence = f"the job's key cannot be written to {excerpt(file)}"
     if not os.path.isdir(directory):
-        raise _refused(f"the job's key cannot be written to {excerpt(file)}: there is no directory {excerpt(directory)}")
+        raise _refused(f"{sentence}: there is no directory {excerpt(directory)}")
     if not os.access(directory, os.W_OK):
-        raise _refused(f"the job's key cannot be written to {excerpt(file)}: the directory does not let you write")
+        raise _refused(f"{sentence}: the directory does not let you write")
 
 
 def submitted_with(key: JobKey, submit: Callable[[], Submitted], tell: Callable[[str], None]) -> Submitted:
