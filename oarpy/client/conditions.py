@@ -6,7 +6,7 @@ expressions of ``columns``, fixed operators, and values bound by the driver.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from oarpy.errors import RequestRefused
@@ -48,9 +48,20 @@ def condition(tree: Filter, columns: Mapping[str, Column], parameters: list[str]
             raise RequestRefused(f"there is no column {excerpt(name)}{meant}")
         return columns[name].sql
 
+    def equal_to(name: str, values: Sequence[Value]) -> str:
+        usual = column(name)
+        indexed = columns[name].indexed
+        if indexed and all(float(fitting(name, columns[name], value, now)) for value in values):
+            return indexed
+        return usual
+
     match tree:
+        case Comparison(name, "=", value):
+            return f"{equal_to(name, [value])} = {bound(name, value)}"
         case Comparison(name, operator, value):
             return f"{column(name)} {operator} {bound(name, value)}"
+        case Membership(name, values, False):
+            return f"{equal_to(name, values)} IN ({bound(name, *values)})"
         case Membership(name, values, negated):
             return f"{column(name)} {'NOT ' if negated else ''}IN ({bound(name, *values)})"
         case Like(name, pattern, negated):

@@ -52,7 +52,7 @@ COLUMNS = {
     "checkpoint_signal": Column("checkpoint_signal", Kind.INTEGER, highest=SMALL),
     "stdout_file": Column("stdout_file"),
     "stderr_file": Column("stderr_file"),
-    "resubmit_job_id": Column("coalesce(resubmit_job_id, 0)", Kind.INTEGER),
+    "resubmit_job_id": Column("coalesce(resubmit_job_id, 0)", Kind.INTEGER, indexed="resubmit_job_id"),
     "suspended": Column("state IN ('Suspended', 'Resuming')", Kind.BOOLEAN),
     "last_karma": Column("last_karma", Kind.REAL),
     "end_cause": Column("end_cause", Kind.WORD, tuple(cause.value for cause in EndCause)),

@@ -35,12 +35,16 @@ class Kind(Enum):
 
 
 class Column(NamedTuple):
-    """``sql`` is the expression that stands for it; ``highest`` the largest integer that it holds."""
+    """``sql`` is the expression that stands for it; ``highest`` the largest integer that it holds.
+
+    ``indexed`` is another expression that is equal to it wherever it is not 0, and has an index.
+    """
 
     sql: str
     kind: Kind = Kind.TEXT
     words: Sequence[str] = ()
     highest: int = LARGE
+    indexed: str | None = None
 
 
 def fitting(name: str, column: Column, value: Value, now: datetime) -> str:
