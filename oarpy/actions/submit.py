@@ -52,6 +52,8 @@ MAX_COMMANDS_BYTES = 128 * 1024 * 1024
 MAX_EDGES = 100_000
 #: The kernel refuses a longer argument, and the shell gets the command as one.
 MAX_COMMAND_BYTES = 131_071
+#: They are in each job's row and environment.
+MAX_TYPES_BYTES = 16_384
 
 
 class Cluster:
@@ -296,6 +298,9 @@ def _check_size(asked: payloads.Submission, submission: Submission, site: Jobs) 
         raise _denied(
             f"the command has {longest} bytes and no shell takes more than {MAX_COMMAND_BYTES}; put it into a script"
         )
+    words = sum(1 + len(each.encode()) for each in submission.types)
+    if words > MAX_TYPES_BYTES:
+        raise _denied(f"the types have {words} bytes in all, and a job may have {MAX_TYPES_BYTES}")
     edges = len(asked.dependencies) * submission.elements
     if edges > MAX_EDGES:
         raise _denied(

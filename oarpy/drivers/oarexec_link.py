@@ -43,6 +43,12 @@ MAX_LINE = 1 << 20
 LONG_FILE = 16_384
 #: What a host may say of one thing.
 MAX_SENTENCE = 400
+#: Numbers that the tables can hold: of jobs and orders, of attempts, of wait(2), and of seconds, three centuries.
+MAX_ID, MAX_ATTEMPT, MAX_STATUS, MAX_S = 2**63, 2**31, 0x10000, 1e10
+MAX_MEMORY_MIB, MAX_PORT = 2**31, 0x10000
+#: What a host need not have taken in before more is sent; above that it has so long.
+MAX_UNREAD = 16 << 20
+UNREAD_S = 5.0
 
 
 class OarexecSession:
@@ -54,6 +60,7 @@ class OarexecSession:
         self._host = host
         self._process = process
         self._to = process.stdin
+        self._to.transport.set_write_buffer_limits(high=MAX_UNREAD)
         self._from = process.stdout
         self._greeting: Greeting | None = None
         self._hearing = False
@@ -86,21 +93,21 @@ class OarexecSession:
                 inventory.extend(read_report(report) for report in part["inventory"])
                 more = part["more"]
             self._greeting = Greeting(
-                boot_id=str(hello["boot_id"]),
-                spool_id=str(hello["spool_id"]),
-                host=str(hello["host"]),
-                containment=str(hello["containment"]["by"]),
-                enforces=tuple(hello["containment"]["enforces"]),
-                memory_mib=hello.get("memory_mib"),
+                boot_id=_sentence(hello["boot_id"]),
+                spool_id=_sentence(hello["spool_id"]),
+                host=_sentence(hello["host"]),
+                containment=_sentence(hello["containment"]["by"]),
+                enforces=tuple(map(_sentence, hello["containment"]["enforces"])),
+                memory_mib=_number_or_none(hello.get("memory_mib"), MAX_MEMORY_MIB),
                 clock=float(hello["clock"]),
-                oarsh_port=hello.get("oarsh_port"),
+                oarsh_port=_number_or_none(hello.get("oarsh_port"), MAX_PORT),
                 inventory=tuple(inventory),
             )
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise NodeMisbehaves(f"host {self._host}: its greeting cannot be understood") from error
 
     async def launch(self, launches: Sequence[Launch]) -> None:
-        await self._say_parts("launches", [write_launch(launch) for launch in launches])
+        await self._say_parts("launches", (write_launch(launch) for launch in launches))
 
     async def order(self, orders: Sequence[Order]) -> None:
         await self._say_parts("orders", [write_order(order) for order in orders])
@@ -144,8 +151,11 @@ class OarexecSession:
         start, end = f'{{"{word}":['.encode(), b"]}\n"
         line = bytearray(start)
         for item in items:
-            text = json.dumps(item, separators=(",", ":")).encode()
-            if len(line) + len(text) + len(end) > MAX_LINE and len(line) > len(start):
+            text = _item(item)
+            if len(start) + len(text) + len(end) > MAX_LINE:
+                # Else nothing behind it would be told, and the next session would stumble over it, too.
+                text = _item({**item, "environment": {}, "command": _TOO_LONG})
+            if len(line) + len(b",") + len(text) + len(end) > MAX_LINE and len(line) > len(start):
                 await self._write(bytes(line) + end)
                 line = bytearray(start)
             if len(line) > len(start):
@@ -159,7 +169,12 @@ class OarexecSession:
             raise NodeUnreachable(f"host {self._host}: a message of {len(line)} bytes is more than its line carries")
         try:
             self._to.write(line)
-            await self._to.drain()
+            # All hosts are told by one turn, and one that stands still must not keep the others waiting.
+            async with asyncio.timeout(UNREAD_S):
+                await self._to.drain()
+        except TimeoutError as error:
+            self._process.kill()
+            raise NodeUnreachable(f"host {self._host}: it takes in nothing of what it is told") from error
         except (ConnectionError, RuntimeError) as error:
             raise NodeUnreachable(f"host {self._host}: the link is closed") from error
 
@@ -213,6 +228,14 @@ def _read_beat(host: str, message: Mapping[str, Any]) -> Beat:
     if not isinstance(clock, int | float):
         raise NodeMisbehaves(f"host {host}: it tells no clock")
     return Beat(float(clock))
+
+
+def _item(message: Mapping[str, Any]) -> bytes:
+    return json.dumps(message, separators=(",", ":")).encode()
+
+
+#: A command that every host refuses, with a sentence for its user.
+_TOO_LONG = "#" * (1 << 17)
 
 
 def write_launch(launch: Launch) -> dict[str, Any]:
@@ -286,27 +309,27 @@ def write_order(order: Order) -> dict[str, Any]:
 def read_report(message: Mapping[str, Any]) -> Report:
     """What a report says.  Raises ``NodeMisbehaves`` when it says nothing."""
     try:
-        attempt = Attempt(JobId(int(message["job"])), int(message["attempt"]))
+        attempt = Attempt(JobId(_number(message["job"], MAX_ID)), _number(message["attempt"], MAX_ATTEMPT))
         match message["is"]:
             case "starting":
                 return Starting(attempt)
             case "began":
-                return Began(attempt, timedelta(seconds=message["age_s"]), bool(message.get("suspended")))
+                return Began(attempt, _age(message["age_s"]), bool(message.get("suspended")))
             case "refused":
-                return Refused(attempt, str(message.get("text") or ""))
+                return Refused(attempt, _sentence(message.get("text")))
             case "ended":
                 return Ended(
                     attempt,
                     EndCause(message["cause"]),
-                    status=message["status"],
+                    status=_number_or_none(message["status"], MAX_STATUS),
                     ran=bool(message["ran"]),
                     began=_seconds(message["age_s"]),
                     ended=_seconds(message["ended_age_s"]),
-                    event=message["event"],
-                    text=message["text"] or "",
+                    event=_sentence(message["event"]) or None,
+                    text=_sentence(message["text"]),
                     cpu=_seconds(message["cpu_s"]),
                     peak_mib=message["peak_mib"],
-                    short_of_memory=str(message.get("short_of_memory") or "")[:MAX_SENTENCE],
+                    short_of_memory=_sentence(message.get("short_of_memory")),
                 )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise NodeMisbehaves(f"a report cannot be understood: {str(message)[:200]}") from error
@@ -316,13 +339,38 @@ def read_report(message: Mapping[str, Any]) -> Report:
 def read_answer(message: Mapping[str, Any]) -> Answer:
     try:
         done, over = bool(message["done"]), bool(message.get("over"))
-        return Answer(int(message["order"]), done, str(message.get("text", "")), over)
-    except (KeyError, TypeError, ValueError) as error:
+        number = _number(message["order"], MAX_ID, least=-MAX_ID)
+        return Answer(number, done, _sentence(message.get("text"), MAX_LINE), over)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise NodeMisbehaves(f"an answer cannot be understood: {str(message)[:200]}") from error
 
 
 def _seconds(value: float | None) -> timedelta | None:
-    return None if value is None else timedelta(seconds=value)
+    return None if value is None else _age(value)
+
+
+def _age(value: float) -> timedelta:
+    # Not "greater", which nan is not.
+    if not abs(value) <= MAX_S:
+        raise ValueError(value)
+    return timedelta(seconds=value)
+
+
+def _number(value: Any, below: int, *, least: int = 0) -> int:
+    found = int(value)
+    if not least <= found < below:
+        raise ValueError(value)
+    return found
+
+
+def _number_or_none(value: Any, below: int) -> int | None:
+    return None if value is None else _number(value, below)
+
+
+def _sentence(value: object, longest: int = MAX_SENTENCE) -> str:
+    """What a host says in words.  There may be a user's in it, in bytes that are no text; no table holds those."""
+    text = str(value or "")[:longest]
+    return text.encode(errors="replace").decode().replace("\0", "\\0")
 
 
 def _deflated(text: str) -> str | dict[str, str]:

@@ -46,3 +46,19 @@ def test_a_queue_that_is_switched_off_and_on_again_is_obeyed(hinted_system: Syst
 
     assert before == "Waiting"
     system.wait_until_final(job_id)
+
+
+def test_a_job_that_is_too_long_to_tell_its_host_ends_with_a_sentence_and_the_others_run(system: System) -> None:
+    job_id = system.oarsub("--hold", "true")
+    system.database.execute(
+        "UPDATE jobs SET types = (SELECT array_agg('a' || i || repeat('=x', 120)) FROM generate_series(1, 5000) AS i)"
+        " WHERE job_id = %s",
+        (job_id,),
+    )
+    system.run("oarresume", str(job_id))
+    other = system.oarsub("true")
+
+    assert system.wait_until_final(other, timeout_s=60).state == "Terminated"
+    assert system.wait_until_final(job_id, timeout_s=60).end_cause == "launch_error"
+    said = system.database.execute("SELECT type, description FROM events WHERE job_id = %s", (job_id,))
+    assert ("USER_SHELL", "the command is longer than 131071 bytes; put it into a script") in said

@@ -189,3 +189,13 @@ def test_a_rule_that_gives_no_number_is_told_so() -> None:
 def test_users_give_themselves_no_more_than_niceness() -> None:
     assert judged(types=["nice=20"]).rows == 1
     assert str(refusal(types=["nice=-20"])) == "'nice=-20' is not a job type; write nice=N with N from 0 to 100"
+
+
+def test_types_are_words_and_no_library() -> None:
+    """They are in each job's row, and in its environment."""
+    few = [f"mine{number}=" + "x" * 200 for number in range(70)]
+
+    assert judged(types=few).rows == 1
+    assert str(refusal(types=[*few, *(each + "y" for each in few)])) == (
+        "the types have 29170 bytes in all, and a job may have 16384"
+    )
