@@ -37,10 +37,12 @@ class Closing:
                 if job.inner_waits:
                     partly.append(job.job_id)
                 continue
-            failure = self._programs.epilogue_failure(job.job_id)
             if self._programs.epilogue_due(job.job_id):
                 work.epilogues.append(job)
-            elif failure is not None:
+                continue
+            # Not read before: it may end between the two.
+            failure = self._programs.epilogue_failure(job.job_id)
+            if failure is not None:
                 work.events.append(failure)
                 spoilt.append(job.job_id)
             else:

@@ -92,7 +92,10 @@ class ServerPrograms:
     def forget_epilogues_but(self, job_ids: Collection[JobId]) -> None:
         """The other jobs are closed."""
         self._epilogues_ended.intersection_update(job_ids)
-        self._epilogues = {job_id: failure for job_id, failure in self._epilogues.items() if job_id in job_ids}
+        # One by one, for another one may end meanwhile, and what it did wrong is not to be lost.
+        for job_id in list(self._epilogues):
+            if job_id not in job_ids:
+                del self._epilogues[job_id]
 
     def begin(self, running: Coroutine[None, None, None]) -> None:
         """Let something that waits for a program go on beside the turns."""

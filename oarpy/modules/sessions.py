@@ -130,8 +130,8 @@ class Sessions:
         for task in keepers:
             task.cancel()
         await asyncio.gather(*keepers, return_exceptions=True)
-        for name in self._hosts:
-            await self._hang_up(name)
+        # All at once: one that does not end takes its time.
+        await asyncio.gather(*map(self._hang_up, self._hosts), return_exceptions=True)
 
     async def _keep(self, host: Host) -> None:
         """Hold a session with ``host``, and another one after each that ends."""
@@ -240,7 +240,6 @@ class Sessions:
         host.given.clear()
         host.over.clear()
         host.forgetting.clear()
-        self._parts.session_ended(host.name)
         if session is not None:
             await session.close()
         # The database may be what was lost.
@@ -250,6 +249,8 @@ class Sessions:
 
     def _write_loss(self, host: Host) -> bool:
         """Write that there is no session; whether the host is Suspected for its faults, now or before."""
+        # Here, where turns are written, and not beside one that has seen the session yet.
+        self._parts.session_ended(host.name)
         suspect = host.faults >= FAILURES
         with self._ctx.transaction() as conn:
             node_sessions.lost(conn, host.name)

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from itertools import count
 
 from oarpy.database.events import Event
 from oarpy.database.launches import Finishing
@@ -47,7 +48,8 @@ class OwnOrders:
     """Orders that no row stands for: nobody asks what became of them, but by what hosts say of the attempt."""
 
     def __init__(self) -> None:
-        self._count = 0
+        # Sessions begin while a turn is written, in another thread: no number twice.
+        self._numbers = count(-1, -1)
 
     def kill(self, attempt: Attempt) -> Order:
         """Have killed what is left of it at once; a host that knows nothing of it promises to keep it so."""
@@ -68,5 +70,4 @@ class OwnOrders:
         return orders
 
     def _number(self) -> int:
-        self._count -= 1
-        return self._count
+        return next(self._numbers)
