@@ -23,6 +23,7 @@ from datetime import timedelta
 
 from oarpy.drivers.accounts import Accounts
 from oarpy.errors import ProgramFailed
+from oarpy.model.wording import last_line
 from oarpy.node.oarexec import leave_keys
 from oarpy.ports.messenger import Delivery, Fate, Message
 
@@ -115,8 +116,10 @@ class CommandMessenger:
         return f"{what}: {output}" if output else what
 
 
-def output_of(words: Sequence[str], timeout: timedelta) -> str:
+def output_of(words: Sequence[str], timeout: timedelta, *, complaints: bool = False) -> str:
     """What a program of the site prints, run as whoever calls this; it ends with the calling thread.
+
+    With ``complaints`` what it says on stderr counts, too, and a failure tells the last line of it all.
 
     Raises:
         ProgramFailed: it could not be run, took longer than ``timeout``, or ended with another status than 0.
@@ -126,7 +129,7 @@ def output_of(words: Sequence[str], timeout: timedelta) -> str:
             ["setpriv", "--pdeathsig", "KILL", "--", *words],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=subprocess.STDOUT if complaints else subprocess.DEVNULL,
             cwd="/",
             start_new_session=True,
         )
@@ -139,7 +142,8 @@ def output_of(words: Sequence[str], timeout: timedelta) -> str:
     if process.returncode in _NOT_RUN:
         raise ProgramFailed(f"could not be run (status {process.returncode})")
     if process.returncode != 0:
-        raise ProgramFailed(f"ended with status {process.returncode}")
+        last = last_line(output) if complaints else ""
+        raise ProgramFailed(f"ended with status {process.returncode}" + (f": {last}" if last else ""))
     return output
 
 

@@ -30,7 +30,7 @@ def command_of(host: str, health: Health, nodes: Nodes) -> Sequence[str]:
 def check(command: Sequence[str], timeout: timedelta) -> str:
     """What is wrong with a host, empty when it is well: the command ends with 0, and in time."""
     try:
-        output_of(command, timeout)
+        output_of(command, timeout, complaints=True)
     except ProgramFailed as failure:
         return f"{command[0]} {failure}"[:_KEPT]
     return ""

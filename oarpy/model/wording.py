@@ -1,4 +1,4 @@
-"""How refusals quote what a user typed."""
+"""How refusals quote what a user typed, and others what a program said."""
 
 from __future__ import annotations
 
@@ -10,6 +10,13 @@ from oarpy.errors import SyntaxRefused
 def excerpt(text: str, longest: int = 40) -> str:
     """``text`` in quotes, printable and cut, to be named in a sentence."""
     return repr(text if len(text) <= longest else text[: longest - 3] + "...")
+
+
+def last_line(text: str, longest: int = 300) -> str:
+    """What a program said last, as it may stand in a table and a listing: printable and cut."""
+    lines = text.strip().splitlines()
+    last = lines[-1].strip()[:longest] if lines else ""
+    return "".join(character if character.isprintable() else "?" for character in last)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -32,6 +32,8 @@ class Host:
     #: Sessions in a row that failed, for whatever reason; and those of them of which the host is to blame.
     failures: int = 0
     faults: int = 0
+    #: Why the last one did, empty while there is one.
+    trouble: str = ""
     #: Whether it has been written that so many faults in a row make the host Suspected.
     suspected: bool = False
     left_alone_until: float = 0.0

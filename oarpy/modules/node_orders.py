@@ -89,7 +89,8 @@ class NodeOrders:
                 if order.kind in _LASTING:
                     prolonged.append(order.order_id)
                 else:
-                    done.append(Done(order.order_id, False, "the host cannot be reached"))
+                    why = f": {host.trouble}" if host is not None and host.trouble else ""
+                    done.append(Done(order.order_id, False, f"the host cannot be reached{why}"))
             else:
                 work.needed |= {name for name in (order.host, order.head) if name}
         orders.begin(conn, begun)

@@ -24,6 +24,7 @@ from oarpy.database.wake import Reader, wake
 from oarpy.drivers.ssh import SshExecutor
 from oarpy.errors import NodeMisbehaves, NodeUnreachable, NotLeader, Stale
 from oarpy.instance import names_of_this_machine
+from oarpy.model.wording import last_line
 from oarpy.modules.context import Context
 from oarpy.modules.hosts import Host, Hosts
 from oarpy.modules.inventory import Inventory
@@ -187,6 +188,7 @@ class Sessions:
             raise
         host.session = session
         host.failures = host.faults = 0
+        host.trouble = ""
         host.suspected = False
         logger.info("host %s: session %d.%d", host.name, *host.number)
         self.heard += [(host.name, report) for report in session.greeting.inventory]
@@ -222,6 +224,7 @@ class Sessions:
         host.failures += 1
         if isinstance(error, NodeUnreachable | NodeMisbehaves):
             host.faults += 1
+            host.trouble = last_line(str(error).removeprefix(f"host {host.name}: "))
         if isinstance(error, NodeMisbehaves):
             host.left_alone_until = time.monotonic() + DISTRUST_S
         if isinstance(error, NotLeader):
@@ -260,7 +263,7 @@ class Sessions:
                 # person may have made it Alive; one that is Absent is in nobody's way.
                 news = nodes.suspect(conn, [host.name], by_check=True)
                 if news or (host.name in self._mine and not host.suspected):
-                    reason = f"no session could be opened, {FAILURES} times in a row"
+                    reason = f"no session could be opened, {FAILURES} times in a row: {host.trouble}"
                     events.append(conn, [Event("NODE_UNREACHABLE", hosts=(host.name,), description=reason)])
                     wake(conn, Reader.ALMIGHTY)
         return suspect

@@ -73,7 +73,8 @@ def test_doctor_tells_host_by_host_what_is_enforced(cluster: Cluster) -> None:
 
     said = {each["subject"]: (each["level"], each["sentence"]) for each in found}
     assert said["c1"] == ("ok", "enforced: cpus, memory, freeze, kill, devices (cgroups v1)")
-    assert said["c2"] == ("weak", "cannot be examined: the host cannot be reached")
+    assert said["c2"][0] == "weak"
+    assert said["c2"][1].startswith("cannot be examined: the host cannot be reached")
     # Whatever controllers this machine leaves to version 2.
     assert said[V2_HOST][1].startswith("enforced: ")
     assert "freeze, kill" in said[V2_HOST][1]

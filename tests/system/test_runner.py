@@ -382,6 +382,8 @@ def test_a_host_that_cannot_be_reached_is_suspected_and_its_launches_wait(at_wor
         what="the event",
     )
     assert at_work.job(job_id)[0] == "toLaunch"
+    ((said,),) = at_work.database.execute("SELECT description FROM events WHERE type = 'NODE_UNREACHABLE'")
+    assert said.startswith("no session could be opened, 4 times in a row: ")
 
 
 def program(at_work: RunnerAtWork, text: str) -> str:

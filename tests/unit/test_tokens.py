@@ -114,6 +114,15 @@ def test_a_program_that_fails_says_how(code: str, timeout_s: float, sentence: st
         output_of([sys.executable, "-c", code], timedelta(seconds=timeout_s))
 
 
+def test_a_program_that_fails_can_be_made_to_tell_why() -> None:
+    code = "import sys; print('first'); sys.exit('no \\x1b[31mkey\\0\\n')"
+
+    with pytest.raises(ProgramFailed) as raised:
+        output_of([sys.executable, "-c", code], timedelta(seconds=20), complaints=True)
+
+    assert str(raised.value) == r"ended with status 1: no ?[31mkey\0"
+
+
 def test_a_program_that_is_not_there_cannot_be_run() -> None:
     with pytest.raises(ProgramFailed, match="could not be run"):
         output_of(["/nowhere/at/all"], timedelta(seconds=20))
