@@ -51,7 +51,7 @@ class ParallelJobs:
         for parallel in filter(None, map(self._parts.get, job_ids)):
             for host in parallel.kept:
                 work.over[host].append(parallel.attempt)
-        self._parts.forget(job_ids)
+        work.settled_jobs += job_ids
 
     def part_is_over(self, job_id: JobId, job: Known, host: str) -> None:
         """Nothing of it is on ``host`` any more, and it is over on its head."""

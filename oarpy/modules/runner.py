@@ -237,6 +237,8 @@ class Runner:
             logger.info("job %d: %s", job_id, sentence, extra={"event": "JOB", "job_id": job_id})
         self._ctx.passes("runner: launches written" if work.launches else "runner: turn written")
         self._leftovers.note(work)
+        # Not before it is written: without this nobody would look after a job that waits for its hosts.
+        self._parts.forget(work.settled_jobs)
         for name in work.needed:
             self._sessions.keep(name, wanted=True)
         for name in work.unsettled:

@@ -26,6 +26,8 @@ class Work:
     orders: dict[str, list[Order]] = field(default_factory=lambda: defaultdict(list))
     #: Attempts that hosts may forget.
     over: dict[str, list[Attempt]] = field(default_factory=lambda: defaultdict(list))
+    #: Jobs of which nothing need be known any more.
+    settled_jobs: list[JobId] = field(default_factory=list)
     #: Hosts with which a session is needed, and those with which there should be one when nothing else is to be done.
     needed: set[str] = field(default_factory=set)
     unsettled: Sequence[str] = ()

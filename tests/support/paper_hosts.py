@@ -52,7 +52,7 @@ class PaperSession:
             yield said
 
     async def close(self) -> None:
-        pass
+        self._says.put_nowait(NodeUnreachable(f"host {self._name}: the link ended"))
 
     def say(self, said: Said | NodeUnreachable) -> None:
         """Let the host say something, from another thread."""
