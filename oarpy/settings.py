@@ -119,6 +119,9 @@ class Kill:
     grace: timedelta = timedelta(seconds=60)
 
 
+_SSH_OPTIONS = shlex.split("-o BatchMode=yes -o ConnectTimeout=10 -o ServerAliveInterval=10 -o ServerAliveCountMax=3")
+
+
 @dataclass(frozen=True, slots=True)
 class Nodes:
     suspected_to_dead: timedelta | None = None
@@ -130,7 +133,7 @@ class Nodes:
     clean_processes: bool = False
     clean_directories: tuple[str, ...] = ()
     order_timeout: timedelta = timedelta(seconds=60)
-    ssh: str = "ssh -o BatchMode=yes -o ConnectTimeout=10 -o ServerAliveInterval=10 -o ServerAliveCountMax=3"
+    ssh: str = "ssh"
     python: str = "python3"
     oarsh_ports: str | None = None
     prepare_timeout: timedelta = timedelta(seconds=60)
@@ -156,6 +159,17 @@ class Nodes:
             raise ConfigurationError(f"nodes.ssh cannot be split into words: {str(error).lower()}") from error
         if self.oarsh_ports is not None:
             _ports("nodes.oarsh_ports", self.oarsh_ports)
+
+    @property
+    def ssh_words(self) -> tuple[str, ...]:
+        """The command that reaches other hosts, as words; () when none is reached.
+
+        OpenSSH takes the first value of an option: what the site says itself goes before ours, without
+        which a host that is cut off is hardly noticed.
+        """
+        words = tuple(shlex.split(self.ssh))
+        is_openssh = any(word.rpartition("/")[2] == "ssh" for word in words)
+        return (*words, *_SSH_OPTIONS) if is_openssh else words
 
     @property
     def oarsh_span(self) -> tuple[int, int] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Sequence
 from datetime import timedelta
@@ -111,7 +110,7 @@ def _discovered(names: Sequence[str], timeout: timedelta) -> list[HostSeen]:
     reached = settings.load(find_instance().settings_file).nodes
     found: list[HostSeen] = []
     silent: list[str] = []
-    for name, said in discover(names, shlex.split(reached.ssh) or ["ssh"], reached.python, timeout):
+    for name, said in discover(names, reached.ssh_words or ("ssh",), reached.python, timeout):
         if isinstance(said, str):
             click.echo(f"oarpy: host {name}: {said}", err=True)
             silent.append(name)

@@ -74,7 +74,7 @@ def oar_resources_init(
     instance = find_instance()
     nodes = settings.load(instance.settings_file).nodes
     try:
-        command = shlex.split(nodes.ssh if ssh is None else ssh)
+        command = nodes.ssh_words if ssh is None else shlex.split(ssh)
     except ValueError as error:
         raise SyntaxRefused(f"-e: {excerpt(str(ssh))} has a quote that is not closed") from error
     if not command:

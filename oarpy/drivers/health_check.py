@@ -16,8 +16,8 @@ _KEPT = 400
 def command_of(host: str, health: Health, nodes: Nodes) -> Sequence[str]:
     """What is run on the server to check ``host``; nothing when hosts are not checked."""
     match health.check:
-        case "ssh" if nodes.ssh.strip():
-            return [*shlex.split(nodes.ssh), host, health.command or "true"]
+        case "ssh" if nodes.ssh_words:
+            return [*nodes.ssh_words, host, health.command or "true"]
         case "ping":
             wait_s = max(1, int(health.timeout.total_seconds()))
             return ["ping", "-n", "-q", "-c", "1", "-w", str(wait_s), host]

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shlex
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -92,14 +91,14 @@ def ways(ctx: Context) -> Callable[[str], Executor]:
     )
     there = SshExecutor(
         nodes.spool_dir or SPOOL,
-        ssh=shlex.split(nodes.ssh),
+        ssh=nodes.ssh_words,
         python=nodes.python,
         min_uid=nodes.min_uid,
         oarsh_ports=nodes.oarsh_span,
     )
 
     def reach(host: str) -> Executor:
-        if host not in mine and not nodes.ssh.strip():
+        if host not in mine and not nodes.ssh_words:
             raise NodeUnreachable(f"host {host}: jobs are launched on {os.uname().nodename} only")
         return here if host in mine else there
 

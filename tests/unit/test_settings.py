@@ -178,3 +178,12 @@ def test_rules_of_walltime_changes_may_differ_by_queue():
     assert (rules.of("night").max_increase, rules.of("night").increment) == (timedelta(hours=2), timedelta(hours=1))
     assert not rules.of("day").enabled
     assert rules.of("default") is rules
+
+
+def test_an_ssh_of_the_sites_own_notices_hosts_that_are_cut_off_as_it_says_or_by_default() -> None:
+    assert settings.Nodes(ssh="ssh -F box").ssh_words[:3] == ("ssh", "-F", "box")
+    ours = settings.Nodes(ssh="/opt/bin/ssh -o ServerAliveInterval=1 -F box").ssh_words
+    assert next(word for word in ours if word.startswith("ServerAliveInterval")) == "ServerAliveInterval=1"
+    assert "ServerAliveInterval=10" in settings.Nodes().ssh_words
+    assert settings.Nodes(ssh="reach --quickly").ssh_words == ("reach", "--quickly")
+    assert settings.Nodes(ssh=" ").ssh_words == ()
