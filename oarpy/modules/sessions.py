@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from logging import getLogger
+from logging import DEBUG, WARNING, getLogger
 from typing import Protocol, TypeAlias, TypeVar
 from uuid import UUID
 
@@ -222,9 +222,11 @@ class Sessions:
 
     def _note_failure(self, host: Host, error: Exception) -> None:
         host.failures += 1
+        news = True
         if isinstance(error, NodeUnreachable | NodeMisbehaves):
             host.faults += 1
-            host.trouble = last_line(str(error).removeprefix(f"host {host.name}: "))
+            said = last_line(str(error).removeprefix(f"host {host.name}: "))
+            news, host.trouble = said != host.trouble, said
         if isinstance(error, NodeMisbehaves):
             host.left_alone_until = time.monotonic() + DISTRUST_S
         if isinstance(error, NotLeader):
@@ -233,7 +235,9 @@ class Sessions:
             # Said once, by the turns.
             logger.debug("host %s: no session, the database does not answer", host.name)
         elif isinstance(error, NodeUnreachable | NodeMisbehaves | Stale | DBAPIError):
-            logger.warning("%s", str(error).split("\n")[0], extra={"event": "SESSION_LOST", "host": host.name})
+            # A host that stays away is tried every few seconds, for days.
+            level = WARNING if news else DEBUG
+            logger.log(level, "%s", str(error).split("\n")[0], extra={"event": "SESSION_LOST", "host": host.name})
         else:
             logger.exception("host %s: its session failed", host.name)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import pwd
 import threading
@@ -369,7 +370,7 @@ def test_after_a_reboot_a_job_of_which_nothing_is_left_is_over(at_work):
     assert at_work.wait_final(job_id) == ("Error", None, "node_rebooted")
 
 
-def test_a_host_that_cannot_be_reached_is_suspected_and_its_launches_wait(at_work):
+def test_a_host_that_cannot_be_reached_is_suspected_and_its_launches_wait(at_work, caplog):
     at_work.stop()
     at_work.spool = at_work.work / "not a directory" / "spool"
     at_work.spool.parent.write_text("")
@@ -384,6 +385,8 @@ def test_a_host_that_cannot_be_reached_is_suspected_and_its_launches_wait(at_wor
     assert at_work.job(job_id)[0] == "toLaunch"
     ((said,),) = at_work.database.execute("SELECT description FROM events WHERE type = 'NODE_UNREACHABLE'")
     assert said.startswith("no session could be opened, 4 times in a row: ")
+    lost = [one for one in caplog.records if getattr(one, "event", None) == "SESSION_LOST"]
+    assert len([one for one in lost if one.levelno >= logging.WARNING]) == 1
 
 
 def program(at_work: RunnerAtWork, text: str) -> str:
