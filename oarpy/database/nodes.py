@@ -5,8 +5,8 @@ The state of a host's resources changes for all of them together.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from sqlalchemy import func, text
 from sqlalchemy.engine import Connection
@@ -30,7 +30,7 @@ _SUSPECT = text(
     """
 )
 
-_BELIEVED = text("SELECT array_id, array_index FROM suspicions WHERE array_id = ANY(CAST(:arrays AS bigint[]))")
+_BELIEVED = text("SELECT array_id, array_index, host FROM suspicions WHERE array_id = ANY(CAST(:arrays AS bigint[]))")
 _STARTED = text(
     """
     SELECT array_id FROM unnest(CAST(:arrays AS bigint[])) AS array_id
@@ -116,9 +116,9 @@ def suspect(conn: Connection, hosts: Collection[str], *, by_check: bool) -> list
 
 @dataclass(frozen=True, slots=True)
 class Credit:
-    """Whose word against a host has been taken already: elements of arrays; and which arrays had a job start."""
+    """Whose word against which host has been taken: of elements of arrays; and which arrays had a job start."""
 
-    believed: frozenset[tuple[int, int]] = frozenset()
+    believed: Mapping[tuple[int, int], str] = field(default_factory=dict)
     started: frozenset[int] = frozenset()
 
 
@@ -128,7 +128,7 @@ def credit(conn: Connection, array_ids: Iterable[int]) -> Credit:
     if not arrays["arrays"]:
         return Credit()
     return Credit(
-        frozenset((row.array_id, row.array_index) for row in conn.execute(_BELIEVED, arrays)),
+        {(row.array_id, row.array_index): row.host for row in conn.execute(_BELIEVED, arrays)},
         frozenset(conn.execute(_STARTED, arrays).scalars()),
     )
 

@@ -8,7 +8,7 @@ batch; killed half-way, the next turn begins the batch anew.
 An event that says only that a job met an error there may as well be the job's own
 doing: a command that no launch survives would make one host after the other
 Suspected, each time as a fresh copy.  So a job is believed with reserve: one event
-of it makes one host Suspected; its copies are not believed again; and of an array,
+of it makes one host Suspected; its copies are believed of that host alone; and of an array,
 until one of its jobs has started somewhere, only one element is believed at all.
 
 **Effects on jobs** wait until their end is proved.  A job whose launch never began
@@ -101,7 +101,7 @@ def turn(ctx: Context) -> Outcome:
 def decide(pending: Sequence[Pending], credit: Credit, max_attempts: int) -> Consequences:
     """What ``pending`` events bring about; a job may be launched ``max_attempts`` times."""
     consequences = Consequences()
-    believed = set(credit.believed)
+    believed = dict(credit.believed)
     for event in pending:
         effect = EFFECTS.get(event.type, Effect())
         if not event.nodes_done:
@@ -122,7 +122,7 @@ def decide(pending: Sequence[Pending], credit: Credit, max_attempts: int) -> Con
 def _suspect(
     event: Pending,
     effect: Effect,
-    believed: set[tuple[int, int]],
+    believed: dict[tuple[int, int], str],
     started: frozenset[int],
     consequences: Consequences,
 ) -> None:
@@ -135,12 +135,17 @@ def _suspect(
         return
     # Of several hosts one: what all of them have in common is the job.
     host = hosts[0]
+    element = (job.array_id, job.array_index)
+    if believed.get(element) == host:
+        # It was brought back, and nothing has been mended.
+        consequences.suspected[effect.by_check].add(host)
+        return
     known = {array_id for array_id, _ in believed}
-    if (job.array_id, job.array_index) in believed or (job.array_id in known and job.array_id not in started):
+    if element in believed or (job.array_id in known and job.array_id not in started):
         reason = f"not suspected for {event.type}: this job, or one of its array, has made another host Suspected"
         consequences.logged.append(Event("HOST_NOT_SUSPECTED", job.job_id, (host,), reason))
         return
-    believed.add((job.array_id, job.array_index))
+    believed[element] = host
     consequences.suspicions.append((job.array_id, job.array_index, host))
     consequences.suspected[effect.by_check].add(host)
 

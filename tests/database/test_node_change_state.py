@@ -174,6 +174,18 @@ def test_a_copy_that_fails_the_same_way_elsewhere_is_not_believed(cluster):
     assert cluster.execute("SELECT hosts FROM events WHERE type = 'HOST_NOT_SUSPECTED'") == [(["c2"],)]
 
 
+def test_a_copy_that_fails_the_same_way_on_the_same_host_is_believed(cluster):
+    first = job(cluster, JobState.FINISHING, started_at=None)
+    happened(cluster, "PROLOGUE_ERROR", first)
+    cluster.execute("UPDATE resources SET state = 'Alive' WHERE state = 'Suspected'")
+    second = job(cluster, JobState.FINISHING, copy_of=first, started_at=None)
+
+    happened(cluster, "PROLOGUE_ERROR", second)
+
+    assert suspected(cluster) == ["c1"]
+    assert cluster.execute("SELECT hosts FROM events WHERE type = 'HOST_NOT_SUSPECTED'") == []
+
+
 def test_of_an_array_that_has_never_started_one_element_is_believed(cluster):
     with cluster.engine.begin() as conn:
         elements = rows.submitted(conn, 3)
