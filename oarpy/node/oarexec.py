@@ -1929,7 +1929,10 @@ class Guard:
         entry.stdout, entry.stderr = launch.stdout, launch.stderr
         entry.walltime_s, entry.grace_s, entry.kill_after_s = launch.walltime_s, launch.grace_s, launch.kill_after_s
         try:
-            self.shared.put(entry.path("nodes"), launch.nodes)
+            # A file of its own: prompts take its date for the start of the job.
+            with suppress(FileNotFoundError):
+                os.unlink(entry.path("nodes"))
+            write_file(entry.path("nodes"), launch.nodes, 0o444)
             self.shared.put(entry.path("resources"), launch.resources)
         except OSError as error:
             raise SpoolFailed(trouble(error)) from error

@@ -95,6 +95,15 @@ def test_the_node_file_has_its_contents_and_the_date_of_the_start(node):
     assert int(before) <= int(changed) <= time.time()
 
 
+def test_the_node_file_has_the_date_of_its_own_job_and_not_of_one_before_it(node):
+    node.began(node.launch("sleep 1000"))
+    os.utime(node.directory / "jobs" / "1.1" / "nodes", (1, 1))
+
+    node.run("stat -c %Y $OAR_NODEFILE", job_id=2)
+
+    assert int(node.read("2.out")) > 1
+
+
 def test_the_umask_holds_for_the_output_files(node):
     node.run("umask", umask=0o077)
 
