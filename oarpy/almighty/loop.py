@@ -23,6 +23,9 @@ from oarpy.settings import Settings
 
 logger = getLogger(__name__)
 
+#: Finaud looks at once when something has changed, a job's end perhaps, but not more often than this.
+CHECK_AGAIN_S = 0.5
+
 
 class StopAsked(OarError):
     """This almighty is to stop."""
@@ -71,7 +74,7 @@ class Listening:
         self._watch_period_s = settings.server.sarko_period.total_seconds()
         self._check_period_s = settings.server.finaud_period.total_seconds()
         self._min_interval_s = settings.scheduler.min_interval.total_seconds()
-        self._turn_at = self._watch_at = self._check_at = self._hint_from = 0.0
+        self._turn_at = self._watch_at = self._check_at = self._check_from = self._hint_from = 0.0
         self._hinted = False
         self._kill_wanted = False
 
@@ -91,6 +94,7 @@ class Listening:
                 return Event.WATCH_DUE
             if now >= self._check_at:
                 self._check_at = now + self._check_period_s
+                self._check_from = now + min(CHECK_AGAIN_S, self._check_period_s)
                 return Event.CHECK_DUE
             if now >= self._turn_at or (self._hinted and now >= self._hint_from):
                 event = Event.HINTED if self._hinted else Event.SCHEDULE_DUE
@@ -112,7 +116,9 @@ class Listening:
             raise SupervisorGone("the supervisor is gone, and its processes with it")
         if calls in woken.ready:
             self._kill_wanted |= Event.JOBS_TO_KILL in self._calls.outcomes()
-        self._hinted |= woken.hinted
+        if woken.hinted:
+            self._hinted = True
+            self._check_at = min(self._check_at, self._check_from)
 
 
 def isolated(name: str, module: Callable[[Context], Event], ctx: Context) -> Callable[[], Event]:

@@ -141,6 +141,18 @@ _FATES = text(
     SELECT hosts, job_user, command, count(*), 0 FROM several WHERE hosts <> '{}' GROUP BY hosts, job_user, command
     """
 )
+# A cheap look at what ended since the last whole one; _FATES judges.
+_DEADLY = text(
+    """
+    SELECT EXISTS (
+        SELECT FROM jobs
+        WHERE stopped_at > :since AND head IS NOT NULL
+            AND COALESCE(stopped_at - started_at, '0') < CAST(:fast AS interval)
+            AND COALESCE(exit_code, 1) NOT IN (0, 99 * 256)
+        GROUP BY head HAVING count(*) >= :deaths
+    )
+    """
+)
 _BELIEVED = text(
     """
     SELECT u.job_user, u.command, count(*) FROM quarantines q, unnest(q.users, q.commands) AS u(job_user, command)
@@ -218,6 +230,12 @@ def recover(conn: Connection, tries: int, host: str | None = None) -> list[str]:
 def last_end(conn: Connection, window: timedelta) -> datetime | None:
     """When the last job ended, if that was within ``window``."""
     found: datetime | None = conn.execute(_LAST_END, {"window": window}).scalar()
+    return found
+
+
+def is_deadly(conn: Connection, *, since: datetime, fast: timedelta, deaths: int) -> bool:
+    """Whether so many jobs died fast on one host ``since`` then that it is worth a whole look at their ``fates``."""
+    found: bool = conn.execute(_DEADLY, {"since": since, "fast": fast, "deaths": deaths}).scalar_one()
     return found
 
 

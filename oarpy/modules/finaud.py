@@ -62,6 +62,12 @@ class Finaud:
             retrying(self._look_at_jobs)
         return Outcome.NOTHING
 
+    def glance(self) -> Outcome:
+        """Look at the ends of jobs alone, if a host ends them so fast that it may eat the queue."""
+        if self._settings.quarantine:
+            retrying(self._glance_at_jobs)
+        return Outcome.NOTHING
+
     def wait(self) -> None:
         """Return when no check is under way any more."""
         while self._running:
@@ -116,6 +122,17 @@ class Finaud:
             recovered = health.recover(conn, self._settings.tries)
         for host in recovered:
             logger.info("host %s: Alive again", host, extra={"event": "FINAUD_RECOVER", "host": host})
+
+    def _glance_at_jobs(self) -> None:
+        settings = self._settings
+        with self._ctx.transaction() as conn:
+            last = health.last_end(conn, settings.quarantine_window)
+            since = self._last_end or (last and last - settings.quarantine_window)
+            if since is None or not health.is_deadly(
+                conn, since=since, fast=settings.fast_death, deaths=settings.quarantine_deaths
+            ):
+                return
+        self._look_at_jobs()
 
     def _look_at_jobs(self) -> None:
         settings = self._settings

@@ -251,6 +251,21 @@ def test_jobs_that_did_not_die_at_once_accuse_nobody(database: TestDatabase, val
     assert states(database)["c1"] == "Alive"
 
 
+def test_a_host_that_eats_the_queue_is_seen_between_the_turns(database: TestDatabase) -> None:
+    hosts(database, "c1", "c2")
+    ended(database, "{[3,4)}", 9, user="alice", command="work", exit_code=0)
+    looking = Finaud(context(database, "true", check="none"))
+    looking.turn()
+    ended(database, "{[1,2)}", 4, user="alice", command="work")
+
+    looking.glance()
+
+    assert states(database)["c1"] == "Alive"
+    ended(database, "{[1,2)}", 1, user="alice", command="work")
+    looking.glance()
+    assert states(database)["c1"] == "Suspected"
+
+
 def test_jobs_that_somebody_killed_accuse_nobody(database: TestDatabase) -> None:
     hosts(database, "c1", "c2")
     ended(database, "{[1,2)}", 9, user="alice", command="work")

@@ -81,3 +81,13 @@ def test_a_host_that_dies_is_suspected_with_all_that_it_has_and_returns(cluster:
     assert (job.state, job.end_cause) == ("Error", "node_rebooted")
     alive = [("c1", "Alive"), ("c2", "Alive")]
     wait_until(lambda: cluster.database.execute(STATES) == alive, timeout_s=30, what="c2 is Alive again")
+
+
+def test_a_host_that_ends_every_job_at_once_does_not_eat_the_queue(cluster: Cluster) -> None:
+    jobs = cluster.oarsub_array("--array", "300", "test $(hostname) != c2 && sleep 0.05")
+
+    cluster.wait_until_all_final(jobs, timeout_s=180)
+
+    died = cluster.database.execute("SELECT count(*) FROM jobs WHERE exit_code = 256")
+    assert cluster.database.execute(STATES) == [("c1", "Alive"), ("c2", "Suspected")]
+    assert died[0][0] < len(jobs) / 4, died
