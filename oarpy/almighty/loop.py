@@ -23,7 +23,8 @@ from oarpy.settings import Settings
 
 logger = getLogger(__name__)
 
-#: Finaud looks at once when something has changed, a job's end perhaps, but not more often than this.
+#: Finaud looks soon after something has changed, a job's end perhaps, behind the scheduler; not more often than this.
+CHECK_AFTER_S = 0.1
 CHECK_AGAIN_S = 0.5
 
 
@@ -118,7 +119,7 @@ class Listening:
             self._kill_wanted |= Event.JOBS_TO_KILL in self._calls.outcomes()
         if woken.hinted:
             self._hinted = True
-            self._check_at = min(self._check_at, self._check_from)
+            self._check_at = min(self._check_at, max(self._check_from, time.monotonic() + CHECK_AFTER_S))
 
 
 def isolated(name: str, module: Callable[[Context], Event], ctx: Context) -> Callable[[], Event]:
