@@ -271,7 +271,7 @@ def test_a_reader_that_closes_early_takes_nothing_from_a_submission(system: Syst
 
 
 @pytest.mark.parametrize("command", ["oarsub", "oarstat", "oarpy"])
-def test_an_interrupt_while_a_command_is_still_loading_ends_it_without_a_word(tmp_path: Path, command: str) -> None:
+def test_an_interrupt_while_a_command_is_still_loading_ends_it_in_a_sentence(tmp_path: Path, command: str) -> None:
     (tmp_path / "click.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
 
     done = subprocess.run(
@@ -282,7 +282,7 @@ def test_an_interrupt_while_a_command_is_still_loading_ends_it_without_a_word(tm
         check=False,
     )
 
-    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", f"{command}: interrupted\n")
 
 
 def test_an_interrupted_submission_is_either_refused_or_told(system: System) -> None:
