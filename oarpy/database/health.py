@@ -146,7 +146,7 @@ _DEADLY = text(
     """
     SELECT EXISTS (
         SELECT FROM jobs
-        WHERE stopped_at > :since AND head IS NOT NULL
+        WHERE stopped_at > GREATEST(now() - CAST(:window AS interval), CAST(:since AS timestamptz)) AND head IS NOT NULL
             AND COALESCE(stopped_at - started_at, '0') < CAST(:fast AS interval)
             AND COALESCE(exit_code, 1) NOT IN (0, 99 * 256)
         GROUP BY head HAVING count(*) >= :deaths
@@ -233,9 +233,13 @@ def last_end(conn: Connection, window: timedelta) -> datetime | None:
     return found
 
 
-def is_deadly(conn: Connection, *, since: datetime, fast: timedelta, deaths: int) -> bool:
-    """Whether so many jobs died fast on one host ``since`` then that it is worth a whole look at their ``fates``."""
-    found: bool = conn.execute(_DEADLY, {"since": since, "fast": fast, "deaths": deaths}).scalar_one()
+def is_deadly(conn: Connection, *, window: timedelta, since: datetime | None, fast: timedelta, deaths: int) -> bool:
+    """Whether so many jobs died fast on one host that it is worth a whole look at their ``fates``.
+
+    Of those that ended within ``window``, and after ``since``.
+    """
+    parameters = {"window": window, "since": since, "fast": fast, "deaths": deaths}
+    found: bool = conn.execute(_DEADLY, parameters).scalar_one()
     return found
 
 

@@ -126,13 +126,15 @@ class Finaud:
     def _glance_at_jobs(self) -> None:
         settings = self._settings
         with self._ctx.transaction() as conn:
-            last = health.last_end(conn, settings.quarantine_window)
-            since = self._last_end or (last and last - settings.quarantine_window)
-            if since is None or not health.is_deadly(
-                conn, since=since, fast=settings.fast_death, deaths=settings.quarantine_deaths
-            ):
-                return
-        self._look_at_jobs()
+            is_deadly = health.is_deadly(
+                conn,
+                window=settings.quarantine_window,
+                since=self._last_end,
+                fast=settings.fast_death,
+                deaths=settings.quarantine_deaths,
+            )
+        if is_deadly:
+            self._look_at_jobs()
 
     def _look_at_jobs(self) -> None:
         settings = self._settings
