@@ -66,11 +66,10 @@ class Launching:
         leased = self._leases.choose(to_send, where)
         # The others are launched when their hosts have told their clocks.
         to_send = [job for job in to_send if job.job_id not in leased or self._may_be_leased(where[job.job_id])]
-        keyed, to_send = self._with_keys(conn, to_send, where, work)
+        pairs, to_send = self._with_keys(conn, to_send, where, work)
         can_begin = idle.union(job.job_id for job in to_send)
         heads = {job.job_id: where[job.job_id][0] for job in waiting if job.job_id in can_begin}
         begun = set(launches.begin(conn, heads, {job_id: names[1:] for job_id, names in where.items()}))
-        pairs = launches.keys(conn, [job_id for job_id in keyed if job_id in begun])
         work.changed += len(launches.start(conn, dict.fromkeys(sorted(begun & idle), timedelta())))
         for job in to_send:
             if job.job_id not in begun:
@@ -158,11 +157,11 @@ class Launching:
 
     def _with_keys(
         self, conn: Connection, jobs: Sequence[ToRun], where: Mapping[JobId, Sequence[str]], work: Work
-    ) -> tuple[list[JobId], list[ToRun]]:
-        """See to it that oarsh comes to those that are to have it: which they are, and all who need not wait for it."""
+    ) -> tuple[dict[JobId, tuple[str, str]], list[ToRun]]:
+        """See to it that oarsh comes to those that are to have it: their key pairs, and who need not wait for one."""
         keyed = [job.job_id for job in jobs if self.has_key(job, where[job.job_id])]
         if not keyed:
-            return [], list(jobs)
+            return {}, list(jobs)
         work.keys_wanted = True
         had = launches.keys(conn, keyed)
         made: dict[JobId, tuple[str, str]] = {}
@@ -178,4 +177,4 @@ class Launching:
             elif pair is not None:
                 made[job_id] = pair
         launches.give_keys(conn, made)
-        return keyed, [job for job in jobs if job.job_id not in waiting]
+        return had | made, [job for job in jobs if job.job_id not in waiting]
