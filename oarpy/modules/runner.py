@@ -85,20 +85,20 @@ def turn(ctx: Context) -> int:
 def ways(ctx: Context) -> Callable[[str], Executor]:
     """How each host is reached: this machine directly, others over ssh."""
     nodes = ctx.settings.nodes
-    mine = names_of_this_machine()
+    mine, ssh = names_of_this_machine(), nodes.ssh_words
     here = LocalExecutor(
         nodes.spool_dir or find_instance().spool_dir, min_uid=nodes.min_uid, oarsh_ports=nodes.oarsh_span
     )
     there = SshExecutor(
         nodes.spool_dir or SPOOL,
-        ssh=nodes.ssh_words,
+        ssh=ssh,
         python=nodes.python,
         min_uid=nodes.min_uid,
         oarsh_ports=nodes.oarsh_span,
     )
 
     def reach(host: str) -> Executor:
-        if host not in mine and not nodes.ssh_words:
+        if host not in mine and not ssh:
             raise NodeUnreachable(f"host {host}: jobs are launched on {os.uname().nodename} only")
         return here if host in mine else there
 

@@ -419,6 +419,13 @@ def write_file(path: str, text: str, mode: int = 0o600) -> None:
         os.close(fd)
 
 
+def renew(path: str, text: str, mode: int) -> None:
+    """Let a file say ``text``; who reads it meanwhile reads the whole of one or the other."""
+    if read_text(path) != text:
+        write_file(path + ".new", text, mode)
+        os.rename(path + ".new", path)
+
+
 def append_line(path: str, line: str) -> None:
     """Append in one write, so that lines of wrapper and guard never mix."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
@@ -1659,9 +1666,7 @@ class Guard:
         os.chdir(self.directory)
         self.chroot = make_hidden_shell() if self.root else None
         try:
-            if read_text("bashrc") != BASHRC:
-                write_file("bashrc.new", BASHRC, 0o644)
-                os.rename("bashrc.new", "bashrc")
+            renew("bashrc", BASHRC, 0o644)
         except OSError as error:
             complain("what bash reads before jobs: %s" % trouble(error))
         self.shared.clear()
@@ -2188,9 +2193,7 @@ class Guard:
             path = "bin/" + name
             text = "#!%s -IS\n%s" % (python_of_users(), text)
             try:
-                if read_text(path) != text:
-                    write_file(path + ".new", text, 0o755)
-                    os.rename(path + ".new", path)
+                renew(path, text, 0o755)
             except OSError as error:
                 complain("the programs of jobs: %s" % trouble(error))
 
