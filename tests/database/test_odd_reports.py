@@ -14,24 +14,10 @@ from oarpy.settings import Settings
 from tests.support import rows
 from tests.support.paper_hosts import PaperHosts, serving
 from tests.support.postgres import TestDatabase
+from tests.support.reports import ENDED
 from tests.support.waiting import wait_until
 
 DEADLINE_S = 60.0
-
-ENDED: dict[str, Any] = {
-    "is": "ended",
-    "attempt": 1,
-    "ran": True,
-    "status": 0,
-    "cause": "exit",
-    "age_s": 2.0,
-    "ended_age_s": 1.0,
-    "event": None,
-    "text": None,
-    "cpu_s": 0.1,
-    "peak_mib": 1,
-    "short_of_memory": None,
-}
 
 
 def a_running_job(database: TestDatabase) -> JobId:

@@ -16,25 +16,11 @@ from oarpy.errors import NodeMisbehaves, NodeUnreachable
 from oarpy.model.states import JobId
 from oarpy.node import oarexec
 from oarpy.ports.executor import Attempt, Launch, Order, OrderWord
+from tests.support.reports import ENDED
 
 DEADLINE_S = 60.0
 #: As text some 6 MB: far more than a pipe takes.
 ORDERS = [Order(number, OrderWord.RESUME, Attempt(JobId(number), 1)) for number in range(1, 100_001)]
-
-ENDED: dict[str, Any] = {
-    "is": "ended",
-    "job": 1,
-    "attempt": 1,
-    "ran": True,
-    "status": 0,
-    "cause": "exit",
-    "age_s": 2.0,
-    "ended_age_s": 1.0,
-    "event": None,
-    "text": None,
-    "cpu_s": 0.1,
-    "peak_mib": 1,
-}
 
 
 def with_one_that_reads_nothing(do: Callable[[OarexecSession], Awaitable[None]]) -> None:
