@@ -17,6 +17,7 @@ import click
 from oarpy.commands.session import OarCommand, administered_instance, tell
 from oarpy.errors import RequestRefused, SyntaxRefused
 from oarpy.model.exit_statuses import ExitStatus
+from oarpy.model.human_dates import of_this_zone
 from oarpy.model.job_dates import parse_moment
 from oarpy.model.states import Ordering, Replan
 from oarpy.model.wording import excerpt
@@ -207,7 +208,7 @@ def _date(text: str | None) -> datetime | None:
     moment = parse_moment(text)
     if not isinstance(moment, datetime):
         raise SyntaxRefused(f"{excerpt(text)} is not a date such as '2026-01-31 08:00'")
-    return moment if moment.tzinfo is not None else moment.astimezone()
+    return moment if moment.tzinfo is not None else of_this_zone(moment)
 
 
 def _depth(policy: str) -> int | None:

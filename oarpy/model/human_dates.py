@@ -5,6 +5,7 @@ The clock of the one who types is an argument; what is sent to the server is an 
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from datetime import UTC, datetime, time, timedelta
 
@@ -39,6 +40,15 @@ def parse_date(text: str, now: datetime, *, after: datetime | None = None) -> da
     return found
 
 
+def of_this_zone(local: datetime) -> datetime:
+    """What the clock on the wall says, with the offset which the zone has then.
+
+    In spring 2:30 may be left out: the clock would have shown 3:30, not 1:30.
+    """
+    moment = local.astimezone()
+    return moment if moment.replace(tzinfo=None) == local else local.replace(fold=1).astimezone()
+
+
 def _said(words: str, now: datetime) -> datetime | None:
     """The date when it names year, month and day."""
     if words == "now":
@@ -46,10 +56,11 @@ def _said(words: str, now: datetime) -> datetime | None:
     if not words[:4].isdigit() or words[4:5] != "-":
         return None
     zoned = words.removesuffix("utc").rstrip()
-    moment = datetime.fromisoformat(zoned.upper())
+    two_digits = re.sub(r"(?<![\d.,])\d(?!\d)", r"0\g<0>", zoned)
+    moment = datetime.fromisoformat(two_digits.upper())
     if zoned != words:
         return moment.replace(tzinfo=UTC)
-    return moment.astimezone() if moment.tzinfo is None else moment
+    return of_this_zone(moment) if moment.tzinfo is None else moment
 
 
 def _relative(words: str, now: datetime, after: datetime) -> datetime | None:
@@ -83,4 +94,4 @@ def _time(words: str) -> time:
 
 def _at(day: datetime, moment: time) -> datetime:
     """That time of the local day, with the offset which the zone has then."""
-    return datetime.combine(day.date(), moment).astimezone()
+    return of_this_zone(datetime.combine(day.date(), moment))

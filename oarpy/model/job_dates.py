@@ -72,7 +72,11 @@ def dates_of(types: Iterable[str]) -> Dates:
 
 def local(moment: Moment) -> Moment:
     """The same, a date with the offset that this machine has at that time where it had none."""
-    return moment.astimezone() if isinstance(moment, datetime) and moment.tzinfo is None else moment
+    if not isinstance(moment, datetime) or moment.tzinfo is not None:
+        return moment
+    from oarpy.model.human_dates import of_this_zone
+
+    return of_this_zone(moment)
 
 
 def with_offset(each: str, now: datetime) -> str:

@@ -31,6 +31,7 @@ def paris(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         ("2030-05-04", "2030-05-03T22:00"),
         ("2030-05-04 09:00", "2030-05-04T07:00"),
         ("2030-05-04T09:00:30", "2030-05-04T07:00:30"),
+        ("2030-5-4 9:00:5", "2030-05-04T07:00:05"),
         ("2030-05-04 09:00 UTC", "2030-05-04T09:00"),
         ("2030-05-04T09:00:00Z", "2030-05-04T09:00"),
         ("2030-05-04T09:00+05:00", "2030-05-04T04:00"),
@@ -55,6 +56,16 @@ def paris(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 )
 def test_a_date_is_understood(text: str, instant: str) -> None:
     assert parse_date(text, NOW).astimezone(UTC) == datetime.fromisoformat(f"{instant}+00:00")
+
+
+@pytest.mark.parametrize("text", ["2026-03-29 02:30", "sunday 2:30", "2026-03-29T02:30:00"])
+def test_a_time_that_spring_leaves_out_is_not_before_it(text: str) -> None:
+    assert parse_date(text, NOW) == datetime(2026, 3, 29, 1, 30, tzinfo=UTC)
+
+
+def test_a_time_that_autumn_has_twice_is_the_first_unless_the_offset_says_otherwise() -> None:
+    assert parse_date("2026-10-25 02:30", NOW) == datetime(2026, 10, 25, 0, 30, tzinfo=UTC)
+    assert parse_date("2026-10-25 02:30+01:00", NOW) == datetime(2026, 10, 25, 1, 30, tzinfo=UTC)
 
 
 def test_a_time_alone_comes_after_another_date() -> None:
