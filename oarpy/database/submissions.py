@@ -238,9 +238,18 @@ def _sentence(error: IntegrityError) -> str:
 
 # A statement of its own: the next one must see the copies that somebody made while this waited.
 _LOCK = text("SELECT FROM jobs WHERE job_id = ANY(CAST(:jobs AS bigint[])) ORDER BY job_id FOR NO KEY UPDATE")
+#: The last copy of each place in an array, of those of ``:jobs``.  Runs of one place are numbered on, whichever
+#: of them a copy is made of: two copies of the same job would write to the same files.
+LAST_COPIES = """
+    last AS MATERIALIZED (
+        SELECT array_id, array_index, max(resubmissions) AS number FROM jobs
+        WHERE array_id IN (SELECT array_id FROM jobs WHERE job_id = ANY(CAST(:jobs AS bigint[])))
+        GROUP BY array_id, array_index
+    )
+"""
 _RESUBMIT = text(
-    """
-    WITH old AS (
+    f"""
+    WITH {LAST_COPIES}, old AS (
         SELECT *, nextval('job_ids') AS new_id
         FROM jobs JOIN job_requests USING (job_request_id)
         WHERE job_id = ANY(CAST(:jobs AS bigint[])) AND resubmissions < :limit
@@ -251,10 +260,10 @@ _RESUBMIT = text(
         expires_at, resubmit_job_id, resubmissions)
     SELECT new_id, array_id, array_index, job_request_id, job_name, job_user, project, queue_name, types, job_type,
         command, launching_directory,
-        output_file(stdout_pattern, new_id, job_name, resubmissions + 2),
-        output_file(stderr_pattern, new_id, job_name, resubmissions + 2),
-        message, not_before, deadline, CASE WHEN started_at IS NULL THEN expires_at END, job_id, resubmissions + 1
-    FROM old
+        output_file(stdout_pattern, new_id, job_name, number + 2),
+        output_file(stderr_pattern, new_id, job_name, number + 2),
+        message, not_before, deadline, CASE WHEN started_at IS NULL THEN expires_at END, job_id, number + 1
+    FROM old JOIN last USING (array_id, array_index)
     RETURNING resubmit_job_id, job_id
     """
 )

@@ -324,6 +324,24 @@ def test_a_job_that_is_over_is_submitted_again(database: TestDatabase) -> None:
     ]
 
 
+def test_two_copies_of_one_job_write_to_files_of_their_own(database: TestDatabase) -> None:
+    with_hosts(database)
+    job_id = bring(database, submitted(database, array_count=2, stdout="out", stderr="%attempt%.err"), *ENDED)
+
+    copies = [again(database, job_id)["job_ids"][0][0] for _ in range(2)]
+    bring(database, copies[0], *ENDED)
+    copies.append(again(database, copies[0])["job_ids"][0][0])
+    copies.append(again(database, bring(database, job_id + 1, *ENDED))["job_ids"][0][0])
+
+    files = [columns(database, copy, "array_index, resubmissions, stdout_file, stderr_file") for copy in copies]
+    assert files == [
+        (1, 1, "out.2", "2.err"),
+        (1, 2, "out.3", "3.err"),
+        (1, 3, "out.4", "4.err"),
+        (2, 1, "out.2", "2.err"),
+    ]
+
+
 def test_the_rules_judge_a_resubmission(database: TestDatabase) -> None:
     with_hosts(database)
     database.execute("INSERT INTO queues (queue_name) VALUES ('night')")
