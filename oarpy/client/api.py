@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from oarpy.errors import RequestRefused
 from oarpy.instance import find_instance
-from oarpy.model.payloads import JobOutcome, JobsAnswer, JobSelection, Submission, Submitted
+from oarpy.model.payloads import JobOutcome, JobsAnswer, JobSelection, Submission, Submitted, checked_id
 from oarpy.model.states import JobId
 
 if TYPE_CHECKING:
+    from os import PathLike
+
     from oarpy.client.connection import Connection
     from oarpy.client.feed import Feed
     from oarpy.client.job_view import Detail
@@ -61,7 +63,7 @@ class Client:
 
     def submit(
         self,
-        command: str | Sequence[str],
+        command: str | Sequence[str | PathLike[str]],
         *,
         resources: Sequence[str] = (),
         properties: str | None = None,
@@ -91,12 +93,15 @@ class Client:
             ServerUnavailable: nothing was submitted, and nothing will be.
             OutcomeUnknown: the connection broke; the same call with its ``key`` tells.
         """
+        from os import fspath
         from shlex import join
 
         from oarpy.client.asking import check_key
         from oarpy.client.submissions import submission_of
 
-        line = command if isinstance(command, str) else join(command)
+        line = command if isinstance(command, str) else join(fspath(word) for word in command)
+        for option, value in (("resources", resources), ("types", types), ("after", after), ("parameters", parameters)):
+            _several(option, value)
         submission = submission_of(
             line,
             directory,
@@ -171,7 +176,7 @@ class Client:
         from oarpy.client.waiting import Wait
 
         path = find_instance().watch_socket
-        return Wait(self.connect, path, list(job_ids), list(array_ids), output=self._output)
+        return Wait(self.connect, path, _ids("job_ids", job_ids), _ids("array_ids", array_ids), output=self._output)
 
     def events(
         self,
@@ -215,7 +220,7 @@ class Client:
         from oarpy.client.feed import Feed
         from oarpy.model.feed import Wanted
 
-        wanted = Wanted(frozenset(job_ids), frozenset(array_ids), user)
+        wanted = Wanted(frozenset(_ids("job_ids", job_ids)), frozenset(_ids("array_ids", array_ids)), user)
         position = None if after is None else self._position(after)
         return Feed(self.connect, find_instance().watch_socket, wanted, position, output=self._output)
 
@@ -234,7 +239,8 @@ class Client:
         from oarpy.client import job_view
         from oarpy.client.selection import Selection, filter_of
 
-        selection = Selection(tuple(job_ids), tuple(array_ids), user=user, filter=filter_of(sql))
+        chosen = tuple(_ids("job_ids", job_ids)), tuple(_ids("array_ids", array_ids))
+        selection = Selection(*chosen, user=user, filter=filter_of(sql))
         conn = self.connect()
         try:
             return job_view.details(conn, selection)
@@ -251,6 +257,18 @@ class Client:
             return place_of(conn, event_id)
         finally:
             conn.close()
+
+
+def _several(name: str, value: object) -> None:
+    """Raise ``TypeError`` for one text, whose characters would be taken for the values."""
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        raise TypeError(f"{name} is a list, such as [{value!r}], not {value!r} alone")
+
+
+def _ids(name: str, value: Iterable[int]) -> list[int]:
+    """The ids in ``value``; raises ``TypeError``, or ``SyntaxRefused`` for what no job can have."""
+    _several(name, value)
+    return [checked_id(each) for each in value]
 
 
 def _log(line: str) -> None:

@@ -101,6 +101,9 @@ class OarExecutor(Executor):
         self._ends = False
         self._changed = threading.Event()
         self._thread: threading.Thread | None = None
+        #: Until when the results of jobs that are over may still arrive; the thread's own.
+        self._arrivals: dict[int, float] = {}
+        self._process = os.getpid()
 
     def submit(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> JobFuture[T]:
         """Submit a job that calls ``function``; its future has the result.
@@ -110,7 +113,12 @@ class OarExecutor(Executor):
         Raises:
             RequestRefused: the server does not take the job.
             ServerUnavailable: it does not answer; no job was submitted.
+            RuntimeError: the executor was shut down, or is another process's.
         """
+        if os.getpid() != self._process:
+            raise RuntimeError(f"this executor is that of process {self._process}; make one after the fork")
+        # By value where it cannot be imported elsewhere; sys.path for what can.
+        call = pickle.dumps((sys.path, self._pickling.__name__, self._pickling.dumps((function, args, kwargs))))
         with self._lock:
             if self._ends:
                 raise RuntimeError("cannot schedule new futures after shutdown")
@@ -118,8 +126,7 @@ class OarExecutor(Executor):
             place = os.path.join(self._directory, str(self._count))
         os.mkdir(place, 0o700)
         with open(os.path.join(place, "call"), "wb") as file:
-            # By value where it cannot be imported elsewhere; sys.path for what can.
-            pickle.dump((sys.path, self._pickling.dumps((function, args, kwargs))), file)
+            file.write(call)
         runner = os.path.join(self._directory, _RUNNER)
         output = os.path.join(place, "output")
         try:
@@ -145,6 +152,8 @@ class OarExecutor(Executor):
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls; with ``cancel_futures`` delete the jobs that have not begun."""
+        if os.getpid() != self._process:
+            return
         with self._lock:
             self._ends = True
             calls = list(self._calls.values())
@@ -187,9 +196,14 @@ class OarExecutor(Executor):
             while True:
                 for job in waiting.jobs.values():
                     self._tell(job)
-                if not waiting.unfinished or (self._changed.is_set() and time.monotonic() >= until_s):
+                if self._changed.is_set() and time.monotonic() >= until_s:
                     return
-                waiting.step(_STEP_S)
+                if waiting.unfinished:
+                    waiting.step(_STEP_S)
+                elif self._arrivals:
+                    time.sleep(_STEP_S)
+                else:
+                    return
 
     def _tell(self, job: Watched) -> None:
         with self._lock:
@@ -202,10 +216,22 @@ class OarExecutor(Executor):
         ):
             with suppress(InvalidStateError, RuntimeError):  # cancelled this moment
                 future.set_running_or_notify_cancel()
-        if job.is_final:
+        if job.is_final and not self._may_arrive(job, place):
             with self._lock:
                 del self._calls[job.job_id]
             self._finish(future, job, place)
+
+    def _may_arrive(self, job: Watched, place: str) -> bool:
+        """Whether a result that is not there was written, and is not seen here yet."""
+        if job.exit_status == 0 and not os.path.exists(os.path.join(place, RESULT)):
+            until_s = self._arrivals.setdefault(job.job_id, time.monotonic() + _ARRIVAL_S)
+            if time.monotonic() < until_s:
+                # Lists the directory anew, where a network file system remembers that the file was not there.
+                with suppress(OSError):
+                    os.listdir(place)
+                return True
+        self._arrivals.pop(job.job_id, None)
+        return False
 
     def _finish(self, future: Future[Any], job: Watched, place: str) -> None:
         try:
@@ -249,13 +275,8 @@ class JobFuture(Future[T]):
 
 def _outcome(job: Watched, place: str) -> tuple[Any, BaseException | None]:
     path = os.path.join(place, RESULT)
-    deadline = time.monotonic() + (_ARRIVAL_S if job.exit_status == 0 else 0.0)
-    while not os.path.exists(path):
-        if time.monotonic() >= deadline:
-            return None, JobFailed(job, place)
-        # Lists the directory anew, where a network file system remembers that the file was not there.
-        os.listdir(place)
-        time.sleep(_STEP_S)
+    if not os.path.exists(path):
+        return None, JobFailed(job, place)
     with open(path, "rb") as file:
         succeeded, value = pickle.load(file)
     if succeeded:

@@ -202,8 +202,8 @@ class JobSelection(NamedTuple):
         """
         fields = _Fields(document, "selection of jobs")
         selection = cls(
-            job_ids=tuple(map(_job_id, fields.items("job_ids"))),
-            array_ids=tuple(map(_job_id, fields.items("array_ids"))),
+            job_ids=tuple(map(checked_id, fields.items("job_ids"))),
+            array_ids=tuple(map(checked_id, fields.items("array_ids"))),
             signal=fields.number("signal", 1, HIGHEST_SIGNAL),
         )
         fields.check_all_taken()
@@ -242,7 +242,7 @@ class WalltimeChange(NamedTuple):
         """
         fields = _Fields(document, "change of a walltime")
         change = cls(
-            job_id=_job_id(fields.take("job_id")),
+            job_id=checked_id(fields.take("job_id")),
             seconds=fields.number("seconds", -MAX_DURATION_S, MAX_DURATION_S),
             relative=fields.flag("relative"),
             force=fields.flag("force"),
@@ -470,7 +470,7 @@ def _dependency_from_json(document: object) -> Dependency:
     match document:
         case [job_id, str(kind), None | int() as lowest, None | int() as highest]:
             if kind in {known.value for known in DependencyKind}:
-                return Dependency(_job_id(job_id), DependencyKind(kind), (_bound(lowest), _bound(highest)))
+                return Dependency(checked_id(job_id), DependencyKind(kind), (_bound(lowest), _bound(highest)))
     raise SyntaxRefused(f"{excerpt(repr(document))} is not a dependency in JSON")
 
 
@@ -480,7 +480,8 @@ def _bound(seconds: int | None) -> int | None:
     return seconds
 
 
-def _job_id(value: object) -> JobId:
+def checked_id(value: object) -> JobId:
+    """``value`` if a job can have it as its id; raises ``SyntaxRefused``."""
     if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MAX_JOB_ID:
         return JobId(value)
     raise SyntaxRefused(f"{excerpt(repr(value))} is not the id of a job", exit_status=ExitStatus.BAD_ID)

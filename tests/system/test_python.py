@@ -111,6 +111,23 @@ def test_an_exception_says_where_in_the_job_it_was_raised(system):
     assert said.rstrip().endswith("ZeroDivisionError: division by zero")
 
 
+def test_classes_of_the_program_itself_come_back_as_they_are(system):
+    (system.work / "program.py").write_text(
+        "from dataclasses import dataclass\n"
+        "from oarpy.client import OarExecutor\n"
+        "@dataclass\nclass Point:\n    x: int\n"
+        "class Outside(Exception):\n    pass\n"
+        "def moved(point):\n"
+        "    if point.x > 9: raise Outside(point.x)\n"
+        "    return Point(point.x + 1)\n"
+        "with OarExecutor() as executor:\n"
+        "    near, far = executor.submit(moved, Point(1)), executor.submit(moved, Point(10))\n"
+        "    print(near.result() == Point(2), type(far.exception()) is Outside, far.exception())\n"
+    )
+
+    assert run(system, "import runpy; runpy.run_path('program.py', run_name='__main__')") == "True True 10\n"
+
+
 def test_nothing_is_left_behind(system):
     run(
         system,
