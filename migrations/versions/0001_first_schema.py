@@ -41,7 +41,7 @@ def downgrade() -> None:
         DROP FUNCTION IF EXISTS refresh_visible_resources, ask, withdraw, answer, attend, me, refuse_queue_removal,
             refuse_new_id, refuse_truncation, wake_almighty, check_jobs_inserted, check_jobs_updated,
             keep_resource_history, guard_resources, repeated_numbers, suspended_since, output_file, job_access,
-            check_inner_allocations, check_closed_containers, remaining_hosts CASCADE;
+            access_refused, check_inner_allocations, check_closed_containers, remaining_hosts CASCADE;
         DROP TYPE IF EXISTS energy_wish, job_state, resource_state, queue_state, frag_state, end_cause, dependency_kind,
             order_kind, request_state, prediction_kind, consumption_type, job_kind, reservation_state CASCADE;
         """

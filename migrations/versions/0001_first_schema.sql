@@ -7,7 +7,7 @@ CREATE TYPE end_cause AS ENUM ('exit', 'signal', 'walltime', 'killed', 'besteffo
     'vanished', 'out_of_memory', 'exterminated', 'fenced', 'prologue', 'epilogue', 'dependency', 'never_fits',
     'container', 'expired', 'reservation', 'admin');
 CREATE TYPE dependency_kind AS ENUM ('after', 'afterok', 'afternotok', 'afterany');
-CREATE TYPE order_kind AS ENUM ('kill', 'signal', 'checkpoint', 'suspend', 'resume', 'clean', 'check', 'walltime');
+CREATE TYPE order_kind AS ENUM ('kill', 'signal', 'checkpoint', 'suspend', 'resume', 'clean', 'check', 'walltime', 'access');
 CREATE TYPE request_state AS ENUM ('pending', 'answered', 'withdrawn', 'expired');
 CREATE TYPE energy_wish AS ENUM ('sleep', 'wake');
 CREATE TYPE prediction_kind AS ENUM ('first', 'told', 'hourly');
@@ -536,7 +536,9 @@ CREATE INDEX walltime_changes_pending_idx ON walltime_changes (job_id) WHERE pen
 CREATE TABLE job_keys (
     job_id bigint PRIMARY KEY REFERENCES jobs ON DELETE CASCADE,
     private_key text NOT NULL,
-    public_key text NOT NULL
+    public_key text NOT NULL,
+    -- Made while the job runs, and its host has not said yet that it knows it.
+    pending boolean NOT NULL DEFAULT false
 );
 
 CREATE TABLE node_sessions (
@@ -1138,7 +1140,7 @@ END $$;
 GRANT CREATE ON SCHEMA oar TO oar_gate;
 SELECT refresh_visible_resources();
 
--- How its owner comes to a job that runs, with oarsh; null for anybody else.
+-- How its owner and administrators come to a job that runs, with oarsh; null for anybody else.
 CREATE FUNCTION job_access(the_job bigint) RETURNS text
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = oar, pg_temp AS $$
     SELECT json_build_object('name', j.job_id || '.' || j.attempt, 'user', j.job_user, 'private', k.private_key,
@@ -1146,18 +1148,28 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = oar, pg_temp AS $$
             SELECT json_object_agg(host, (facts->>'oarsh_port')::integer) FROM node_sessions
             WHERE host = ANY (j.head || COALESCE(j.other_hosts, '{}')) AND facts->>'oarsh_port' IS NOT NULL))::text
     FROM jobs j JOIN job_keys k USING (job_id)
-    WHERE j.job_id = the_job AND j.job_user = me() AND j.state IN ('Running', 'Suspended', 'Resuming')
+    WHERE j.job_id = the_job AND NOT k.pending AND me() IN (j.job_user, 'root', 'oar')
+      AND j.state IN ('Running', 'Suspended', 'Resuming')
 $$;
+-- Why oarsh does not come to a job after all, where that was asked for last; null while it may, and for anybody else.
+CREATE FUNCTION access_refused(the_job bigint) RETURNS text
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = oar, pg_temp AS $$
+    SELECT CASE WHEN NOT o.succeeded THEN COALESCE(o.result, '') END
+    FROM orders o JOIN jobs j USING (job_id)
+    WHERE o.job_id = the_job AND o.kind = 'access' AND me() IN (j.job_user, 'root', 'oar')
+    ORDER BY o.order_id DESC LIMIT 1
+$$;
+ALTER FUNCTION access_refused(bigint) OWNER TO oar_gate;
 ALTER FUNCTION job_access(bigint) OWNER TO oar_gate;
 ALTER FUNCTION me() OWNER TO oar_gate;
 ALTER FUNCTION ask(uuid, text, text) OWNER TO oar_gate;
 ALTER FUNCTION answer(uuid) OWNER TO oar_gate;
 ALTER FUNCTION withdraw(uuid) OWNER TO oar_gate;
 REVOKE ALL ON FUNCTION me(), ask(uuid, text, text), answer(uuid), withdraw(uuid), attend(bigint),
-    job_access(bigint), refresh_visible_resources(), remove_jobs(bigint[]),
+    job_access(bigint), access_refused(bigint), refresh_visible_resources(), remove_jobs(bigint[]),
     repeated_numbers(), suspended_since(bigint) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION me(), ask(uuid, text, text), answer(uuid), withdraw(uuid), attend(bigint),
-    job_access(bigint) TO oar_user, oar;
+    job_access(bigint), access_refused(bigint) TO oar_user, oar;
 ALTER VIEW visible_jobs OWNER TO oar_gate;
 ALTER VIEW visible_terminals OWNER TO oar_gate;
 ALTER VIEW visible_dependencies OWNER TO oar_gate;

@@ -51,6 +51,8 @@ def prepare(
             return prepare_walltime(payload, login, walltimes, nodes.order_timeout)
         case "signal":
             return jobs.prepare_signal(payload, login, nodes.order_timeout)
+        case "access":
+            return jobs.prepare_access(payload, login, nodes.order_timeout)
         case "edit":
             return edits.prepare_edit(payload, login, site, look_up, request_id)
         case "resubmit":

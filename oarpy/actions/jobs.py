@@ -1,4 +1,4 @@
-"""Verbs for jobs that exist: delete, hold, suspend, resume, checkpoint, signal.
+"""Verbs for jobs that exist: delete, hold, suspend, resume, checkpoint, signal, access.
 
 Each takes many jobs at once.  A job that is unknown, or another user's, spoils
 nothing for the others: every job has an outcome of its own.
@@ -21,7 +21,7 @@ from oarpy.database.events import Event
 from oarpy.database.wake import Reader
 from oarpy.errors import NotAllowed, SyntaxRefused
 from oarpy.model.exit_statuses import ExitStatus
-from oarpy.model.job_types import has_type
+from oarpy.model.job_types import NOOP, has_type
 from oarpy.model.payloads import JobOutcome, JobsAnswer, JobSelection
 from oarpy.model.states import FINAL, ON_NODES, EndCause, JobId, JobState, OrderKind
 
@@ -92,6 +92,13 @@ def prepare_signal(payload: object, login: str, within: timedelta) -> Prepared:
         raise SyntaxRefused("no signal was named", exit_status=ExitStatus.REFUSED)
     act = partial(_signal, kind=OrderKind.SIGNAL, signal=selection.signal, within=within, asked_by=login)
     return _prepared(selection, login, act, over=_NOT_RUNNING, wakes=(Reader.RUNNER,))
+
+
+def prepare_access(payload: object, login: str, within: timedelta) -> Prepared:
+    """Have the first host of running jobs let a shell in; longer than ``within`` it must not take."""
+    act = partial(_let_in, within=within)
+    over = _Verdict(REFUSED, ExitStatus.CONNECT, "is over")
+    return _prepared(JobSelection.from_json(payload), login, act, over=over, wakes=(Reader.RUNNER,))
 
 
 def prepare_besteffort(payload: object, login: str) -> Prepared:
@@ -245,6 +252,21 @@ def _signal(
     for job_id, state in states.items():
         if state is not JobState.RUNNING:
             verdicts[job_id] = _Verdict(REFUSED, ExitStatus.NOTHING_TO_DO, f"is {state.value}, not Running")
+    return verdicts
+
+
+def _let_in(conn: Connection, states: Mapping[JobId, JobState], *, within: timedelta) -> _Verdicts:
+    verdicts = {
+        job_id: _Verdict(REFUSED, ExitStatus.CONNECT, f"is {state.value}, not Running")
+        for job_id, state in states.items()
+        if state is not JobState.RUNNING
+    }
+    for job_id, types in selections.types(conn, list(states.keys() - verdicts.keys())).items():
+        idle = _Verdict(REFUSED, ExitStatus.CONNECT, f"is of type {NOOP} and runs nothing")
+        verdicts[job_id] = idle if has_type(types, NOOP) else _DONE
+    # One that was ordered before will do.
+    wanted = [job_id for job_id, verdict in verdicts.items() if verdict is _DONE]
+    selections.order(conn, wanted, OrderKind.ACCESS, signal=None, within=within)
     return verdicts
 
 

@@ -32,11 +32,14 @@ _LOOK = """
 """
 _TOKEN = "SELECT token::text FROM oar.visible_terminals WHERE job_id = %s"
 _ATTEND = "SELECT oar.attend(%s)"
+_REFUSED = "SELECT oar.access_refused(%s)"
 _MINE = """
     SELECT job_id FROM oar.visible_jobs
     WHERE job_user = oar.me() AND state IN ('Running', 'Suspended', 'Resuming') ORDER BY job_id
 """
 _OARSH = "from oarpy.commands.oarsh import main; main()"
+#: How long a host may take to let a shell in, longer than it is given by the server unless that is told otherwise.
+_LET_IN_S = 90.0
 #: How long a job may take to end after its terminal has.
 _END_S = 15.0
 #: And what carried it there, which has only to be told.
@@ -101,17 +104,43 @@ def seat(conn: Connection, job_id: int, head: str | None) -> Seat:
     """
     tokens = conn.rows(_TOKEN, (job_id,))
     if head is None or not tokens:
-        raise RequestRefused(
-            f"job {job_id} has no terminal of yours: it was not submitted with -I or -k, or belongs to another user",
-            exit_status=ExitStatus.CONNECT,
-        )
+        raise RequestRefused(f"job {job_id} has no terminal of yours", exit_status=ExitStatus.CONNECT)
     return Seat(head, terminal_name(tokens[0][0]))
 
 
 def admits_oarsh(conn: Connection, job_id: int, head: str) -> bool:
-    """Whether oarsh comes to this host of a running job of the caller."""
+    """Whether oarsh comes to this host of a running job that the caller may enter."""
     found = job_access(conn, job_id)
     return found is not None and head in (found["hosts"] or ())
+
+
+def wait_until_let_in(connect: Callable[[], Connection], job_id: int, head: str) -> None:
+    """Return when oarsh comes to this host of a running job, for which that has been asked.
+
+    Raises:
+        RequestRefused: it does not, or the job has ended.
+        ServerUnavailable: nobody says whether it does.
+    """
+    deadline = time.monotonic() + _LET_IN_S
+    conn: Connection | None = None
+    while time.monotonic() < deadline:
+        try:
+            if conn is None:
+                conn = _reconnected(connect, job_id)
+                conn.rows(f"LISTEN oar_access_{job_id:d}")
+            sight = look(conn, job_id)
+            if sight is None or not sight.runs:
+                reason = f"ended before a shell could begin in it ({_cause(sight)})"
+            elif admits_oarsh(conn, job_id, head):
+                return
+            elif (reason := conn.value(_REFUSED, (job_id,))) is not None:
+                reason = f"cannot be entered on host {head}: {reason}"
+            if reason is not None:
+                raise RequestRefused(f"job {job_id} {reason}", exit_status=ExitStatus.CONNECT)
+            conn.wait(LOOK_AGAIN_S)
+        except ConnectionLost:
+            conn = None
+    raise ServerUnavailable(f"host {head} has not let a shell in for {_LET_IN_S:.0f} s; oarsub -C {job_id} asks again")
 
 
 def wait_until_running(connect: Callable[[], Connection], job_id: int, show: Callable[[Sight], None]) -> Seat:

@@ -21,12 +21,15 @@ from oarpy.client.terminals import (
     mine,
     seat,
     told_end,
+    wait_until_let_in,
     wait_until_running,
 )
 from oarpy.commands.listing import shown_date
 from oarpy.commands.session import client, connect
 from oarpy.errors import RequestRefused
 from oarpy.model.exit_statuses import ExitStatus
+from oarpy.model.payloads import JobSelection
+from oarpy.model.states import JobId
 from oarpy.node import oarsh
 
 
@@ -48,10 +51,11 @@ def open_shell(job_id: int, *, keep: bool) -> None:
 def reconnect(job_id: int | None, *, keep: bool) -> int:
     """Be the terminal of a running job; without an id, of the caller's only one.
 
-    A job that was not submitted with ``-I`` gives another shell, where oarsh comes to it.
+    A job that was not submitted with ``-I`` gives another shell, by way of oarsh.
 
     Raises:
-        RequestRefused: there is none, or it is somebody else's.
+        RequestRefused: there is none, it is somebody else's, or it cannot be entered.
+        ServerUnavailable: nobody says whether it can.
     """
     conn = connect()
     if job_id is None:
@@ -64,11 +68,21 @@ def reconnect(job_id: int | None, *, keep: bool) -> int:
     try:
         found = seat(conn, job_id, head)
     except RequestRefused:
-        if head is None or not admits_oarsh(conn, job_id, head):
+        if head is None:
             raise
+        if not admits_oarsh(conn, job_id, head):
+            _let_in(job_id, head)
         return _enter(job_id, head)
     _converse(job_id, found, keep=keep)
     return 0
+
+
+def _let_in(job_id: int, host: str) -> None:
+    """Have the host of a job that was launched without let oarsh in."""
+    for job in client().order("access", JobSelection((JobId(job_id),))):
+        if job.status:
+            raise RequestRefused(job.message, exit_status=ExitStatus.CONNECT)
+    wait_until_let_in(connect, job_id, host)
 
 
 def _enter(job_id: int, host: str) -> int:

@@ -35,8 +35,8 @@ def oarsh(words: tuple[str, ...]) -> int:
         oarsh c2 ps -ef
         oarsh -X c2 xterm
 
-    The job must be yours, run, and have several hosts or have been submitted with -k.  Inside of a
-    job OAR_JOB_ID is set.  The status is that of COMMAND, or 255; 3: there is no such job to come
+    The job must be yours, run, and have several hosts, have been submitted with -k, or have been
+    entered with oarsub -C.  Inside of a job OAR_JOB_ID is set.  The status is that of COMMAND, or 255; 3: there is no such job to come
     to; 4: it has not this host; 5: an option of ssh that is not for jobs.
     """
     return enter("oarsh", words)
@@ -97,7 +97,7 @@ def _access() -> dict[str, Any]:
 
     found = job_access(connect(), int(text))
     if found is None or not found["hosts"]:
-        sentence = f"job {text} cannot be come to: it must be yours, run, and have several hosts or a key (oarsub -k)"
+        sentence = f"job {text} cannot be come to: it must be yours, run, and have several hosts or a key (oarsub -k, oarsub -C)"
         raise program.Refused(program.NO_JOB, sentence)
     return found
 

@@ -74,7 +74,7 @@ _DATE = frozenset("0123456789-: ")
     flag_value=0,
     type=int,
     metavar="[ID]",
-    help="Come back to the terminal of the running job ID; without it, of your only one.",
+    help="A shell in the running job ID, or its terminal; without it, in your only one.",
 )
 @click.option("--keep", is_flag=True, help="With -I or -C: from then on the job outlives the link to its terminal.")
 @click.option("-S", "--scanscript", is_flag=True, help="COMMAND is a script with lines of options: #OAR -l core=2")

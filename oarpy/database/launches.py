@@ -102,6 +102,10 @@ _LAUNCHING = text(
     _COLUMNS + "WHERE j.stopped_at IS NULL AND j.state = 'Launching' AND j.job_id = ANY(CAST(:jobs AS bigint[])) "
     "AND upper_inf(a.held) ORDER BY j.job_id"
 )
+_ON_HOSTS = text(
+    _COLUMNS + "WHERE j.stopped_at IS NULL AND j.state IN ('Running', 'Suspended', 'Resuming') "
+    "AND j.job_id = ANY(CAST(:jobs AS bigint[])) AND upper_inf(a.held) ORDER BY j.job_id"
+)
 _LIVE = text(
     "SELECT job_id, attempt, state, head, other_hosts, walltime, over_hosts FROM jobs WHERE stopped_at IS NULL "
     "AND state IN ('Launching', 'Running', 'Suspended', 'Resuming') "
@@ -144,11 +148,12 @@ _COUNT_SUSPENSION = text(
 )
 _GIVE_KEYS = text(
     """
-    INSERT INTO job_keys (job_id, private_key, public_key)
-    SELECT * FROM unnest(CAST(:jobs AS bigint[]), CAST(:private AS text[]), CAST(:public AS text[]))
+    INSERT INTO job_keys (job_id, private_key, public_key, pending)
+    SELECT *, :pending FROM unnest(CAST(:jobs AS bigint[]), CAST(:private AS text[]), CAST(:public AS text[]))
     ON CONFLICT (job_id) DO NOTHING
     """
 )
+_CONFIRM_KEYS = text("UPDATE job_keys SET pending = false WHERE pending AND job_id = ANY(CAST(:jobs AS bigint[]))")
 _KEYS = text(
     "SELECT job_id, private_key, public_key FROM job_keys WHERE job_id = ANY(CAST(:jobs AS bigint[])) ORDER BY job_id"
 )
@@ -201,6 +206,13 @@ def launching(conn: Connection, job_ids: Collection[JobId]) -> list[ToRun]:
     if not job_ids:
         return []
     return [_to_run(row) for row in conn.execute(_LAUNCHING, {"jobs": list(job_ids)})]
+
+
+def on_hosts(conn: Connection, job_ids: Collection[JobId]) -> list[ToRun]:
+    """Those of ``job_ids`` whose commands run, or rest, as they would be launched now."""
+    if not job_ids:
+        return []
+    return [_to_run(row) for row in conn.execute(_ON_HOSTS, {"jobs": list(job_ids)})]
 
 
 def live(conn: Connection) -> dict[JobId, Known]:
@@ -307,12 +319,21 @@ def _mebibytes(peak: object) -> int | None:
     return peak if isinstance(peak, int) and 0 <= peak < 2**31 else None
 
 
-def give_keys(conn: Connection, pairs: Mapping[JobId, tuple[str, str]]) -> None:
-    """Give jobs key pairs of their own (private, public); they keep those that they have."""
+def give_keys(conn: Connection, pairs: Mapping[JobId, tuple[str, str]], *, pending: bool = False) -> None:
+    """Give jobs key pairs of their own (private, public); they keep those that they have.
+
+    What is ``pending`` opens nothing until ``confirm_keys``.
+    """
     if pairs:
         jobs_, private, public = zip(*((job_id, *pair) for job_id, pair in pairs.items()), strict=True)
-        values = {"jobs": list(jobs_), "private": list(private), "public": list(public)}
+        values = {"jobs": list(jobs_), "private": list(private), "public": list(public), "pending": pending}
         conn.execute(_GIVE_KEYS, values)
+
+
+def confirm_keys(conn: Connection, job_ids: Collection[JobId]) -> None:
+    """The hosts of these know their key pairs."""
+    if job_ids:
+        conn.execute(_CONFIRM_KEYS, {"jobs": list(job_ids)})
 
 
 def keys(conn: Connection, job_ids: Collection[JobId]) -> dict[JobId, tuple[str, str]]:

@@ -604,6 +604,7 @@ job_keys = Table(
     Column("job_id", BigInteger, ForeignKey("jobs.job_id", ondelete="CASCADE"), primary_key=True),
     Column("private_key", Text, nullable=False),
     Column("public_key", Text, nullable=False),
+    Column("pending", Boolean, nullable=False, server_default=text("false")),
 )
 
 node_sessions = Table(

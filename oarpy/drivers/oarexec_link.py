@@ -303,6 +303,9 @@ def write_order(order: Order) -> dict[str, Any]:
         message["signal"] = order.signal
     if order.walltime is not None:
         message["walltime_s"] = order.walltime.total_seconds()
+    if order.access is not None:
+        message |= {"access": _access(order.access), "environment": dict(order.environment)}
+        message["visible"] = order.visible_devices
     return message
 
 

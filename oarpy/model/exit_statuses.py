@@ -52,7 +52,7 @@ class ExitStatus(IntEnum):
     NOOP = 17
     #: A resource request, a filter or a duration does not follow its grammar.
     SYNTAX = 18
-    #: ``oarsub -C``: the job does not run, belongs to somebody else, or has no terminal.
+    #: ``oarsub -C``: the job does not run, belongs to somebody else, or cannot be entered.
     CONNECT = 20
     #: The option is OAR's and not (yet) oarpy's.
     UNSUPPORTED = 69

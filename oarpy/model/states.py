@@ -121,3 +121,4 @@ class OrderKind(str, Enum):
     CLEAN = "clean"
     CHECK = "check"
     WALLTIME = "walltime"
+    ACCESS = "access"

@@ -13,6 +13,7 @@ from oarpy.database.launches import End
 from oarpy.database.orders import Done, OpenOrder
 from oarpy.model.job_types import NOOP, has_type
 from oarpy.model.states import ON_NODES, EndCause, JobId, OrderKind
+from oarpy.modules.accesses import Accesses
 from oarpy.modules.hosts import Hosts
 from oarpy.modules.job_ends import end_of_idle
 from oarpy.modules.parallel_jobs import ParallelJobs
@@ -38,7 +39,10 @@ _LASTING = frozenset({OrderKind.SUSPEND, OrderKind.RESUME, OrderKind.WALLTIME})
 class NodeOrders:
     """The rows of ``orders``; a host has ``within`` for each."""
 
-    def __init__(self, limits: Kill, within: timedelta, hosts: Hosts, parallel: ParallelJobs) -> None:
+    def __init__(
+        self, limits: Kill, within: timedelta, hosts: Hosts, parallel: ParallelJobs, accesses: Accesses
+    ) -> None:
+        self._accesses = accesses
         self._limits = limits
         self._within = within
         self._hosts = hosts
@@ -47,7 +51,7 @@ class NodeOrders:
     def write_answers(self, conn: Connection, answers: Sequence[tuple[str, Answer]], work: Work) -> None:
         """Write what became of orders."""
         given = {answer.number: (host, answer) for host, answer in answers if answer.number > 0}
-        done = orders.finish(conn, [Done(a.number, a.done, a.text) for _, a in given.values()])
+        done = orders.finish(conn, [Done(a.number, a.done, _said(a)) for _, a in given.values()])
         for order_id, kind, job_id in done:
             host, answer = given[order_id]
             if job_id is not None and answer.done and kind is OrderKind.SUSPEND:
@@ -58,6 +62,7 @@ class NodeOrders:
                 _tell(kind, job_id, host, answer.done, answer.text, work)
         obeyed = [job_id for order_id, _, job_id in done if job_id and given[order_id][1].done]
         self._parallel.tell_others(conn, obeyed, work)
+        self._accesses.settle(conn, done, {order_id for order_id, (_, answer) in given.items() if answer.done})
 
     def begin(self, conn: Connection, work: Work) -> None:
         """Write that the orders begin which a host can be told of, and what became of those that none need be told."""
@@ -67,6 +72,7 @@ class NodeOrders:
         past: set[int] = set()
         hosts: dict[int, str | None] = {}
         idle_ends: list[End] = []
+        to_let_in: list[OpenOrder] = []
         for order in orders.still_open(conn):
             hosts[order.order_id] = order.host or order.head
             host = self._hosts.get(order.host or order.head or "")
@@ -78,7 +84,9 @@ class NodeOrders:
                     idle_ends.append(end_of_idle(order.job_id, order.cause))
                 done.append(Done(order.order_id, True, "nothing runs for this job"))
             elif host is not None and host.session is not None:
-                if order.order_id not in host.given or not order.begun:
+                if order.kind is OrderKind.ACCESS and not (order.order_id in host.given and order.begun):
+                    to_let_in.append(order)
+                elif order.order_id not in host.given or not order.begun:
                     begun.append(order.order_id)
                     work.orders[host.name].append(self._order(order))
                     if order.late:
@@ -93,16 +101,29 @@ class NodeOrders:
                     done.append(Done(order.order_id, False, f"the host cannot be reached{why}"))
             else:
                 work.needed |= {name for name in (order.host, order.head) if name}
+        made = self._accesses.orders(conn, to_let_in, work)
+        for order in to_let_in:
+            match made.get(order.order_id):
+                case Order() as ready:
+                    begun.append(order.order_id)
+                    work.orders[order.head or ""].append(ready)
+                case str() as reason:
+                    done.append(Done(order.order_id, False, reason))
+                case None if order.late:
+                    done.append(Done(order.order_id, False, "it was not made in time"))
         orders.begin(conn, begun)
         orders.prolong(conn, prolonged, within=self._within)
         reasons = {one.order_id: one for one in done}
-        for order_id, kind, job_id in orders.finish(conn, done):
+        finished = orders.finish(conn, done)
+        self._accesses.settle(conn, finished)
+        for order_id, kind, job_id in finished:
             if not (reasons[order_id].succeeded or (order_id in past and kind in _LASTING)):
                 _tell(kind, job_id, hosts[order_id], False, reasons[order_id].result, work)
         work.changed += len(launches.finish(conn, idle_ends))
 
     def _order(self, order: OpenOrder) -> Order:
         """The row as its host is told of it."""
+        assert order.kind is not OrderKind.ACCESS, "that is made by who knows the job"
         attempt = None if order.job_id is None or order.attempt is None else Attempt(order.job_id, order.attempt)
         match order.kind:
             case OrderKind.KILL:
@@ -127,6 +148,12 @@ def _tell(kind: OrderKind, job_id: JobId | None, host: str | None, done: bool, t
     name = (_SUCCEEDED if done else _FAILED).get(kind)
     if name is not None:
         work.events.append(Event(name, job_id, () if host is None else (host,), text))
+
+
+def _said(answer: Answer) -> str:
+    if answer.text.startswith("no such order"):
+        return "its oarexec is of an older oarpy, which stays there until its jobs are over"
+    return answer.text
 
 
 def _is_past(order: OpenOrder) -> bool:

@@ -37,6 +37,7 @@ from oarpy.drivers.ssh import SshExecutor
 from oarpy.drivers.ssh_keys import KeyStock
 from oarpy.errors import NodeUnreachable, NotLeader
 from oarpy.instance import find_instance, names_of_this_machine
+from oarpy.modules.accesses import Accesses
 from oarpy.modules.closing import Closing
 from oarpy.modules.context import Context
 from oarpy.modules.hosts import Hosts
@@ -128,7 +129,8 @@ class Runner:
             settings, self._hosts, self._machines, self._parts, self._leases, self._programs, self._keys
         )
         self._parallel = ParallelJobs(self._parts, self._hosts, self._launching, orders, clean.total_seconds())
-        self._orders = NodeOrders(settings.kill, settings.nodes.order_timeout, self._hosts, self._parallel)
+        accesses = Accesses(self._hosts, self._launching, self._keys)
+        self._orders = NodeOrders(settings.kill, settings.nodes.order_timeout, self._hosts, self._parallel, accesses)
         self._reports = Reports(self._parallel, self._programs, orders)
         self._closing = Closing(self._parallel, self._programs)
         self._leftovers = Leftovers(self._hosts, orders)

@@ -70,6 +70,8 @@ kill       ``kill_after_s`` (0: at once), ``cause``.  TERM, later KILL, to every
 signal     ``signal``: sent to the job's first process (checkpoints are such signals)
 suspend    freezes the containment; ``resume`` thaws it
 walltime   ``walltime_s``: the new one, counted from the beginning
+access     ``access``, as a launch has it, ``environment`` and ``visible`` (or null), as the launch of
+           the job had them: from now on oarsh comes to it, and to nothing that came before
 refuse     makes the tombstone, unless the attempt is known
 forget     removes the entry of what is over; only by a session newer than its own
 check      ``text`` of the answer is the doctor's JSON; needs no job
@@ -112,7 +114,7 @@ In an entry:
   before the wrapper is let through its gate.  An entry that lacks it never began and never will,
   unless the host was rebooted since: then nobody knows, and it is over.
   The wrapper appends ``begun``, ``error``, ``exit``, the guard ``cause``, ``suspended``,
-  ``resumed``, ``walltime``, ``end``.
+  ``resumed``, ``walltime``, ``access`` (the proof, of a job to which oarsh came later), ``end``.
 * ``refused``: this is a tombstone.
 * ``oarsh``: keys and configuration, which only the job's user can read; gone when the job is over.
 * ``nodes``, ``resources``: what OAR_NODEFILE and OAR_RESOURCE_PROPERTIES_FILE name; links to a
@@ -357,6 +359,7 @@ INSTANCE = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 VISIBLE = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
 CPU_LIST = re.compile(r"\d+(-\d+)?(,\d+(-\d+)?)*\Z")
 ENTRY = re.compile(r"(\d+)\.(\d+)\Z")
+PROOF = re.compile(r"[0-9a-f]{64}\Z")
 IN_JOB = re.compile(r"/oarpy/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/\d+\.\d+$", re.M)
 
 
@@ -759,6 +762,7 @@ class Progress:
         self.end: Optional[Json] = None
         self.launch: Optional[str] = None
         self.walltime_s: Optional[float] = None
+        self.proof: Optional[str] = None
         for line in text.split("\n")[:-1]:
             with suppress(ValueError):
                 self._read(*line.partition(" ")[::2])
@@ -791,6 +795,10 @@ class Progress:
             self.suspended_at = None
         elif word == "walltime":
             self.walltime_s = duration(rest)
+        elif word == "access":
+            if not PROOF.match(rest):
+                raise ValueError(rest)
+            self.proof = rest
         elif word == "end":
             end = parsed(rest)
             if end is None or not credible(end):
@@ -908,6 +916,13 @@ class Loose:
 
     def thaw(self, entry: Entry) -> None:
         signal_all(self.members(entry), signal.SIGCONT)
+
+    def pin_like_wrapper(self, pid: int, entry: Entry) -> None:
+        """Bind what comes into a job to the job's processors, where nothing else keeps it to them."""
+        if entry.pid is not None and "cpus" not in self.enforces:
+            # Either may be gone this instant.
+            with suppress(OSError):
+                os.sched_setaffinity(pid, os.sched_getaffinity(entry.pid))
 
     def facts(self, entry: Entry) -> Json:
         """What is known of a job at its end: cpu_s, peak_mib, short_of_memory."""
@@ -1411,9 +1426,14 @@ class Launch:
             raise Garbled("devices denied are %r" % self.denied)
         if not all(isinstance(word, str) and "\0" not in word for word in self.sweep):
             raise Garbled("sweep is %r" % self.sweep)
-        for name, value in self.environment.items():
-            if not isinstance(value, str) or not names_variable(name):
-                raise Garbled("environment holds %r" % name)
+        check_environment(self.environment)
+
+
+def check_environment(environment: Json) -> None:
+    """Raises ``Garbled``."""
+    for name, value in environment.items():
+        if not isinstance(value, str) or not names_variable(name):
+            raise Garbled("environment holds %r" % name)
 
 
 class Access:
@@ -1772,6 +1792,8 @@ class Guard:
             entry.recall(record)
         if progress.walltime_s is not None:
             entry.walltime_s = progress.walltime_s
+        if progress.proof is not None:
+            entry.proof = progress.proof
         entry.began_at = None if progress.began_at is None else progress.began_at - self.offset
         entry.cause = progress.cause
         entry.suspended_s = progress.suspended_s
@@ -1949,7 +1971,7 @@ class Guard:
         entry.program_s = launch.program_timeout_s
         entry.joins = joins
         if launch.access is not None:
-            self._write_access(entry, launch, launch.access, account)
+            self._write_access(entry, launch.access, self._environment(entry, launch), account)
         if launch.prologue is None:
             self._go_on(entry, launch, account, joins)
             return
@@ -2132,16 +2154,20 @@ class Guard:
         return True
 
     def _environment(self, entry: Entry, launch: Launch) -> Dict[str, str]:
-        found = dict(launch.environment)
+        return self._variables(entry, launch.environment, launch.visible, launch.access is not None)
+
+    def _variables(self, entry: Entry, given: Json, visible: Optional[str], has_access: bool) -> Dict[str, str]:
+        """What a job is given, and what names what is made for it here."""
+        found = dict(given)
         nodes = self._node_file(entry)
         for name in ("OAR_NODEFILE", "OAR_NODE_FILE", "OAR_FILE_NODES", "OAR_RESOURCE_FILE"):
             found[name] = nodes
         found["OAR_RESOURCE_PROPERTIES_FILE"] = os.path.join(self.directory, entry.path("resources"))
         found[MARK] = self.containment.mark(entry)
         # Where the others are denied the job's own are all there is, and the libraries count them from 0.
-        if launch.visible is not None and "devices" not in self.containment.enforces:
-            found.update(dict.fromkeys(VISIBLE, launch.visible))
-        if launch.access is not None:
+        if visible is not None and "devices" not in self.containment.enforces:
+            found.update(dict.fromkeys(VISIBLE, visible))
+        if has_access:
             found["OARSH_ACCESS"] = self._access_file(entry, "access")
             found["OAR_JOB_KEY_FILE"] = self._access_file(entry, "key")
         return found
@@ -2154,9 +2180,9 @@ class Guard:
 
     # oarsh.
 
-    def _write_access(self, entry: Entry, launch: "Launch", access: "Access", account: "Account") -> None:
+    def _write_access(self, entry: Entry, access: "Access", environment: Dict[str, str], account: "Account") -> None:
         """Make what oarsh and its sshd read, for the job's user alone."""
-        variables = dict(self._environment(entry, launch), PATH=self._path(account))
+        variables = dict(environment, PATH=self._path(account))
         said = {"name": entry.name, "user": account.name, "hosts": access.hosts, "public": access.public}
         files = {
             "key": access.private,
@@ -2166,15 +2192,38 @@ class Guard:
             "sshd_config": sshd_config(self._access_file(entry, ""), variables),
         }
         try:
-            os.mkdir(entry.path("oarsh"), 0o711 if self.root else 0o700)
+            with suppress(FileExistsError):
+                os.mkdir(entry.path("oarsh"), 0o711 if self.root else 0o700)
             entry.proof = access.proof
             for name, text in files.items():
                 path = self._access_file(entry, name)
-                write_file(path, text)
+                renew(path, text, 0o600)
                 if self.root:
                     let_read(path, account.uid)
         except OSError as error:
             raise SpoolFailed(trouble(error)) from error
+
+    def _let_in(self, entry: Entry, order: Json) -> Tuple[bool, str]:
+        """Let oarsh come to a job that was launched without; whether that is done, and why not."""
+        access = Access(expect(order, "access", dict))
+        environment = expect(order, "environment", dict)
+        check_environment(environment)
+        if not PROOF.match(access.proof):
+            raise Garbled("proof is %r" % access.proof)
+        if entry.cgroup and not entry.joins:
+            return False, "an older oarexec launched the job, and left no word how to enter its control group"
+        variables = self._variables(entry, environment, expect(order, "visible", str, None), True)
+        try:
+            account = self.accounts.find(entry.user)
+            # First of all, so that whatever guard sees the job's end removes what is made now.
+            if entry.proof != access.proof and not self._append(entry, "access " + access.proof):
+                return False, "the spool cannot be written"
+            self._write_access(entry, access, variables, account)
+        except Refusal as refusal:
+            return False, refusal.text[:MAX_TEXT]
+        except SpoolFailed as error:
+            return False, str(error)
+        return True, ""
 
     def _drop_access(self, entry: Entry) -> None:
         if entry.proof is None:
@@ -2182,6 +2231,9 @@ class Guard:
         entry.proof = None
         try:
             remove_tree(entry.path("oarsh"))
+        except FileNotFoundError:
+            # Another guard had begun to end it, or to let oarsh in.
+            pass
         except OSError as error:
             complain("job %s: %s" % (entry.name, trouble(error)))
 
@@ -2294,6 +2346,7 @@ class Guard:
             sock.setblocking(True)
             sock.sendall(b"go\n")
             pid = spawn(arguments, environment, {0: sock.fileno(), 1: sock.fileno()})
+            self.containment.pin_like_wrapper(pid, entry)
             self.visitors[pid] = entry
             entry.visitors.add(pid)
         except OSError as error:
@@ -2821,6 +2874,8 @@ class Guard:
             written = self._append(entry, "walltime %r" % entry.walltime_s)
             self._set_deadline(entry)
             self._answer(order, written, "" if written else "the spool cannot be written")
+        elif kind == "access":
+            self._answer(order, *self._let_in(entry, order))
         else:
             self._answer(order, False, "no such order: %s" % kind)
 
@@ -2942,7 +2997,7 @@ class Guard:
             return
         self._store_number(number)
         self._take_programs(expect(hello, "programs", dict, {}))
-        if hello.get("oarsh"):
+        if hello.get("oarsh") or self._is_known_to_jobs():
             self._open_port(span_of(hello))
         if self.current is not None:
             self.current.say({"fenced": {"by": number}})

@@ -150,6 +150,7 @@ class OrderWord(str, Enum):
     SUSPEND = "suspend"
     RESUME = "resume"
     WALLTIME = "walltime"
+    ACCESS = "access"
     REFUSE = "refuse"
     FORGET = "forget"
     CHECK = "check"
@@ -161,7 +162,8 @@ class Order:
 
     ``number`` comes back in the answer.  ``attempt`` is None for CHECK alone.
     KILL takes ``kill_after`` (zero: at once) and ``cause``, SIGNAL takes
-    ``signal``, WALLTIME takes ``walltime``.
+    ``signal``, WALLTIME takes ``walltime``.  ACCESS lets oarsh come to what was launched without:
+    it takes ``access``, and ``environment`` and ``visible_devices`` as the launch had them.
     """
 
     number: int
@@ -171,6 +173,9 @@ class Order:
     cause: EndCause | None = None
     signal: int | None = None
     walltime: timedelta | None = None
+    access: Access | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    visible_devices: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

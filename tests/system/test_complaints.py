@@ -104,7 +104,7 @@ def test_oar_116_there_is_no_coming_to_a_noop_job_and_that_is_said(running: Syst
     done = running.run("oarsub", "-C", str(job_id), check=False)
 
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (20, "", 1)
-    assert done.stderr.startswith(f"oarsub: job {job_id} has no terminal of yours")
+    assert done.stderr == f"oarsub: job {job_id} is of type noop and runs nothing\n"
     running.run("oardel", str(job_id))
     running.wait_until_final(job_id)
 
