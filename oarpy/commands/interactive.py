@@ -32,6 +32,9 @@ from oarpy.model.payloads import JobSelection
 from oarpy.model.states import JobId
 from oarpy.node import oarsh
 
+#: The user's own shell, where the job has been submitted from; his login shell, whichever it is, reads this first.
+_SHELL = 'exec /bin/sh -c \'cd -- "$OAR_WORKDIR"; exec "$SHELL" -l\''
+
 
 def open_shell(job_id: int, *, keep: bool) -> None:
     """Wait for an interactive job that was just submitted, and be its terminal.
@@ -92,7 +95,8 @@ def _enter(job_id: int, host: str) -> int:
     os.environ["OAR_JOB_ID"] = str(job_id)
     os.environ.pop(oarsh.VARIABLE, None)
     _say(f"# Connect to OAR job {job_id} via the node {host}")
-    status = enter("oarsh", (*display_option(), host))
+    terminal = ["-t"] if os.isatty(0) else []
+    status = enter("oarsh", (*display_option(), *terminal, host, _SHELL))
     _say(f"# Disconnected from OAR job {job_id}")
     return status
 

@@ -36,8 +36,9 @@ def oarsh(words: tuple[str, ...]) -> int:
         oarsh -X c2 xterm
 
     The job must be yours, run, and have several hosts, have been submitted with -k, or have been
-    entered with oarsub -C.  Inside of a job OAR_JOB_ID is set.  The status is that of COMMAND, or 255; 3: there is no such job to come
-    to; 4: it has not this host; 5: an option of ssh that is not for jobs.
+    entered with oarsub -C.  Inside of a job OAR_JOB_ID is set.  The status is that of COMMAND, or
+    255; 3: there is no such job to come to; 4: it has not this host; 5: an option of ssh that is
+    not for jobs.
     """
     return enter("oarsh", words)
 
@@ -97,8 +98,8 @@ def _access() -> dict[str, Any]:
 
     found = job_access(connect(), int(text))
     if found is None or not found["hosts"]:
-        sentence = f"job {text} cannot be come to: it must be yours, run, and have several hosts or a key (oarsub -k, oarsub -C)"
-        raise program.Refused(program.NO_JOB, sentence)
+        wanted = "it must be yours, run, and have several hosts or a key (oarsub -k, oarsub -C)"
+        raise program.Refused(program.NO_JOB, f"job {text} cannot be come to: {wanted}")
     return found
 
 

@@ -130,6 +130,7 @@ def oarsub(ctx: click.Context, /, **options: Any) -> int:
         oarsub -S ./script.sh
         oarsub --follow -l /core=2,walltime=0:10 make
         oarsub -I -l /core=2,walltime=0:30
+        oarsub -C 4242
         oarsub -r "2030-05-04 09:00:00" -l /host=2,walltime=3 ./course
         oarsub --edit 4242 -l walltime=2h30
         oarsub --edit-array 4242 -q night --dry-run

@@ -204,6 +204,7 @@ PREPARED: dict[str, Callable[[Site], object]] = {
     "oarnotify --add-queue night,5 -e night": Site.no_night,
     "oarqueue --add night,5,easy": Site.no_night,
     "oarsub --edit-array 4242 -q night --dry-run": Site.night,
+    "oarsub -C 4242": Site.running,
     "oarsub --edit 4242 -l walltime=2h30": Site.jobs,
     "oarsub --resubmit 4242 --only failed": Site.failed,
     "oarsub --follow -l /core=2,walltime=0:10 make": Site.own_make,
