@@ -277,7 +277,7 @@ def _answers(
             elements[job.array_id].append(outcomes[job.job_id])
     for array_id, its in elements.items():
         # Those that could not be had are worth a line only when there are no others.
-        unknown = JobOutcome(array_id, REFUSED, int(ExitStatus.REFUSED), f"array {array_id} does not exist")
+        unknown = JobOutcome(array_id, REFUSED, int(ExitStatus.BAD_ID), f"array {array_id} does not exist")
         yield from [one for one in its if not one.status] or its[:1] or [unknown]
 
 

@@ -43,6 +43,8 @@ class _Verdict(NamedTuple):
 
 _DONE = _Verdict()
 _UNKNOWN = _Verdict(REFUSED, ExitStatus.REFUSED, "does not exist")
+#: OAR tells a number that is no array's by this status.
+_NO_ARRAY = _Verdict(REFUSED, ExitStatus.BAD_ID, "does not exist")
 _OVER = _Verdict(REFUSED, ExitStatus.REFUSED, "is over")
 _NOT_RUNNING = _Verdict(REFUSED, ExitStatus.NOTHING_TO_DO, "is over")
 _NOT_ALLOWED = _Verdict(REFUSED, ExitStatus.REFUSED, "runs; only administrators may suspend and resume running jobs")
@@ -167,7 +169,7 @@ def _act_on(conn: Connection, selection: JobSelection, login: str, act: _Act, ov
         if lasting:
             outcomes += [_outcome(job_id, verdicts[job_id]) for job_id in lasting]
         else:
-            outcomes.append(_outcome(array_id, over if job_ids else _UNKNOWN, what="array"))
+            outcomes.append(_outcome(array_id, over if job_ids else _NO_ARRAY, what="array"))
     return JobsAnswer(tuple(outcomes))
 
 

@@ -116,9 +116,12 @@ def prepare_submit(payload: object, login: str, site: Site, request_id: int | No
         RequestRefused: with one sentence for the user.
     """
     asked = payloads.Submission.from_json(payload)
-    if asked.reservation is not None:
-        asked = _from_now_on(asked, asked.reservation, site.now_s)
+    dates = asked.reservation
+    if dates is not None:
+        asked = _from_now_on(asked, dates, site.now_s)
     judged = judge(asked, login, site)
+    if dates is not None and dates.start_s is not None and dates.start_s < site.now_s:
+        judged.submission.warn("the date that the reservation is to start at is over; it is asked for from now on")
     if asked.dry_run:
         answer = _dry(asked, judged, site)
         return Prepared(lambda _: answer, rows=0)

@@ -163,7 +163,7 @@ def _rehearse(deed: str, selection: Selection) -> int:
     for array_id in selection.array_ids:
         if array_id not in arrays and not _narrowed(selection):
             complain(f"array {array_id} does not exist")
-            status = ExitStatus.REFUSED
+            status = ExitStatus.BAD_ID
     for job in found.values():
         if job.stopped_s is not None:
             if job.job_id in selection.job_ids:

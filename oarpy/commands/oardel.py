@@ -43,7 +43,7 @@ def oardel(checkpoint: bool, signal: str | None, undo: bool, besteffort: bool, t
     deleted one and its place in the queue.
 
     All of several jobs are tried; the status is the worst: 1 for a job that is
-    unknown or not yours, 5 for a signal to a job that does not run, 6 for a job
+    unknown or not yours, 4 for an array that does not exist, 5 for a signal to a job that does not run, 6 for a job
     that is being deleted already.  A job that is over already is no error.
     -b and --force-terminate-finishing-job are for administrators (else 8); 9: the
     job does not run, 10: it is not Finishing, 11: not for long.

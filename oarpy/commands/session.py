@@ -11,13 +11,14 @@ import signal
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from errno import EBADF
 from io import BufferedWriter, FileIO, TextIOWrapper
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
 from oarpy import __version__
-from oarpy.errors import NotAllowed, OarError, RequestRefused
+from oarpy.errors import NotAllowed, OarError, RequestRefused, SyntaxRefused
 from oarpy.instance import Instance, find_instance
 from oarpy.model.exit_statuses import ExitStatus
 
@@ -36,6 +37,8 @@ _UNSUPPORTED = {
 }
 
 
+#: As of a program that SIGPIPE ended.
+_READER_GONE = 128 + signal.SIGPIPE
 #: How sentences of click's begin that do not say what to do.
 _BARE = ("Missing ", "Got unexpected ", "No such command ")
 
@@ -111,24 +114,42 @@ def with_version(function: F) -> F:
     return click.version_option(__version__, "-V", "--version", message="%(prog)s (oarpy) %(version)s")(function)
 
 
+#: Of several the first is written, whatever the order in which they were typed: OAR's listings look for them so.
+_STYLES = ("dumper", "xml", "yaml", "json")
+
+
 def with_formats(function: F) -> F:
     """Adds ``-J -Y -X -D`` as the argument ``style``: json, yaml, xml, dumper or None."""
-    for letter, name, style, said in (
-        ("-D", "--dumper", "dumper", "As Perl's Data::Dumper writes it."),
-        ("-X", "--xml", "xml", "As XML, in the form of Perl's XML::Dumper."),
-        ("-Y", "--yaml", "yaml", "As YAML."),
-        ("-J", "--json", "json", "As JSON."),
+    for letter, style, said in (
+        ("-D", "dumper", "As Perl's Data::Dumper writes it."),
+        ("-X", "xml", "As XML, in the form of Perl's XML::Dumper."),
+        ("-Y", "yaml", "As YAML."),
+        ("-J", "json", "As JSON."),
     ):
-        function = click.option(letter, name, "style", flag_value=style, default=None, help=said)(function)
+        function = _style_option(letter, f"--{style}", style, said)(function)
     return function
 
 
 def with_lines(function: F) -> F:
     """Adds ``--ndjson``, another ``style``, and ``--fields``."""
     function = click.option("--fields", metavar="A,B,...", help="These fields alone, in any format.")(function)
-    return click.option(
-        "--ndjson", "style", flag_value="ndjson", default=None, help="One JSON object a line, for big lists."
-    )(function)
+    return _style_option("--ndjson", "ndjson", "One JSON object a line, for big lists.")(function)
+
+
+def _style_option(*names: str) -> Callable[[F], F]:
+    *flags, style, said = names
+
+    def choose(ctx: click.Context, _option: click.Parameter, given: bool) -> None:
+        chosen = ctx.params.setdefault("style", None)
+        if not given or chosen == style:
+            return
+        if chosen is not None and "ndjson" in (chosen, style):
+            sentence = f"--ndjson and --{style if chosen == 'ndjson' else chosen} are two formats; choose one"
+            raise SyntaxRefused(sentence, exit_status=ExitStatus.REFUSED)
+        ctx.params["style"] = style if chosen is None else min(chosen, style, key=_STYLES.index)
+        ctx.set_parameter_source("style", click.core.ParameterSource.COMMANDLINE)
+
+    return click.option(*flags, is_flag=True, expose_value=False, callback=choose, help=said)
 
 
 class OutputLost(OarError):
@@ -140,15 +161,52 @@ class OutputLost(OarError):
 class _Output(FileIO):
     """Standard output, whose faults are told from those of other files."""
 
+    #: What could not be written; before, the line that was begun.
+    unsaid = b""
+
     def write(self, data: Any, /) -> int:
         try:
-            return super().write(data)
-        except BrokenPipeError:
-            raise
+            written = super().write(data)
         except OSError as error:
-            raise OutputLost(
-                f"standard output cannot be written ({error.strerror}); what was asked for may have been done"
-            ) from error
+            self.unsaid += bytes(data)
+            if isinstance(error, BrokenPipeError):
+                raise
+            reason = "it is closed" if error.errno == EBADF else error.strerror
+            done = _jobs_of(self.unsaid) or "what was asked for may have been done"
+            raise OutputLost(f"standard output cannot be written ({reason}); {done}") from error
+        # On a disk that is almost full a line may be cut in two.
+        _, newline, begun = bytes(data[:written]).rpartition(b"\n")
+        self.unsaid = begun if newline else self.unsaid + begun
+        return written
+
+
+def _jobs_of(unsaid: bytes) -> str:
+    """The jobs in oarsub's lines, as a part of a sentence; "" where there are none."""
+    # What is in a buffer is tried once more at the end, and is here twice.
+    job_ids = list(dict.fromkeys(int(line[11:]) for line in unsaid.splitlines() if line.startswith(b"OAR_JOB_ID=")))
+    if not job_ids:
+        return ""
+    if len(job_ids) == 1:
+        return f"the job is {job_ids[0]}"
+    if job_ids[-1] - job_ids[0] == len(job_ids) - 1:
+        return f"the jobs are {job_ids[0]}-{job_ids[-1]}"
+    return f"the jobs are {' '.join(map(str, job_ids))}"
+
+
+def _open_the_closed() -> set[int]:
+    """Let streams that the caller closed lead nowhere, before another file takes their numbers; which they were.
+
+    Whatever is written to standard output fails then, as it should: it holds results.
+    """
+    closed = set()
+    for number, mode in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            # The lowest number that is free is this one.
+            os.open(os.devnull, mode)
+            closed.add(number)
+    return closed
 
 
 def run(command: click.Command) -> NoReturn:
@@ -163,16 +221,16 @@ def _run(command: click.Command) -> NoReturn:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    closed = [name for name in ("stdout", "stderr") if getattr(sys, name) is None]
-    if "stdout" not in closed:
-        sys.stdout = TextIOWrapper(
-            BufferedWriter(_Output(sys.stdout.fileno(), "wb", closefd=False)),
-            encoding=sys.stdout.encoding,
-            line_buffering=sys.stdout.isatty(),
-        )
-    for name in closed:
+    closed = _open_the_closed()
+    output = _Output(1, "wb", closefd=False)
+    sys.stdout = TextIOWrapper(
+        BufferedWriter(output),
+        encoding=None if 1 in closed else sys.stdout.encoding,
+        line_buffering=output.isatty(),
+    )
+    if 2 in closed:
         # The caller wants nothing of it.
-        setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
+        sys.stderr = os.fdopen(2, "w")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             # A name that the caller's locale cannot show is no reason to fail.
@@ -181,10 +239,12 @@ def _run(command: click.Command) -> NoReturn:
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        pass
+        status = status or _READER_GONE
     except OutputLost as error:
         if status != ExitStatus.OUTPUT_LOST:
             status = _complain(command, str(error), ExitStatus.OUTPUT_LOST)
+    if status == _READER_GONE and (jobs := _jobs_of(output.unsaid)):
+        _complain(command, f"nobody reads standard output; {jobs}", status)
     with suppress(OSError):
         sys.stderr.flush()
     # Taking the interpreter down in order costs 5 ms and frees nothing that the kernel does not.
@@ -206,7 +266,7 @@ def _status(command: click.Command) -> int:
         return _complain(command, "interrupted", ExitStatus.INTERRUPTED)
     except BrokenPipeError:
         # The reader had enough; so would `yes | head` end.
-        return 128 + signal.SIGPIPE
+        return _READER_GONE
     except Exception as error:
         if os.environ.get("OARPY_TRACEBACK"):
             raise

@@ -16,7 +16,8 @@ class ExitStatus(IntEnum):
     #: ``oarwalltime``: the site's rules, or the job's owner, do not allow it.
     #: ``oarsh``, ``oarcp``: there is no such job of the caller's that runs and can be come to.
     FORBIDDEN = 3
-    #: ``oardel``: the id is not a number of a job.  ``oarwalltime``: no such job, or a mistake in typing.
+    #: ``oardel``: the id is not a number of a job, or is no array's.
+    #: ``oarwalltime``: no such job, or a mistake in typing.
     #: ``oarsh``, ``oarcp``: the job has not this host, or it cannot be reached.
     #: ``oarsub --resubmit``: the job cannot be submitted again.
     BAD_ID = 4
@@ -58,7 +59,7 @@ class ExitStatus(IntEnum):
     UNSUPPORTED = 69
     #: A defect of oarpy itself.
     DEFECT = 70
-    #: Results cannot be written to stdout: a full disk.  What was asked for may have been done.
+    #: Results cannot be written to stdout: it is closed, or its disk full.  What was asked for may have been done.
     OUTPUT_LOST = 74
     #: The server does not answer; nothing has been done and nothing will be.
     TRY_LATER = 75

@@ -261,7 +261,7 @@ OTHERS: list[tuple[int, tuple[str, ...]]] = [
     (1, ("oardel", "-s", "FOO", "1")),
     (5, ("oardel", "-s", "USR1", "1")),
     (5, ("oardel", "-c", "1")),
-    (1, ("oardel", "--array", "99999")),
+    (4, ("oardel", "--array", "99999")),
     (8, ("oardel", "-b", "1")),
     (8, ("oardel", "--force-terminate-finishing-job", "1")),
     (1, ("oardel", "-b", "-c", "1")),

@@ -107,5 +107,5 @@ def test_a_dry_run_of_an_undo_shows_the_jobs_and_gives_none_back(system: System)
         "".join(f"Would give back the job = {job_id} (Error, {user})\n" for job_id in array)
         + "2 jobs; nothing was done\n"
     )
-    assert (done.returncode, done.stderr) == (1, "oardel: array 99 does not exist\n")
+    assert (done.returncode, done.stderr) == (4, "oardel: array 99 does not exist\n")
     assert system.database.execute("SELECT count(*) FROM jobs") == [(2,)]

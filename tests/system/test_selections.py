@@ -77,7 +77,7 @@ def test_a_dry_run_names_the_arrays_that_do_not_exist(commands, jobs):
     done = commands.run("oardel", "--dry-run", "--array", "6", "77")
 
     assert done.stdout == f"Would delete the job = 6 (Waiting, {getpass.getuser()}, mine)\n1 job; nothing was done\n"
-    assert (done.returncode, done.stderr) == (1, "oardel: array 77 does not exist\n")
+    assert (done.returncode, done.stderr) == (4, "oardel: array 77 does not exist\n")
 
 
 @pytest.mark.parametrize("words", [["90-99"], ["4-4"], ["--sql", "project = 'x'"], ["-u", "nobody"]])

@@ -160,6 +160,26 @@ def test_elements_that_share_an_output_file_are_warned_of() -> None:
     assert answer.warnings == ("all elements write their stdout to out; %jobid% in the name keeps them apart",)
 
 
+@pytest.mark.parametrize(
+    ("start_s", "warnings"),
+    [
+        (999, ("the date that the reservation is to start at is over; it is asked for from now on",)),
+        (1000, ()),
+        (1001, ()),
+        (None, ()),
+    ],
+)
+def test_a_reservation_from_a_date_that_is_over_is_said_to_begin_now(
+    start_s: int | None, warnings: tuple[str, ...]
+) -> None:
+    prepared = judged(where=replace(site(), now_s=1000), reservation=[start_s, None], dry_run=True)
+
+    answer = prepared.write(None)  # type: ignore[arg-type]
+
+    assert isinstance(answer, Submitted)
+    assert answer.warnings == warnings
+
+
 def test_an_account_that_no_node_would_run_is_refused_at_the_door() -> None:
     with pytest.raises(RequestRefused, match=r"^daemon is an account of the system, and no node runs its jobs$"):
         judged(where=site_of_persons(), login="daemon")

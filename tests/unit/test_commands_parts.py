@@ -1,6 +1,7 @@
 """The parts of commands that need no server."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ from oarpy.client.asking import check_key, new_key
 from oarpy.client.conditions import condition
 from oarpy.commands.listing import printable, shown_date, shown_hosts, unfolded
 from oarpy.commands.oarnodes import oarnodes
+from oarpy.commands.oarstat import oarstat
 from oarpy.commands.signals import parse_signal
 from oarpy.errors import RequestRefused, SyntaxRefused
 from oarpy.model.columns import Column, Kind
@@ -115,11 +117,73 @@ def test_results_that_cannot_be_written_are_no_success():
     )
 
 
+def test_a_closed_standard_output_is_no_success_where_there_are_results():
+    done = subprocess.run(["sh", "-c", 'exec "$@" >&-', "sh", *OARSTAT, "--help"], capture_output=True, text=True)
+
+    assert (done.returncode, done.stderr) == (
+        ExitStatus.OUTPUT_LOST,
+        "oarstat: standard output cannot be written (it is closed); what was asked for may have been done\n",
+    )
+
+
+#: What oarsub does once its jobs exist.
+SUBMITTED = """
+import sys, click
+from oarpy.commands import session
+session.run(click.Command("oarsub", callback=lambda: click.echo(sys.stdin.read())))
+"""
+ARRAY = "OAR_JOB_ID=7\nOAR_JOB_ID=8\nOAR_JOB_ID=9\nOAR_ARRAY_ID=7"
+
+
+@pytest.mark.parametrize(
+    ("redirected", "status", "why"),
+    [
+        (">&-", 74, "standard output cannot be written (it is closed)"),
+        (">/dev/full", 74, "standard output cannot be written (No space left on device)"),
+        ("", 128 + signal.SIGPIPE, "nobody reads standard output"),
+    ],
+)
+@pytest.mark.parametrize(("printed", "jobs"), [("OAR_JOB_ID=7", "the job is 7"), (ARRAY, "the jobs are 7-9")])
+def test_a_job_is_told_where_its_id_cannot_be_printed(redirected, status, why, printed, jobs):
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = f"exec {sys.executable} -c '{SUBMITTED}' {redirected}"
+    done = subprocess.run(["sh", "-c", command], input=printed, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+
+    assert (done.returncode, done.stderr) == (status, f"oarsub: {why}; {jobs}\n")
+
+
+@pytest.mark.parametrize(
+    ("typed", "style"),
+    [
+        ([], None),
+        (["-J"], "json"),
+        (["-J", "-J"], "json"),
+        (["-J", "-Y"], "yaml"),
+        (["-Y", "-J"], "yaml"),
+        (["-JYXD"], "dumper"),
+        (["-D", "-X"], "dumper"),
+        (["--xml", "--json"], "xml"),
+        (["--ndjson"], "ndjson"),
+    ],
+)
+def test_of_several_formats_oars_first_is_written(typed, style):
+    assert oarstat.make_context("oarstat", typed).params["style"] == style
+
+
+@pytest.mark.parametrize("typed", [["-J", "--ndjson"], ["--ndjson", "-J"]])
+def test_a_format_that_is_not_oars_goes_alone(typed):
+    with pytest.raises(SyntaxRefused, match=r"^--ndjson and --json are two formats; choose one$"):
+        oarstat.make_context("oarstat", typed)
+
+
 @pytest.mark.parametrize(
     ("redirected", "words", "status"),
     [
-        (">&-", ["--help"], 0),
+        (">&- 2>&-", ["--help"], 74),
         (">&- 2>&-", ["--no-such"], 1),
+        (">&- 2>&- <&-", ["--no-such"], 1),
         ("2>&-", ["--no-such"], 1),
         ("2>/dev/full", ["-j", "x"], 4),
     ],
