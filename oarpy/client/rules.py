@@ -16,22 +16,33 @@ from oarpy.model.wording import excerpt
 
 
 class Rule(NamedTuple):
-    """One rule; ``ident`` is the number of a row, or the name of a file."""
+    """One rule; ``ident`` is the number of a row, or the name of a file.
+
+    ``number`` of a file is its place among the files, in the order in which they are asked.
+    """
 
     ident: str
     priority: int
     enabled: bool
     text: str
     in_file: bool = False
+    number: int | None = None
 
 
 def rules(conn: Connection, instance: Instance) -> list[Rule]:
     """All of them, in the order in which they are asked."""
     rows = conn.rows("SELECT id, name, priority, enabled, rule FROM oar.admission_rules")
     # As the server sorts them: by priority, then by name.
-    found = [(priority, name, Rule(str(id_), priority, enabled, rule)) for id_, name, priority, enabled, rule in rows]
-    found += [(rule.priority, rule.ident, rule) for rule in _files(instance)]
-    return [rule for _, _, rule in sorted(found)]
+    found = [
+        (priority, name, Rule(str(id_), priority, enabled, rule, number=id_))
+        for id_, name, priority, enabled, rule in rows
+    ]
+    in_rows = {rule.number for _, _, rule in found}
+    for number, rule in enumerate(sorted(_files(instance), key=lambda rule: (rule.priority, rule.ident)), start=1):
+        # A row that somebody gave a small number keeps it: that number deletes and changes.
+        own = None if number in in_rows else number
+        found.append((rule.priority, rule.ident, rule._replace(number=own)))
+    return [rule for _, _, rule in sorted(found, key=lambda each: each[:2])]
 
 
 def directory(instance: Instance) -> str:

@@ -35,11 +35,11 @@ def admit(submission: Submission) -> None:
 
 @click.command("oaradmissionrules", cls=OarCommand)
 @click.option("-S", "--show-all", is_flag=True, help="Show all rules, in the order in which they are asked.")
-@click.option("-s", "--show", metavar="RULE", help="Show one rule: a number, or the name of a file.")
+@click.option("-s", "--show", metavar="RULE", help="Show one rule, by its number, or the name of its file.")
 @click.option("-n", "--new", is_flag=True, help="Make a rule, in the database.")
 @click.option("-m", "--modify", metavar="NUMBER", help="Change a rule of the database.")
 @click.option("-d", "--delete", metavar="NUMBER", help="Delete a rule of the database.")
-@click.option("-I", "--id", "ids", is_flag=True, help="With -S, -s: names and numbers alone.")
+@click.option("-I", "--id", "ids", is_flag=True, help="With -S, -s: numbers alone.")
 @click.option("-f", "--full", is_flag=True, help="With -S, -s: the whole rule, not its first line alone.")
 @click.option("-H", "--no-header", is_flag=True, help="With -S, -s: the whole rule and nothing else.")
 @click.option(
@@ -88,11 +88,12 @@ def oaradmissionrules(
         oaradmissionrules -S
         oaradmissionrules -s 10_default_queue.py -f
         oaradmissionrules -n -r night.py -P 45
-        oaradmissionrules -m 3 -N
+        oaradmissionrules -m 1001 -N
 
     A rule is Python with a function admit.  The files of admission_rules.d are
-    rules too, and are shown; edit or remove them there.  Only root and the owner of
-    the instance may.
+    rules too, and are shown, numbered from 1 in the order in which they are asked; edit
+    or remove them there.  Those of the database keep their numbers, from 1001 on.  Only
+    root and the owner of the instance may.
     """
     if show_all + new + sum(each is not None for each in (show, modify, delete)) != 1:
         sentence = "one of -S, -s, -n, -m and -d says what to do, and only one"
@@ -119,10 +120,11 @@ def oaradmissionrules(
         for rule in _chosen(connection, show, holds):
             layout(rule)
     elif delete is not None:
-        connection.transaction(partial(rules.remove, rule_id=_number(delete)))
-        click.echo(f"Admission rule deleted: #{_number(delete)}")
+        number = _number(connection, delete)
+        connection.transaction(partial(rules.remove, rule_id=number))
+        click.echo(f"Admission rule deleted: #{number}")
     elif modify is not None:
-        _modify(connection, _number(modify), edit, from_file, priority, holds)
+        _modify(connection, _number(connection, modify), edit, from_file, priority, holds)
     else:
         text = _read(from_file) if from_file is not None else _edited(_NEW, edit or _LEFT_OUT)
         _check(text)
@@ -154,7 +156,7 @@ def _modify(
 def _chosen(conn: Connection, ident: str | None, holds: bool | None) -> list[Rule]:
     found = rules.rules(conn, find_instance())
     if ident is not None:
-        found = [rule for rule in found if rule.ident == ident.lstrip("#")]
+        found = [rule for rule in found if ident.lstrip("#") in (rule.ident, str(rule.number))]
         if not found:
             raise RequestRefused(f"there is no rule {excerpt(ident)}; -S lists them")
     return [rule for rule in found if holds is None or rule.enabled is holds]
@@ -166,15 +168,15 @@ def _layout(*, ids: bool, full: bool, no_header: bool, to_file: str | None) -> C
     if no_header:
         return lambda rule: click.echo(rule.text, nl=not rule.text.endswith("\n"))
     if ids:
-        return lambda rule: click.echo(rule.ident)
+        return lambda rule: click.echo(rule.ident if rule.number is None else rule.number)
     return partial(_show, full=full)
 
 
 def _show(rule: Rule, *, full: bool) -> None:
     off = "" if rule.enabled else "DISABLED/"
     text = rule.text.rstrip("\n") if full else next(iter(rule.text.splitlines()), "")
-    mark = "" if rule.in_file else "#"
-    click.echo(f"--- ({off}{rule.priority}) RULE {mark}{rule.ident}\n{text}\n---")
+    names = [*([] if rule.number is None else [f"#{rule.number}"]), *([rule.ident] if rule.in_file else [])]
+    click.echo(f"--- ({off}{rule.priority}) RULE {' '.join(names)}\n{text}\n---")
 
 
 def _write(rule: Rule, *, to_file: str) -> None:
@@ -241,14 +243,17 @@ def _check(text: str) -> None:
         raise SyntaxRefused("the rule has no function admit(submission)")
 
 
-def _number(text: str) -> int:
-    digits = text.removeprefix("#")
-    if digits.isascii() and digits.isdigit() and len(digits) <= 9:
-        return int(digits)
-    if digits.endswith(".py"):
+def _number(conn: Connection, text: str) -> int:
+    """The number of a rule of the database, which can be changed."""
+    name = text.removeprefix("#")
+    is_number = name.isascii() and name.isdigit() and len(name) <= 9
+    if not is_number and not name.endswith(".py"):
+        raise SyntaxRefused(f"{excerpt(text)} is not the number of a rule", exit_status=ExitStatus.REFUSED)
+    rule = _chosen(conn, name, None)[0]
+    if rule.in_file:
         place = rules.directory(find_instance())
-        raise RequestRefused(f"{excerpt(digits)} is a file; edit or remove it in {place}")
-    raise SyntaxRefused(f"{excerpt(text)} is not the number of a rule", exit_status=ExitStatus.REFUSED)
+        raise RequestRefused(f"rule {excerpt(name)} is the file {rule.ident}; edit or remove it in {place}")
+    return int(rule.ident)
 
 
 def main() -> None:

@@ -181,7 +181,7 @@ quota_periods = Table(
 admission_rules = Table(
     "admission_rules",
     metadata,
-    Column("id", Integer, Identity(), primary_key=True),
+    Column("id", Integer, Identity(start=1001), primary_key=True),
     Column("name", Text, nullable=False),
     Column("priority", Integer, nullable=False, server_default=text("0")),
     Column("enabled", Boolean, nullable=False, server_default=text("true")),

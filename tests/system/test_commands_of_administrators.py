@@ -170,35 +170,57 @@ def test_rules_are_made_shown_changed_and_deleted(database, commands, tmp_path):
     (tmp_path / "ten.py").write_text(RULE)
 
     made = commands.run("oaradmissionrules", "-n", "-r", str(tmp_path / "ten.py"), "-P", "45")
-    shown = commands.run("oaradmissionrules", "-s", "1")
-    whole = commands.run("oaradmissionrules", "-s", "1", "-H")
-    changed = commands.run("oaradmissionrules", "-m", "1", "-N", "-P", "5")
+    shown = commands.run("oaradmissionrules", "-s", "1001")
+    whole = commands.run("oaradmissionrules", "-s", "1001", "-H")
+    changed = commands.run("oaradmissionrules", "-m", "1001", "-N", "-P", "5")
     every = commands.run("oaradmissionrules", "-S", "-I")
     disabled = commands.run("oaradmissionrules", "-S", "-N")
-    deleted = commands.run("oaradmissionrules", "-d", "1")
+    deleted = commands.run("oaradmissionrules", "-d", "1001")
 
-    assert made.stdout == "New admission rule created: #1\n"
-    assert shown.stdout == '--- (45) RULE #1\n"""No more than ten."""\n---\n'
+    assert made.stdout == "New admission rule created: #1001\n"
+    assert shown.stdout == '--- (45) RULE #1001\n"""No more than ten."""\n---\n'
     assert whole.stdout == RULE
-    assert changed.stdout == "Admission rule modified: #1\n"
-    assert every.stdout.splitlines()[:2] == ["1", "10_default_queue.py"]
-    assert disabled.stdout.startswith("--- (DISABLED/5) RULE #1\n")
-    assert deleted.stdout == "Admission rule deleted: #1\n"
+    assert changed.stdout == "Admission rule modified: #1001\n"
+    assert every.stdout.splitlines()[:2] == ["1001", "1"]
+    assert disabled.stdout.startswith("--- (DISABLED/5) RULE #1001\n")
+    assert deleted.stdout == "Admission rule deleted: #1001\n"
     assert database.execute("SELECT count(*) FROM admission_rules") == [(0,)]
+
+
+def test_rules_in_files_have_numbers_that_change_nothing(database, commands, tmp_path):
+    (tmp_path / "ten.py").write_text(RULE)
+    commands.run("oaradmissionrules", "-n", "-r", str(tmp_path / "ten.py"), "-P", "15")
+
+    every = commands.run("oaradmissionrules", "-S")
+    numbers = commands.run("oaradmissionrules", "-S", "-I").stdout.split()
+    second = commands.run("oaradmissionrules", "-s", "2", "-H")
+    named = commands.run("oaradmissionrules", "-s", "20_no_system_users.py", "-H")
+    refused = [commands.run("oaradmissionrules", *words) for words in (["-d", "2"], ["-m", "#2", "-N"])]
+    database.execute("INSERT INTO admission_rules (id, name, rule) VALUES (2, 'small', %s)", (RULE,))
+    taken = commands.run("oaradmissionrules", "-s", "2", "-H")
+
+    shown = re.findall(r"^--- \(\d+\) RULE #(\d+)(.*)$", every.stdout, re.MULTILINE)
+    assert shown[:3] == [("1", " 10_default_queue.py"), ("1001", ""), ("2", " 20_no_system_users.py")]
+    assert numbers == [number for number, _ in shown]
+    assert second.stdout == named.stdout != RULE
+    for done in refused:
+        assert done.returncode == 1
+        assert "is the file 20_no_system_users.py; edit or remove it in " in done.stderr
+    assert taken.stdout == RULE
 
 
 def test_a_rule_is_edited_and_written_to_a_file(database, commands, tmp_path):
     (tmp_path / "ten.py").write_text(RULE)
     commands.run("oaradmissionrules", "-n", "-r", str(tmp_path / "ten.py"))
 
-    edited = commands.run("oaradmissionrules", "-m", "1", "-e", "sed -i s/10/20/")
-    written = commands.run("oaradmissionrules", "-s", "1", "-w", str(tmp_path / "rule_%%.py"))
-    again = commands.run("oaradmissionrules", "-s", "1", "-w", str(tmp_path / "rule_%%.py"))
+    edited = commands.run("oaradmissionrules", "-m", "1001", "-e", "sed -i s/10/20/")
+    written = commands.run("oaradmissionrules", "-s", "1001", "-w", str(tmp_path / "rule_%%.py"))
+    again = commands.run("oaradmissionrules", "-s", "1001", "-w", str(tmp_path / "rule_%%.py"))
     elsewhere = commands.run("oaradmissionrules", "-s", "10_default_queue.py", "-w")
 
     assert edited.returncode == 0
-    assert written.stdout == f"Admission rule #1 written to {tmp_path}/rule_1.py\n"
-    assert (tmp_path / "rule_1.py").read_text() == RULE.replace("10", "20")
+    assert written.stdout == f"Admission rule #1001 written to {tmp_path}/rule_1001.py\n"
+    assert (tmp_path / "rule_1001.py").read_text() == RULE.replace("10", "20")
     assert again.returncode == 1
     path = Path(elsewhere.stdout.split()[-1])
     assert "def admit" in path.read_text()
@@ -444,6 +466,8 @@ def test_a_trace_is_what_the_simulator_reads(database, commands, two_hosts, tmp_
         ("oaradmissionrules", ["-s", "77"], 1),
         ("oaradmissionrules", ["-d", "77"], 1),
         ("oaradmissionrules", ["-d", "10_default_queue.py"], 1),
+        ("oaradmissionrules", ["-d", "1"], 1),
+        ("oaradmissionrules", ["-m", "1", "-N"], 1),
         ("oaradmissionrules", ["-m", "77"], 1),
         ("oaradmissionrules", ["-m", "77", "-P", "3"], 1),
         ("oaradmissionrules", ["-n", "-r", "/nowhere"], 1),

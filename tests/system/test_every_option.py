@@ -277,15 +277,15 @@ admin oaradmissionrules -S -I
 admin oaradmissionrules --show-all --id
 admin oaradmissionrules -S -Y
 admin oaradmissionrules -s 1 -f
-admin oaradmissionrules --show 1 --full
-admin oaradmissionrules -s 1 -H
-admin oaradmissionrules --show 1 --no-header
-admin oaradmissionrules -s 1 -w {new}
-admin oaradmissionrules -s 1 --to-file {new}
-admin oaradmissionrules -m 1 -e true
-admin oaradmissionrules --modify 1 -N
-admin oaradmissionrules -d 1
-admin oaradmissionrules --delete 2
+admin oaradmissionrules --show 1001 --full
+admin oaradmissionrules -s 1001 -H
+admin oaradmissionrules --show 1001 --no-header
+admin oaradmissionrules -s 1001 -w {new}
+admin oaradmissionrules -s 1001 --to-file {new}
+admin oaradmissionrules -m 1001 -e true
+admin oaradmissionrules --modify 1001 -N
+admin oaradmissionrules -d 1001
+admin oaradmissionrules --delete 1002
 oaradmissionrules -h
 oaradmissionrules --help
 oaradmissionrules -V

@@ -150,7 +150,7 @@ class Site:
         done = self.system.admin("oaradmissionrules", "-n", "-r", str(self.system.work / "night.py"), "-P", "90")
         found = re.search(r"\d+", done.stdout)
         assert found is not None
-        self.instead["3"] = found[0]
+        self.instead["1001"] = found[0]
 
     def here(self) -> None:
         self.instead.update({"'c[1-4]'": HOST, "'c[1-16]'": HOST, "c1": HOST})
@@ -211,7 +211,7 @@ PREPARED: dict[str, Callable[[Site], object]] = {
     "oarnodesetting -r 17 -d on": Site.resources,
     "oarremoveresource 17 18": Site.resources,
     "oarremoveresource --dry-run 17": Site.resources,
-    "oaradmissionrules -m 3 -N": Site.rule,
+    "oaradmissionrules -m 1001 -N": Site.rule,
     "oarstat -fj 4242": Site.ended,
     "oarstat --why 4242": Site.jobs,
     "oarstat --follow -j 4242": Site.ended,
