@@ -20,9 +20,10 @@ from oarpy.automata.job import JobEvent
 from oarpy.database import jobs, selections, tables
 from oarpy.database.connection import as_many
 from oarpy.database.jobs import by_job, of_each
+from oarpy.model.job_message import size_of
 from oarpy.model.ranges import parsed_ranges, written_ranges
 from oarpy.model.states import EndCause, JobId, OrderKind
-from oarpy.scheduling.plan import Kill, Start
+from oarpy.scheduling.plan import Grant, Kill, Start
 from oarpy.scheduling.snapshot import Promise
 
 _LOCK_TOPOLOGY = text("SELECT version FROM topology FOR SHARE")
@@ -142,6 +143,14 @@ _REPORT = text(
 )
 
 
+_TELL_CHOSEN = text(
+    """
+    UPDATE jobs SET message = regexp_replace(message, '^R=[0-9]+,W=[0-9]+:[0-9]+:[0-9]+', size)
+    FROM unnest(CAST(:jobs AS bigint[]), CAST(:sizes AS text[])) AS chosen(job_id, size)
+    WHERE jobs.job_id = chosen.job_id
+    """
+)
+
 _WALLTIME = cast(of_each("walltimes"), Interval)
 _CHOSEN = {
     "alternative": cast(of_each("alternatives"), SmallInteger),
@@ -195,6 +204,13 @@ def allocate(conn: Connection, starts: Sequence[Start], asked: Mapping[JobId, in
     if any(start.space for start in starts):
         refusals += (pg_errors.CheckViolation,)
     return as_many(conn, starts, partial(_allocate_all, asked=asked or {}), refusals)
+
+
+def tell_chosen(conn: Connection, chosen: Iterable[Start | Grant]) -> None:
+    """Let the messages of these jobs say the size of the alternative that was chosen, where they say one."""
+    sizes = {one.job_id: size_of(sum(end - begin for begin, end in one.resources), one.walltime_s) for one in chosen}
+    if sizes:
+        conn.execute(_TELL_CHOSEN, {"jobs": list(sizes), "sizes": list(sizes.values())})
 
 
 def resume(conn: Connection, job_ids: Sequence[JobId], within: timedelta) -> list[JobId]:

@@ -21,7 +21,7 @@ def job_message(
 ) -> str:
     """Number of resources, walltime and kind; then only what differs from the usual."""
     kind = "R" if reservation else "I" if interactive else "B"
-    parts = [f"R={resources}", f"W={render_duration(walltime_s)}", f"J={kind}"]
+    parts = [size_of(resources, walltime_s), f"J={kind}"]
     if name:
         parts.append(f"N={name}")
     if queue not in ("default", "besteffort"):
@@ -31,3 +31,8 @@ def job_message(
     if joined := "|".join(types):
         parts.append(f"T={joined}")
     return ",".join(parts) + (f" ({notes})" if notes else "")
+
+
+def size_of(resources: int, walltime_s: int) -> str:
+    """How a message begins."""
+    return f"R={resources},W={render_duration(walltime_s)}"

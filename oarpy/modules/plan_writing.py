@@ -6,10 +6,10 @@ since they were read.  What no longer holds is left out, and decided again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from sqlalchemy.engine import Connection
 
@@ -33,6 +33,7 @@ from oarpy.settings import Energy as EnergySettings
 MOST_TOLD = 1000
 #: A reservation that starts so late is not said to be late: a pass comes within seconds.
 PUNCTUAL_S = 5
+_Chosen = TypeVar("_Chosen", Start, Grant)
 
 
 class EnergyTold(NamedTuple):
@@ -61,6 +62,8 @@ class Changes:
     put_off: Sequence[tuple[JobId, Said]] = ()
     #: The requests that were decided on, lest a job be judged by what it no longer asks for.
     asked: Mapping[JobId, int] = field(default_factory=dict)
+    #: Of the jobs that start or are granted, those that had alternatives.
+    moldable: Set[JobId] = frozenset()
     #: What people are told besides; None where that has not changed.
     karmas: Mapping[Account, float] | None = None
     priorities: Mapping[JobId, float] | None = None
@@ -104,6 +107,7 @@ def write(ctx: Context, changes: Changes, topology: Topology, *, karmas_told: bo
         # They come before all that waits, in the tables as well.
         resumed = plans.resume(conn, changes.resumes, within)
         started = plans.allocate(conn, changes.starts, changes.asked)
+        plans.tell_chosen(conn, _moldable(changes.starts, changes, started))
         if started and karmas_told:
             accounting.keep_karmas(conn, started)
         kills = plans.kill(conn, changes.kills, within=within)
@@ -125,6 +129,13 @@ def write(ctx: Context, changes: Changes, topology: Topology, *, karmas_told: bo
         told = [*longer, *_events_of(changes, kills, doomed)]
         events.append(conn, [*told, *(event for one in begun for event in _events_at_start(one, changes, topology))])
     return Written(started, doomed, kills, resumed, granted, refused)
+
+
+def _moldable(decisions: Iterable[_Chosen], changes: Changes, written: Collection[JobId]) -> list[_Chosen]:
+    """Those of moldable jobs, as far as they were ``written``."""
+    if not changes.moldable:
+        return []
+    return [one for one in decisions if one.job_id in changes.moldable and one.job_id in written]
 
 
 def _tell_energy(conn: Connection, plan: Energy | None, settings: EnergySettings) -> None:
@@ -169,6 +180,7 @@ def _answer(conn: Connection, changes: Changes, program: str | None) -> tuple[li
     if not changes.answered:
         return [], []
     granted = reservations.grant(conn, changes.grants)
+    plans.tell_chosen(conn, _moldable(changes.grants, changes, granted))
     alike: dict[str, list[JobId]] = {}
     for one in changes.refusals:
         alike.setdefault(sentence(one.why), []).append(one.job_id)

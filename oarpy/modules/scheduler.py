@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 from logging import getLogger
 
 from oarpy.automata.almighty import Event as Outcome
@@ -286,6 +287,7 @@ class Scheduler:
                     news = self._told.news(decision, asked)
                     if news is not None:
                         changes.predictions.append(news)
+        changes.moldable = _moldable(changes, reading.snapshot)
         if effort.full:
             changes.put_off = self._told.put_off(plan.broken)
         changes.set_aside += [
@@ -328,6 +330,15 @@ class Scheduler:
                     "slots": plan.slots,
                 },
             )
+
+
+def _moldable(changes: Changes, snapshot: Snapshot) -> frozenset[JobId]:
+    """The jobs of which one of several alternatives was chosen."""
+    chosen = {one.job_id for one in changes.starts} | {one.job_id for one in changes.grants}
+    if not chosen:
+        return frozenset()
+    asking = chain(snapshot.waiting, snapshot.requested)
+    return frozenset(job.job_id for job in asking if job.job_id in chosen and len(job.request.alternatives) > 1)
 
 
 def _until_next_start(plan: Plan, now_s: int) -> float | None:

@@ -67,12 +67,13 @@ def reserved(database: TestDatabase) -> list[tuple[Any, ...]]:
 
 def test_an_accepted_reservation_is_written_with_what_it_will_have(ctx: Context, database: TestDatabase) -> None:
     one = requested(ctx, "resource_id=9", asks("resource_id=2", 600))
+    database.execute("UPDATE jobs SET message = 'R=9,W=1:0:0,J=R'")
 
     outcome = scheduler.turn(ctx)
 
     assert outcome is Outcome.JOBS_CHANGED
     assert job(database, one) == ("Waiting", "Scheduled")
-    assert job(database, one, "alternative, walltime") == (1, timedelta(minutes=10))
+    assert job(database, one, "alternative, walltime, message") == (1, timedelta(minutes=10), "R=2,W=0:10:0,J=R")
     assert reserved(database) == [(one, "{[1,3)}", False)]
     assert database.execute(
         "SELECT upper(period) - lower(period), lower(period) = not_before FROM reservations JOIN jobs USING (job_id)"

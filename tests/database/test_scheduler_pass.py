@@ -85,6 +85,28 @@ def test_a_job_gets_its_resources_and_the_runner_is_told(ctx: Context, database:
     assert held == [("toLaunch", timedelta(minutes=10), timedelta(minutes=10), 0, "{[1,3)}", True, job)]
 
 
+def message(database: TestDatabase, job_id: JobId) -> object:
+    return database.execute("SELECT message FROM jobs WHERE job_id = %s", [job_id])[0][0]
+
+
+def test_the_message_of_a_moldable_job_tells_of_the_alternative_that_was_chosen(
+    ctx: Context, database: TestDatabase
+) -> None:
+    with_hosts(ctx, 1, 4)
+    chosen, odd = (submit(ctx, [asks("resource_id=9", 7200), asks("resource_id=2", 90)])[0] for _ in range(2))
+    (waiting,) = submit(ctx, [asks("resource_id=9", 7200), asks("resource_id=4", 90)])
+    said = "R=9,W=2:0:0,J=B,N=R=9,W=2:0:0 (Karma=0.1)"
+    database.execute("UPDATE jobs SET message = %s", [said])
+    database.execute("UPDATE jobs SET message = 'of a rule' WHERE job_id = %s", [odd])
+
+    scheduler.turn(ctx)
+
+    assert [state(database, one) for one in (chosen, odd, waiting)] == ["toLaunch", "toLaunch", "Waiting"]
+    assert message(database, chosen) == "R=2,W=0:1:30,J=B,N=R=9,W=2:0:0 (Karma=0.1)"
+    assert message(database, odd) == "of a rule"
+    assert message(database, waiting) == said
+
+
 def test_jobs_of_different_walltimes_start_with_as_many_statements_as_equal_ones(
     ctx: Context, database: TestDatabase
 ) -> None:
