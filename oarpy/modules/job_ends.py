@@ -26,8 +26,17 @@ def end_of(report: Ended) -> End:
         report.ran,
         report.cpu,
         report.peak_mib,
-        report.short_of_memory if report.cause is EndCause.OUT_OF_MEMORY else None,
+        _reason(report),
     )
+
+
+def _reason(report: Ended) -> str | None:
+    match report.cause:
+        case EndCause.OUT_OF_MEMORY:
+            return report.short_of_memory
+        case EndCause.LAUNCH_ERROR if not report.ran:
+            return report.text
+    return None
 
 
 def end_without_a_run(job_id: JobId, cause: EndCause) -> End:

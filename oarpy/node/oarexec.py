@@ -289,6 +289,23 @@ exec $change -c "$opening" oarexec "$@"
 # here yet: the job may be quicker.
 # $1 directory, $2 stdout, $3 stderr, $4 append or truncate, $5 umask, $6 shell; then what to execute.
 _OPENING = """
+unopened() {
+  why=
+  folder=.
+  case $2 in /*) folder=/${2%/*} ;; */*) folder=${2%/*} ;; esac
+  if [ -d "$2" ]; then why=directory
+  elif [ -e "$2" ]; then [ -w "$2" ] || why=forbidden
+  elif [ -d "$folder" ]; then { [ -w "$folder" ] && [ -x "$folder" ]; } || why=closed
+  else
+    why=absent
+    while [ ! -e "$folder" ]; do
+      case $folder in /*) folder=/${folder%/*} ;; */*) folder=${folder%/*} ;; *) folder=. ;; esac
+    done
+    if [ ! -d "$folder" ]; then why=file; elif [ ! -x "$folder" ]; then why=closed; fi
+  fi
+  echo "error OUTPUT_FILES $1 $why" >&5
+  exit 1
+}
 umask "$5"
 if ! cd -- "$1"; then
   if [ ! -e "$1" ]; then why=absent; elif [ ! -d "$1" ]; then why=file; else why=forbidden; fi
@@ -303,16 +320,16 @@ for file in "$2" "$3"; do
   done
 done
 if [ "$4" = truncate ]; then
-  command exec 6>"$2" || { echo "error OUTPUT_FILES stdout" >&5; exit 1; }
+  command exec 6>"$2" || unopened stdout "$2"
 else
-  command exec 6>>"$2" || { echo "error OUTPUT_FILES stdout" >&5; exit 1; }
+  command exec 6>>"$2" || unopened stdout "$2"
 fi
 if [ "$2" = "$3" ]; then
   exec 7>&6
 elif [ "$4" = truncate ]; then
-  command exec 7>"$3" || { echo "error OUTPUT_FILES stderr" >&5; exit 1; }
+  command exec 7>"$3" || unopened stderr "$3"
 else
-  command exec 7>>"$3" || { echo "error OUTPUT_FILES stderr" >&5; exit 1; }
+  command exec 7>>"$3" || unopened stderr "$3"
 fi
 [ -x "$6" ] || { echo "error USER_SHELL shell" >&5; exit 1; }
 shift 6
@@ -2487,12 +2504,25 @@ class Guard:
             ("WORKING_DIRECTORY", "file"): "the working directory %s is not a directory" % entry.directory,
             ("WORKING_DIRECTORY", "forbidden"): "%s may not enter the working directory %s"
             % (entry.user, entry.directory),
-            ("OUTPUT_FILES", "stdout"): "%s cannot write its standard output file %s" % (entry.user, entry.stdout),
-            ("OUTPUT_FILES", "stderr"): "%s cannot write its standard error file %s" % (entry.user, entry.stderr),
             ("USER_SHELL", "shell"): "the login shell of %s cannot be executed" % entry.user,
             ("CPUSET_ERROR", "join"): "the job cannot enter its control group",
         }
+        if event == "OUTPUT_FILES":
+            return self._unopened(entry, *detail.partition(" ")[::2])[:MAX_TEXT]
         return said.get((event, detail), detail)[:MAX_TEXT]
+
+    def _unopened(self, entry: Entry, which: str, why: str) -> str:
+        path = os.path.join(entry.directory, entry.stderr if which == "stderr" else entry.stdout)
+        name = "standard error" if which == "stderr" else "standard output"
+        folder = os.path.dirname(path)
+        reason = {
+            "absent": ": the directory %s does not exist; mkdir -p makes it" % folder,
+            "file": ": %s is not a directory" % folder,
+            "directory": ": it is a directory",
+            "forbidden": ": it is there and not %s's to write" % entry.user,
+            "closed": ": %s may not write in the directory %s" % (entry.user, folder),
+        }.get(why, "")
+        return "%s cannot write its %s file %s%s" % (entry.user, name, path, reason)
 
     def _settle_gone(self) -> None:
         """Conclude what is empty of those whose wrapper is gone; kill what is left of the others."""

@@ -126,8 +126,11 @@ def test_output_is_appended_or_replaced_as_asked(node):
     [
         ({"directory": "/nowhere/at all"}, "WORKING_DIRECTORY", "/nowhere/at all does not exist"),
         ({"directory": "/etc/passwd"}, "WORKING_DIRECTORY", "/etc/passwd is not a directory"),
-        ({"stdout": "missing/out"}, "OUTPUT_FILES", "standard output file missing/out"),
-        ({"stderr": "missing/err"}, "OUTPUT_FILES", "standard error file missing/err"),
+        ({"stdout": "missing/out"}, "OUTPUT_FILES", "/missing does not exist; mkdir -p makes it"),
+        ({"stderr": "missing/more/err"}, "OUTPUT_FILES", "/missing/more does not exist; mkdir -p makes it"),
+        ({"stdout": "/etc/passwd/out"}, "OUTPUT_FILES", "file /etc/passwd/out: /etc/passwd is not a directory"),
+        ({"stderr": "/etc"}, "OUTPUT_FILES", "standard error file /etc: it is a directory"),
+        ({"stdout": "/proc/none"}, "OUTPUT_FILES", "/proc/none"),
         ({"user": "nobody-of-this-name"}, "USER_UNKNOWN", "no account nobody-of-this-name"),
         ({"user": "root"}, "USER_REFUSED", "root"),
         ({"user": "daemon"}, "USER_REFUSED", "daemon"),

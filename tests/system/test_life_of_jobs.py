@@ -85,7 +85,12 @@ def test_an_output_file_that_cannot_be_opened_ends_the_job_with_oars_event(syste
     job = system.wait_until_final(job_id)
 
     assert (job.state, job.end_cause) == ("Error", "launch_error")
-    assert ("OUTPUT_FILES",) in system.database.execute("SELECT type FROM events WHERE job_id = %s", (job_id,))
+    user = system.user.pw_name
+    reason = f"{user} cannot write its standard output file /proc/none: {user} may not write in the directory /proc"
+    events = "SELECT type, description FROM events WHERE job_id = %s"
+    assert ("OUTPUT_FILES", reason) in system.database.execute(events, (job_id,))
+    # Which is what a notification tells.
+    assert job.message == reason
 
 
 def test_a_job_that_overruns_its_walltime_is_killed(system: System) -> None:
