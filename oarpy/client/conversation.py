@@ -12,7 +12,7 @@ import struct
 import sys
 import termios
 import tty
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
@@ -31,9 +31,12 @@ class Parting(NamedTuple):
     left: bool = False
 
 
-def converse(link: socket.socket, *, keep: bool) -> Parting:
-    """Join stdin and stdout to the terminal until it ends; with ``keep`` it outlives this link."""
-    return _Conversation(link, keep=keep).held()
+def converse(link: socket.socket, *, keep: bool, begun: Callable[[], None]) -> Parting:
+    """Join stdin and stdout to the terminal until it ends; with ``keep`` it outlives this link.
+
+    ``begun`` is called when all keys are the job's.
+    """
+    return _Conversation(link, keep=keep).held(begun)
 
 
 class _Conversation:
@@ -46,9 +49,10 @@ class _Conversation:
         known = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
         self._to_send = frame(b"h", json.dumps(hello | {"environment": known}).encode())
 
-    def held(self) -> Parting:
+    def held(self, begun: Callable[[], None]) -> Parting:
         self._link.setblocking(False)
         with _raw(), _resizes() as resized:
+            begun()
             ended = False
             while True:
                 poll = select.poll()

@@ -6,10 +6,10 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 
 import click
 
-from oarpy.client.abandoning import DeletedIfInterrupted
 from oarpy.client.conversation import converse
 from oarpy.client.terminals import (
     Seat,
@@ -36,19 +36,24 @@ from oarpy.node import oarsh
 _SHELL = 'exec /bin/sh -c \'cd -- "$OAR_WORKDIR"; exec "$SHELL" -l\''
 
 
-def open_shell(job_id: int, *, keep: bool) -> None:
-    """Wait for an interactive job that was just submitted, and be its terminal.
+def open_shell(job_id: int, *, keep: bool, begun: Callable[[], None]) -> None:
+    """Wait for an interactive job that was just submitted, and be its terminal, from when ``begun`` is called.
+
+    Before that a window that is closed is an interrupt, too.
 
     Raises:
-        RequestRefused: interrupted while it waited, and deleted; or it failed.
+        RequestRefused: it failed.
     """
     signal.signal(signal.SIGHUP, signal.default_int_handler)
-    with DeletedIfInterrupted(client(), job_id):
-        _say("# Interactive mode: waiting...")
-        found = wait_until_running(connect, job_id, _Predictions().show)
-        _say("# Starting...")
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    _converse(job_id, found, keep=keep)
+    _say("# Interactive mode: waiting...")
+    found = wait_until_running(connect, job_id, _Predictions().show)
+    _say("# Starting...")
+
+    def keys_are_the_jobs() -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        begun()
+
+    _converse(job_id, found, keep=keep, begun=keys_are_the_jobs)
 
 
 def reconnect(job_id: int | None, *, keep: bool) -> int:
@@ -101,10 +106,10 @@ def _enter(job_id: int, host: str) -> int:
     return status
 
 
-def _converse(job_id: int, found: Seat, *, keep: bool) -> None:
+def _converse(job_id: int, found: Seat, *, keep: bool, begun: Callable[[], None] = lambda: None) -> None:
     _say(f"# Connect to OAR job {job_id} via the node {found.host}")
     with link(job_id, found) as mine:
-        parting = converse(mine, keep=keep)
+        parting = converse(mine, keep=keep, begun=begun)
     if parting.left and keep:
         _say(f"# Left OAR job {job_id}; oarsub -C {job_id} comes back")
     elif parting.status is not None or parting.left:

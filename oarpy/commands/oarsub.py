@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -167,7 +167,7 @@ def oarsub(ctx: click.Context, /, **options: Any) -> int:
     if submission.reservation is not None:
         key = key or _new_key()
     answer = _submitted(ctx, submission, key)
-    with _deleted_if_interrupted(answer, options):
+    with _deleted_if_interrupted(answer, options) as let_go:
         if options["verbose"] or sys.stderr.isatty() or _is_not_oars(options):
             from oarpy.commands.understood import understood
 
@@ -177,7 +177,7 @@ def oarsub(ctx: click.Context, /, **options: Any) -> int:
             _print_and_wait(answer, options, key)
         else:
             _print(answer, options)
-    return _waited(answer, options)
+        return _waited(answer, options, let_go)
 
 
 def _key(text: str | None) -> str | None:
@@ -366,10 +366,12 @@ def _print_and_wait(answer: Submitted, options: dict[str, Any], key: str) -> Non
     click.echo("# Reservation valid --> OK")
 
 
-def _deleted_if_interrupted(answer: Submitted, options: Mapping[str, Any]) -> AbstractContextManager[None]:
-    """Where what is done until somebody waits for the job belongs, too: some of it takes a while, and ^C is quick."""
+def _deleted_if_interrupted(
+    answer: Submitted, options: Mapping[str, Any]
+) -> AbstractContextManager[Callable[[], None]]:
+    """One context for all that is done until ^C means something else: it may come between any two steps."""
     if not answer.job_ids or not (options["interactive"] or options["reservation"] is not None):
-        return nullcontext()
+        return nullcontext(lambda: None)
     from oarpy.client.abandoning import DeletedIfInterrupted
 
     return DeletedIfInterrupted(client(), answer.job_ids[0])
@@ -377,7 +379,8 @@ def _deleted_if_interrupted(answer: Submitted, options: Mapping[str, Any]) -> Ab
 
 def _print_and_finish(answer: Submitted, options: Mapping[str, Any]) -> int:
     _print(answer, options)
-    return _waited(answer, options)
+    with _deleted_if_interrupted(answer, options) as let_go:
+        return _waited(answer, options, let_go)
 
 
 def _print(answer: Submitted, options: Mapping[str, Any]) -> None:
@@ -402,14 +405,14 @@ def _print(answer: Submitted, options: Mapping[str, Any]) -> None:
             formats.write({"job_id": str(job_id)}, options["style"])
 
 
-def _waited(answer: Submitted, options: Mapping[str, Any]) -> int:
+def _waited(answer: Submitted, options: Mapping[str, Any], let_go: Callable[[], None]) -> int:
     """With ``--wait``, the status of the jobs when they are over; with ``-I`` that of the terminal."""
     if options["interactive"] and answer.job_ids:
-        with _deleted_if_interrupted(answer, options):
-            from oarpy.commands.interactive import open_shell
+        from oarpy.commands.interactive import open_shell
 
-        open_shell(answer.job_ids[0], keep=options["keep"])
+        open_shell(answer.job_ids[0], keep=options["keep"], begun=let_go)
         return 0
+    let_go()
     if not (options["wait"] or options["follow"]) or not answer.job_ids:
         return 0
     from oarpy.commands.waiting import wait_for

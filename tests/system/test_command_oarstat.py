@@ -3,8 +3,8 @@
 import getpass
 import json
 import re
+import resource
 import signal
-import time
 
 import pytest
 from sqlalchemy import text
@@ -18,6 +18,12 @@ from tests.support.postgres import TestDatabase
 from tests.support.waiting import wait_until
 
 REQUEST = json.dumps([[[[[["core", 1]], None]], 5400]])
+
+
+def processors_s() -> float:
+    """What the commands that this process has waited for have had of the processors."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 @pytest.fixture
@@ -49,7 +55,7 @@ def test_the_table_shows_jobs_that_have_not_ended(commands, jobs):
     first, second = jobs["waiting"]
     assert title == "Job id    S User     Duration   System message"
     assert dashes == "--------- - -------- ---------- ------------------------------------------------"
-    assert re.fullmatch(rf"{jobs['running'][0]} +R bob        +0:00:0\d ", lines[0])
+    assert re.fullmatch(rf"{jobs['running'][0]} +R bob        +0:\d\d:\d\d ", lines[0])
     assert lines[1:] == [
         f"{first:<9} W alice       0:00:00 R=1,W=1:30:0,J=B",
         f"{second:<9} W alice       0:00:00 R=1,W=1:30:0,J=B",
@@ -315,13 +321,12 @@ def test_ten_thousand_waiting_jobs_are_listed_at_once(database, commands):
     with database.engine.begin() as conn:
         rows.submitted(conn, 10_000)
 
-    begun = time.monotonic()
+    begun = processors_s()
     done = commands.run("oarstat")
-    elapsed_s = time.monotonic() - begun
 
     assert len(done.stdout.splitlines()) == 10_002
-    # 0.2 s on an idle machine; the bound leaves room for a busy one.
-    assert elapsed_s < 2.0
+    # 0.2 s; processors count, for others may keep them busy meanwhile.  The statement's plan has a test of its own.
+    assert processors_s() - begun < 2.0
 
 
 def test_nobodys_job_controls_the_terminal_of_others(database, commands, jobs):
@@ -355,5 +360,5 @@ def test_an_interrupt_is_told_in_one_sentence(database, commands):
         running.send_signal(signal.SIGINT)
         other.rollback()
 
-    stdout, stderr = running.communicate(timeout=10)
+    stdout, stderr = running.communicate(timeout=60)
     assert (running.returncode, stdout, stderr) == (130, "", "oarstat: interrupted\n")

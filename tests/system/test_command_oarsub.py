@@ -386,7 +386,7 @@ def test_an_interrupt_withdraws_the_request(database, commands):
 
     running.send_signal(signal.SIGINT)
 
-    stdout, stderr = running.communicate(timeout=10)
+    stdout, stderr = running.communicate(timeout=60)
     assert (running.returncode, stdout, stderr) == (130, "", "oarsub: interrupted; nothing was done\n")
     assert stored_requests(database) == [("submit", "withdrawn")]
 
@@ -404,7 +404,7 @@ def test_an_interrupt_that_comes_too_late_tells_of_the_job(database, commands):
         )
         cursor.execute("UPDATE requests SET state = 'answered', answer = %s", (json.dumps(ONE),))
 
-    stdout, stderr = running.communicate(timeout=10)
+    stdout, stderr = running.communicate(timeout=60)
 
     assert (running.returncode, stdout, stderr) == (0, "OAR_JOB_ID=7\n", "")
 
@@ -416,7 +416,7 @@ def test_a_broken_connection_asks_again_and_submits_once(database, commands):
     wait_until(lambda: database.execute(ended))
 
     with answering(database, ONE):
-        stdout, stderr = running.communicate(timeout=10)
+        stdout, stderr = running.communicate(timeout=60)
 
     assert (running.returncode, stdout, stderr) == (0, "OAR_JOB_ID=7\n", "")
     assert stored_requests(database) == [("submit", "answered")]
@@ -429,7 +429,7 @@ def test_a_connection_that_does_not_come_back_leaves_a_key_to_ask_with(postgres,
         cursor.execute(f"ALTER DATABASE {database.name} ALLOW_CONNECTIONS false")
         cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'oarsub'")
         running.send_signal(signal.SIGINT)
-        stdout, stderr = running.communicate(timeout=10)
+        stdout, stderr = running.communicate(timeout=60)
         cursor.execute(f"ALTER DATABASE {database.name} ALLOW_CONNECTIONS true")
 
     told = re.fullmatch(r"oarsub: the connection broke .*; --key (\w{32}) asks what became of it\n", stderr)
@@ -476,7 +476,7 @@ def test_too_many_pending_requests_are_refused_for_now(database, commands):
     done = commands.run("oarsub", "true")
 
     waiting.send_signal(signal.SIGINT)
-    waiting.communicate(timeout=10)
+    waiting.communicate(timeout=60)
     assert done.returncode == 75
     assert "waiting for an answer" in done.stderr
 
@@ -488,7 +488,7 @@ def test_a_reader_that_leaves_early_is_no_error(database, commands):
         running.stdout.readline()
         running.stdout.close()
         stderr = running.stderr.read()
-        running.wait(timeout=10)
+        running.wait(timeout=60)
     running.stderr.close()
 
     assert stderr == ""
@@ -515,7 +515,7 @@ def test_what_oarsub_imports_is_frozen(database, commands):
     # Every start of the command pays for each of them.
     with answering(database, ONE):
         running = commands.start("oarsub", "-l", "core=1", "true", environment={"PYTHONPROFILEIMPORTTIME": "1"})
-        _, report = running.communicate(timeout=30)
+        _, report = running.communicate(timeout=60)
 
     imported = re.findall(r"\| +([\w.]+)$", report, re.MULTILINE)
     assert {"click", "psycopg2"} <= set(imported)

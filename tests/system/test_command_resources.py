@@ -280,7 +280,7 @@ def test_a_property_is_tried_again_while_others_use_the_table(database, commands
         first = wait_until(lambda: database.execute(waiting))
         wait_until(lambda: set(database.execute(waiting)) - set(first), what="a second session tries")
 
-    stdout, stderr = running.communicate(timeout=20)
+    stdout, stderr = running.communicate(timeout=60)
     assert (running.returncode, stdout, stderr) == (0, "Added property: gpu\n", "")
 
 

@@ -105,11 +105,14 @@ def test_a_job_that_the_server_cannot_read_is_set_aside_and_the_others_run(syste
 
 
 def test_the_forecast_shows_plans_and_how_good_they_were(system: System) -> None:
-    first = system.oarsub("-l", "/core=4,walltime=0:10:0", "sleep 2")
+    first = system.oarsub("-l", "/core=4,walltime=0:10:0", "until [ -e go ]; do sleep 0.1; done")
+    # Its end is planned anew when it starts.
+    system.wait_until_state(first, "Running")
     second = system.oarsub("-l", "/core=4,walltime=0:10:0", "sleep 600")
     planned(system, second)
 
     table = system.run("oarstat", "--forecast", "default").stdout
+    (system.work / "go").touch()
     system.wait_until_final(first)
     system.wait_until_state(second, "Running")
     wait_until(lambda: " sooner" in system.run("oarstat", "--forecast", str(second)).stdout)

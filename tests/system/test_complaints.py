@@ -236,10 +236,11 @@ def test_job_handling_a_type_that_is_almost_a_known_one_is_warned_of(running: Sy
 
 
 def test_job_handling_a_job_that_depends_on_a_running_one_starts_after_it(running: System) -> None:
-    first = running.oarsub("sleep 1; echo first >> order")
+    first = running.oarsub("until [ -e second.asked ]; do sleep 0.1; done; echo first >> order")
     running.wait_until_state(first, "Running")
 
     second = running.oarsub("-a", str(first), "echo second >> order")
+    (running.work / "second.asked").touch()
 
     running.wait_until_all_final([first, second])
     assert running.read("order") == "first\nsecond\n"
@@ -297,10 +298,11 @@ def test_submission_a_reservation_that_is_refused_has_a_status_of_its_own(runnin
 
 
 def test_node_change_state_holding_what_runs_does_not_suspend_it(running: System) -> None:
-    job_id = running.oarsub("sleep 1")
+    job_id = running.oarsub("until [ -e held ]; do sleep 0.1; done")
     running.wait_until_state(job_id, "Running")
 
     done = running.run("oarhold", str(job_id), check=False)
+    (running.work / "held").touch()
 
     assert done.returncode == 1
     assert "is Running" in done.stderr

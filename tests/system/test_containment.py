@@ -75,5 +75,5 @@ def test_a_user_is_told_that_the_job_used_more_memory_than_it_may(cluster: Clust
     said = "it used more memory than the 30 MiB that it may, "
     assert said in cluster.run("oarstat", "-f", "-j", str(job_id)).stdout
     assert f"] OUT_OF_MEMORY: {said}" in cluster.run("oarstat", "-e", "-j", str(job_id)).stdout
-    wait_until(lambda: cluster.read("heard"), what="the program is run")
+    wait_until(lambda: (cluster.work / "heard").exists() and cluster.read("heard"), what="the program is run")
     assert cluster.read("heard").startswith(f"ERROR: {said}")

@@ -16,6 +16,7 @@ from tests.support import invariants
 from tests.support.commands import Commands
 from tests.support.instance import SETTINGS, System, running_system
 from tests.support.postgres import TestServer
+from tests.support.waiting import wait_until
 
 #: Of each command of OAR, the options that it knows.
 OPTIONS = {
@@ -631,7 +632,8 @@ def test_a_job_that_stays_in_finishing_is_ended_by_force(bench: Bench) -> None:
     held = "SELECT count(*) FROM allocations WHERE job_id = %s AND upper_inf(held)"
     assert bench.system.database.execute(held, (job,)) == [(0,)]
     suspected = "SELECT DISTINCT host FROM resources WHERE state = 'Suspected'"
-    assert (os.uname().nodename,) in bench.system.database.execute(suspected)
+    host = os.uname().nodename
+    wait_until(lambda: (host,) in bench.system.database.execute(suspected), what="the host is Suspected")
 
 
 def test_a_running_job_becomes_besteffort_and_makes_room(bench: Bench) -> None:

@@ -362,7 +362,7 @@ def test_a_watched_listing_goes_on_until_it_is_interrupted(site: Site) -> None:
     watching.send_signal(signal.SIGINT)
 
     watching.stdout.read()
-    assert watching.wait(timeout=30) == 130
+    assert watching.wait(timeout=60) == 130
 
 
 def test_what_is_prepared_is_an_example() -> None:

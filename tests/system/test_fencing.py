@@ -13,7 +13,10 @@ from tests.support.waiting import wait_until
 
 #: So long a job may be prolonged, and so much later it counts as over.
 LEASE = 'lease = "4 s"\nlease_margin = "3 s"\n'
-BEAT = 'for i in $(seq 60); do echo "$(hostname) $(date +%s%N)" >>beats; sleep 0.1; done; echo done >>beats'
+ONCE = 'echo "$(hostname) $(date +%s%N)" >>beats; sleep 0.1'
+BEAT = f"for i in $(seq 60); do {ONCE}; done; echo done >>beats"
+#: The same, which does not come to its end before there is a file ``cut``.
+UNTIL_CUT = f"until [ -e cut ]; do {ONCE}; done; {BEAT}"
 
 
 @pytest.fixture
@@ -41,11 +44,12 @@ def beats(system: Cluster) -> list[tuple[str, int]]:
 
 
 def test_a_job_that_may_be_reassigned_runs_elsewhere_and_never_at_the_same_time(cluster: Cluster) -> None:
-    job_id = cluster.oarsub("-t", "reassign", BEAT)
-    cluster.wait_until_state(job_id, "Running")
+    job_id = cluster.oarsub("-t", "reassign", UNTIL_CUT)
+    wait_until(lambda: (cluster.work / "beats").exists(), timeout_s=60, what="it writes")
     lost = head(cluster, job_id)
 
     cluster.box.do("cut", lost)
+    (cluster.work / "cut").touch()
     try:
         copy = copy_of(cluster, job_id)
         assert (cluster.job(job_id).state, cluster.job(job_id).end_cause) == ("Error", "fenced")

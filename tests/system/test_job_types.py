@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 
 from tests.support import invariants
 from tests.support.instance import SETTINGS, System, running_system
@@ -17,16 +16,20 @@ def code_of(system: System, job_id: int) -> str | None:
 
 
 def test_a_noop_job_runs_nothing_and_holds_what_it_has_for_its_walltime(system: System) -> None:
-    idle = system.oarsub("-t", "noop", "-l", "/core=4,walltime=0:0:3", "touch ran")
-    system.wait_until_state(idle, "Running")
-    behind = system.oarsub("-l", "/core=1,walltime=0:1", "true")
-    wait_until(lambda: code_of(system, behind) == "BUSY", what="the next job waits")
+    idle = system.oarsub("--hold", "-t", "noop", "-l", "/core=4,walltime=0:0:3", "touch ran")
+    behind = system.oarsub("--hold", "-l", "/core=1,walltime=0:1", "true")
+    # At once, so that the first one has not ended when the other one comes.
+    system.run("oarresume", str(idle), str(behind))
 
     job = system.wait_until_final(idle)
 
     assert (job.state, job.exit_code, job.end_cause) == ("Terminated", 0, "exit")
     assert not (system.work / "ran").exists()
     assert system.wait_until_final(behind).state == "Terminated"
+    apart = (
+        "SELECT b.started_at - a.started_at >= interval '3 s' FROM jobs a, jobs b WHERE (a.job_id, b.job_id) = (%s, %s)"
+    )
+    assert system.database.execute(apart, (idle, behind)) == [(True,)]
 
 
 def test_a_noop_job_can_be_deleted(system: System) -> None:
@@ -109,13 +112,13 @@ def test_a_job_that_expires_ends_with_its_reason(system: System) -> None:
 
 
 def test_a_postponed_job_starts_at_its_date(system: System) -> None:
-    begin = time.time()
-    job_id = system.oarsub("-t", "postpone=0:0:3", "-l", "/core=1,walltime=0:1", "true")
+    job_id = system.oarsub("-t", "postpone=0:0:8", "-l", "/core=1,walltime=0:1", "true")
     wait_until(lambda: code_of(system, job_id) == "NOT_BEFORE", what="it is told that it must not start yet")
 
     system.wait_until_final(job_id)
 
-    assert time.time() - begin >= 3
+    waited = "SELECT started_at - submitted_at >= interval '8 s' FROM jobs WHERE job_id = %s"
+    assert system.database.execute(waited, (job_id,)) == [(True,)]
 
 
 def test_a_date_that_is_none_is_refused_before_it_is_sent(system: System) -> None:

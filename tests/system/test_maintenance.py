@@ -86,7 +86,7 @@ def test_a_host_that_dies_is_suspected_with_all_that_it_has_and_returns(cluster:
 def test_a_host_that_ends_every_job_at_once_does_not_eat_the_queue(cluster: Cluster) -> None:
     jobs = cluster.oarsub_array("--array", "300", "test $(hostname) != c2 && sleep 0.05")
 
-    cluster.wait_until_all_final(jobs, timeout_s=180)
+    cluster.wait_until_all_final(jobs, timeout_s=400)
 
     died = cluster.database.execute("SELECT count(*) FROM jobs WHERE exit_code = 256")
     assert cluster.database.execute(STATES) == [("c1", "Alive"), ("c2", "Suspected")]

@@ -78,7 +78,7 @@ def test_who_shows_what_happens_ends_when_nobody_reads_any_more(running: System,
     # From here on nothing happens, so that nothing more is written.
     watching.stdout.close()
 
-    assert watching.wait(timeout=30) == 128 + signal.SIGPIPE
+    assert watching.wait(timeout=60) == 128 + signal.SIGPIPE
     assert watching.stderr is not None
     assert watching.stderr.read() == ""
     running.run("oardel", str(job_id))
@@ -166,7 +166,7 @@ def test_an_interrupt_while_a_command_is_imported_is_one_sentence(running: Syste
 
     starting.send_signal(signal.SIGINT)
 
-    out, said = starting.communicate(timeout=30)
+    out, said = starting.communicate(timeout=60)
     assert (starting.returncode, out, said) == (130, "", "oarstat: interrupted\n")
 
 
@@ -177,4 +177,4 @@ def test_who_ignores_interrupts_goes_on_doing_so(running: System, place: Path) -
     finally:
         signal.signal(signal.SIGINT, before)
 
-    assert starting.communicate(timeout=30)[0] == "SIG_IGN\n"
+    assert starting.communicate(timeout=60)[0] == "SIG_IGN\n"

@@ -14,7 +14,7 @@ def facts(system: System, job_id: int) -> dict[str, object]:
 
 
 def test_a_job_gets_more_as_far_as_nobody_waits_for_its_cores(system: System) -> None:
-    job_id = system.oarsub("-l", "/core=4,walltime=0:10", "sleep 60")
+    job_id = system.oarsub("-l", "/core=4,walltime=0:10", "sleep 600")
     system.wait_until_state(job_id, "Running")
 
     said = system.run("oarwalltime", str(job_id), "+0:5").stdout
@@ -40,7 +40,7 @@ def test_a_job_gets_more_as_far_as_nobody_waits_for_its_cores(system: System) ->
 
 def test_quotas_let_it_grow_to_their_limit(system: System) -> None:
     system.database.execute("INSERT INTO quotas (job_user, resource_hours) VALUES ('/', '0.25')")
-    job_id = system.oarsub("-l", "resource_id=1,walltime=0:10", "sleep 60")
+    job_id = system.oarsub("-l", "resource_id=1,walltime=0:10", "sleep 600")
     system.wait_until_state(job_id, "Running")
 
     system.run("oarwalltime", str(job_id), "+1")
@@ -62,7 +62,7 @@ def test_a_job_that_was_made_shorter_ends_then(system: System) -> None:
 
 
 def test_what_can_be_had_is_shown_as_oar_shows_it(system: System) -> None:
-    job_id = system.oarsub("-l", "walltime=0:10", "sleep 60")
+    job_id = system.oarsub("-l", "walltime=0:10", "sleep 600")
     system.wait_until_state(job_id, "Running")
 
     assert system.run("oarwalltime", str(job_id)).stdout == (
@@ -76,7 +76,7 @@ def test_what_can_be_had_is_shown_as_oar_shows_it(system: System) -> None:
 
 def test_oar_137_running_jobs_are_chosen_as_everywhere(system: System) -> None:
     running = system.oarsub_array("-n", "chosen", "--array", "2", "-l", "/core=1,walltime=0:10", "sleep 600")
-    held = system.oarsub("-n", "chosen", "--hold", "-l", "walltime=0:10", "sleep 60")
+    held = system.oarsub("-n", "chosen", "--hold", "-l", "walltime=0:10", "sleep 600")
     for job_id in running:
         system.wait_until_state(job_id, "Running")
 
@@ -99,7 +99,7 @@ def test_oar_137_running_jobs_are_chosen_as_everywhere(system: System) -> None:
 
 
 def test_bad_input_is_one_sentence(system: System) -> None:
-    job_id = system.oarsub("-l", "walltime=0:10", "sleep 60")
+    job_id = system.oarsub("-l", "walltime=0:10", "sleep 600")
     system.wait_until_state(job_id, "Running")
 
     for words, status, sentence in (

@@ -29,7 +29,7 @@ def detail(system: System, job_id: int, key: str) -> object:
 
 
 def wait_until_said(system: System, job_id: int, words: str, key: str = "message") -> None:
-    wait_until(lambda: words in str(detail(system, job_id, key)), timeout_s=20, what=f"{words} of job {job_id}")
+    wait_until(lambda: words in str(detail(system, job_id, key)), timeout_s=60, what=f"{words} of job {job_id}")
 
 
 def who_started_first(system: System, *job_ids: int) -> int:
@@ -142,7 +142,7 @@ def test_oarstat_shows_the_priority_of_a_job_that_waits(system: System) -> None:
     running = system.oarsub(*EVERYTHING, "sleep 600")
     system.wait_until_state(running, "Running")
     waiting = system.oarsub(*EVERYTHING, "true")
-    wait_until(lambda: detail(system, waiting, "priority") is not None, timeout_s=20, what="its priority is told")
+    wait_until(lambda: detail(system, waiting, "priority") is not None, timeout_s=60, what="its priority is told")
 
     assert "    priority = " in system.run("oarstat", "-f", "-j", str(waiting)).stdout
     assert "    priority = " not in system.run("oarstat", "-f", "-j", str(running)).stdout
@@ -163,12 +163,12 @@ def test_what_a_job_was_told_moves_only_earlier_when_another_ends_early(system: 
     system.wait_until_final(going)
     wait_until(
         lambda: told[wide] - predicted(system, wide) > 15 * 60,
-        timeout_s=20,
+        timeout_s=60,
         what="the wide job is told an earlier start",
     )
 
     wait_until(
-        lambda: told[narrow] - predicted(system, narrow) > 15 * 60, timeout_s=20, what="the narrow one follows it"
+        lambda: told[narrow] - predicted(system, narrow) > 15 * 60, timeout_s=60, what="the narrow one follows it"
     )
     said = system.database.execute("SELECT job_id, start_at FROM prediction_log ORDER BY job_id, said_at")
     for job_id in (wide, narrow):
@@ -183,7 +183,7 @@ def predicted(system: System, job_id: int) -> int:
             "SELECT extract(epoch FROM start_at)::bigint FROM predictions WHERE job_id = %s AND start_at IS NOT NULL",
             (job_id,),
         ),
-        timeout_s=20,
+        timeout_s=60,
         what=f"job {job_id} has a planned start",
     )
     return int(str(found[0][0]))

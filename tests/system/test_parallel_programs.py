@@ -105,7 +105,7 @@ def test_an_epilogue_that_fails_on_another_host_speaks_of_that_host(cluster: Pro
 
 def test_the_walltime_of_a_job_ends_it_where_it_is_reached(cluster: Programmed) -> None:
     beat = f"while :; do date >>{cluster.work}/beats; sleep 0.1; done"
-    job_id = cluster.oarsub("-l", "/host=2/core=1,walltime=0:0:5", f"oarsh c2 {shlex.quote(beat)}; sleep 1000")
+    job_id = cluster.oarsub("-l", "/host=2/core=1,walltime=0:0:20", f"oarsh c2 {shlex.quote(beat)}; sleep 1000")
     wait_until(lambda: (cluster.work / "beats").exists(), timeout_s=60, what="it works on c2")
 
     cluster.box.do("cut", "c2")

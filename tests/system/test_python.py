@@ -87,15 +87,17 @@ def test_a_job_without_a_result_is_a_failure_that_says_why(system):
 def test_cancelling_a_future_deletes_its_job(system):
     said = run(
         system,
-        "import time\nfrom concurrent.futures import wait\nfrom oarpy.client import OarExecutor, wait as until_over\n"
+        "import os, time\nfrom concurrent.futures import wait\n"
+        "from oarpy.client import OarExecutor, wait as until_over\n"
         "with OarExecutor(['/core=4']) as executor:\n"
-        "    first = executor.submit(time.sleep, 3)\n"
+        "    first = executor.submit(os.system, 'until [ -e go ]; do sleep 0.1; done')\n"
         "    second = executor.submit(time.sleep, 600)\n"
-        "    print(second.cancel(), second.cancelled(), len(wait([second], timeout=5).done))\n"
+        "    print(second.cancel(), second.cancelled(), len(wait([second], timeout=60).done))\n"
+        "    open('go', 'w').close()\n"
         "    print(until_over([second.job_id])[0].end_cause, first.result())",
     )
 
-    assert said == "True True 1\nkilled None\n"
+    assert said == "True True 1\nkilled 0\n"
 
 
 def test_an_exception_says_where_in_the_job_it_was_raised(system):

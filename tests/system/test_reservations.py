@@ -25,8 +25,10 @@ grid = "1 s"
 security = "1 s"
 [reservations]
 wait_for_resources = "3 s"
-kill_besteffort_before = "6 s"
+kill_besteffort_before = "15 s"
 """
+#: So late a start may be where others keep the processors busy.
+LATE = timedelta(seconds=20)
 OK = "# Reservation mode: waiting for validation...\n# Reservation valid --> OK\n"
 
 
@@ -76,7 +78,7 @@ def events(system: System, job_id: int) -> list[str]:
 
 
 def test_an_accepted_reservation_starts_at_its_date_and_ends_at_its_end(system: System) -> None:
-    start = now(system) + timedelta(seconds=5)
+    start = now(system) + timedelta(seconds=12)
 
     done = system.run("oarsub", "-r", date(start), "-l", "/core=2,walltime=0:0:3", "sleep 600")
 
@@ -89,9 +91,8 @@ def test_an_accepted_reservation_starts_at_its_date_and_ends_at_its_end(system: 
     assert seen["message"].startswith("R=2,W=0:0:3,J=R")
     said = system.run("oarstat", "-f", "-j", str(job_id)).stdout
     assert "    reservation = Scheduled\n    reserved_resources = 1+2\n" in said
-    system.wait_until_state(job_id, "Running")
-    assert start <= started_at(system, job_id) < start + timedelta(seconds=4)
     job = system.wait_until_final(job_id)
+    assert start <= started_at(system, job_id) < start + LATE
     assert (job.end_cause, system.database.execute("SELECT count(*) FROM reservations")) == ("walltime", [(0,)])
     states = system.database.execute(
         "SELECT job_state FROM job_state_logs WHERE job_id = %s ORDER BY date_start", (job_id,)
@@ -142,7 +143,7 @@ def test_a_job_that_waits_goes_before_a_reservation_only_if_it_ends_in_time(syst
 
 
 def test_what_is_not_there_at_the_start_is_waited_for_and_then_done_without(system: System) -> None:
-    start = now(system) + timedelta(seconds=4)
+    start = now(system) + timedelta(seconds=12)
     job_id = reserve(system, start, "/core=3,walltime=0:1", "wc -l < $OAR_NODEFILE; sleep 600")
     system.admin("oarnodesetting", "-r", "1,2", "-s", "Absent")
 
@@ -156,20 +157,23 @@ def test_what_is_not_there_at_the_start_is_waited_for_and_then_done_without(syst
     assert planned <= start + timedelta(minutes=1, seconds=3)
 
 
-def test_what_comes_back_in_time_is_not_done_without(system: System) -> None:
-    system.admin("oarnodesetting", "-r", "1", "-s", "Absent")
-    job_id = reserve(system, now(system) + timedelta(seconds=1), "/core=4,walltime=0:1")
-    wait_until(lambda: "are not ready" in (full(system, job_id)["why"] or ""), what="it waits for the resource")
+def test_what_comes_back_in_time_is_not_done_without(database: TestDatabase) -> None:
+    patient = SHORT.replace('wait_for_resources = "3 s"', 'wait_for_resources = "1 min"')
+    with running_system(database, settings=SETTINGS + patient) as system:
+        system.admin("oarnodesetting", "-r", "1", "-s", "Absent")
+        job_id = reserve(system, now(system) + timedelta(seconds=1), "/core=4,walltime=0:10")
+        wait_until(lambda: "are not ready" in (full(system, job_id)["why"] or ""), what="it waits for the resource")
 
-    system.admin("oarnodesetting", "-r", "1", "-s", "Alive")
+        system.admin("oarnodesetting", "-r", "1", "-s", "Alive")
 
-    system.wait_until_state(job_id, "Running")
-    assert full(system, job_id)["assigned_resources"] == [1, 2, 3, 4]
-    assert "SCHEDULER_REDUCE_NB_NODES_FOR_RESERVATION" not in events(system, job_id)
+        system.wait_until_state(job_id, "Running")
+        assert full(system, job_id)["assigned_resources"] == [1, 2, 3, 4]
+        assert "SCHEDULER_REDUCE_NB_NODES_FOR_RESERVATION" not in events(system, job_id)
+        assert invariants.broken(database.engine) == []
 
 
 def test_a_reservation_of_which_nothing_is_left_ends_in_error(system: System) -> None:
-    job_id = reserve(system, now(system) + timedelta(seconds=2), "/core=4,walltime=0:1")
+    job_id = reserve(system, now(system) + timedelta(seconds=12), "/core=4,walltime=0:1")
     system.admin("oarnodesetting", "-r", "1,2,3,4", "-s", "Absent")
 
     job = system.wait_until_final(job_id)
@@ -180,8 +184,8 @@ def test_a_reservation_of_which_nothing_is_left_ends_in_error(system: System) ->
 
 
 def test_a_late_start_leaves_the_end_where_it_was(system: System) -> None:
-    start = now(system) + timedelta(seconds=2)
-    job_id = reserve(system, start, "/core=1,walltime=0:1", "echo $OAR_JOB_WALLTIME_SECONDS; sleep 600")
+    start = now(system) + timedelta(seconds=10)
+    job_id = reserve(system, start, "/core=1,walltime=0:5", "echo $OAR_JOB_WALLTIME_SECONDS; sleep 600")
     system.run("oarhold", str(job_id))
     wait_until(lambda: now(system) >= start + timedelta(seconds=7), what="the start has passed")
     assert system.job(job_id).state == "Hold"
@@ -190,17 +194,17 @@ def test_a_late_start_leaves_the_end_where_it_was(system: System) -> None:
 
     system.wait_until_state(job_id, "Running")
     wait_until(lambda: system.read(f"OAR.{job_id}.stdout"), what="the job writes its walltime")
-    assert int(system.read(f"OAR.{job_id}.stdout")) <= 53
+    assert int(system.read(f"OAR.{job_id}.stdout")) <= 293
     planned = system.database.execute("SELECT planned_end_at FROM jobs WHERE job_id = %s", (job_id,))[0][0]
     assert isinstance(planned, datetime)
-    assert start + timedelta(seconds=59) <= planned <= start + timedelta(minutes=1, seconds=3)
+    assert start + timedelta(seconds=299) <= planned <= start + timedelta(seconds=303)
     assert "REDUCE_RESERVATION_WALLTIME" in events(system, job_id)
 
 
 def test_besteffort_jobs_are_gone_when_a_reservation_starts(system: System) -> None:
     besteffort = system.oarsub("-t", "besteffort", "-l", "/core=4,walltime=1", "sleep 600")
     system.wait_until_state(besteffort, "Running")
-    start = now(system) + timedelta(seconds=9)
+    start = now(system) + timedelta(seconds=18)
     job_id = reserve(system, start, "/core=4,walltime=0:1")
 
     ended = system.wait_until_final(besteffort)
@@ -209,7 +213,7 @@ def test_besteffort_jobs_are_gone_when_a_reservation_starts(system: System) -> N
     assert system.job(job_id).state == "Waiting"
     assert now(system) < start
     system.wait_until_state(job_id, "Running")
-    assert started_at(system, job_id) < start + timedelta(seconds=4)
+    assert started_at(system, job_id) < start + LATE
     assert full(system, job_id)["assigned_resources"] == [1, 2, 3, 4]
 
 
@@ -295,7 +299,7 @@ def test_who_interrupts_the_wait_for_the_answer_has_no_job(system: System) -> No
 
     oarsub.send_signal(signal.SIGINT)
 
-    _, said = oarsub.communicate(timeout=20)
+    _, said = oarsub.communicate(timeout=60)
     assert (oarsub.returncode, said) == (130, f"oarsub: interrupted; job {job_id} was deleted\n")
     assert system.job(int(str(job_id))).end_cause == "killed"
 
@@ -303,9 +307,9 @@ def test_who_interrupts_the_wait_for_the_answer_has_no_job(system: System) -> No
 def test_a_reservation_without_a_command_holds_its_resources(system: System) -> None:
     job_id = system.oarsub("-r", "now", "-l", "/core=1,walltime=0:0:3")
 
-    system.wait_until_state(job_id, "Running")
-
     assert system.wait_until_final(job_id).state == "Terminated"
+    held = "SELECT stopped_at - started_at >= interval '2 s' FROM jobs WHERE job_id = %s"
+    assert system.database.execute(held, (job_id,)) == [(True,)]
 
 
 def test_the_sites_program_is_told_of_each_answer(database: TestDatabase, tmp_path: Path) -> None:
@@ -325,13 +329,13 @@ def test_the_sites_program_is_told_of_each_answer(database: TestDatabase, tmp_pa
 
 
 def test_a_reservation_lies_inside_one_that_is_a_container(system: System) -> None:
-    start = now(system) + timedelta(seconds=4)
-    container = system.oarsub("-r", date(start), "-t", "container", "-l", "/core=2,walltime=0:1:0")
+    start = now(system) + timedelta(seconds=12)
+    container = system.oarsub("-r", date(start), "-t", "container", "-l", "/core=2,walltime=0:2:0")
     waiting = system.oarsub("-t", "container", "-l", "/core=4,walltime=0:0:10")
     within = date(start + timedelta(seconds=1))
 
     small = refused(system, "-r", within, "-t", f"inner={container}", "-l", "/core=3,walltime=0:0:20", "true")
-    long = refused(system, "-r", within, "-t", f"inner={container}", "-l", "/core=1,walltime=0:1:20", "true")
+    long = refused(system, "-r", within, "-t", f"inner={container}", "-l", "/core=1,walltime=0:2:20", "true")
     uncertain = refused(system, "-r", within, "-t", f"inner={waiting}", "-l", "/core=1,walltime=0:0:5", "true")
     dry = system.run(
         *("oarsub", "--dry-run", "-r", within, "-t", f"inner={container}", "-l", "/core=2,walltime=0:0:20", "true")
@@ -341,7 +345,7 @@ def test_a_reservation_lies_inside_one_that_is_a_container(system: System) -> No
     )
 
     assert "does not fit into its container" in small.stderr
-    assert f"its container, job {container}, has no room for 80 seconds" in long.stderr
+    assert f"its container, job {container}, has no room for 140 seconds" in long.stderr
     assert f"its container, {waiting}, is neither running nor an accepted advance reservation" in uncertain.stderr
     assert "starts" in dry.stdout
     assert system.wait_until_final(job_id).state == "Terminated"

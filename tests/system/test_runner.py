@@ -61,7 +61,7 @@ class RunnerAtWork:
     def stop(self) -> None:
         if self._stop is not None and self._thread is not None:
             os.write(self._stop[1], b"x")
-            self._thread.join(timeout=20)
+            self._thread.join(timeout=60)
             assert not self._thread.is_alive()
             for fd in self._stop:
                 os.close(fd)
@@ -89,7 +89,7 @@ class RunnerAtWork:
         return self.database.execute("SELECT state, exit_code, end_cause FROM jobs WHERE job_id = %s", (job_id,))[0]
 
     def wait(self, job_id: JobId, *states: str) -> tuple[object, ...]:
-        wait_until(lambda: self.job(job_id)[0] in states, timeout_s=20, what=f"job {job_id} is {states}")
+        wait_until(lambda: self.job(job_id)[0] in states, timeout_s=60, what=f"job {job_id} is {states}")
         return self.job(job_id)
 
     def wait_final(self, job_id: JobId) -> tuple[object, ...]:
@@ -114,7 +114,7 @@ class RunnerAtWork:
         names = ", ".join(values)
         marks = ", ".join("%s" for _ in values)
         self.database.execute(
-            f"INSERT INTO orders ({names}, attempt, deadline) SELECT {marks}, attempt, now() + '20 s' FROM jobs "
+            f"INSERT INTO orders ({names}, attempt, deadline) SELECT {marks}, attempt, now() + '60 s' FROM jobs "
             "WHERE job_id = %s",
             (*values.values(), job_id),
         )
@@ -230,7 +230,7 @@ def test_the_start_is_when_the_command_began(at_work):
         "FROM jobs WHERE job_id = %s",
         (job_id,),
     )[0]
-    assert 0.3 < took < 3.0
+    assert 0.3 < took < 20
     assert planned
 
 
@@ -338,7 +338,7 @@ def test_what_is_over_is_forgotten_by_the_host(at_work):
     job_id = at_work.submit("true")
     at_work.wait_final(job_id)
 
-    wait_until(lambda: not list(at_work.spool.glob("*/jobs/*")), timeout_s=15, what="the host has forgotten it")
+    wait_until(lambda: not list(at_work.spool.glob("*/jobs/*")), timeout_s=60, what="the host has forgotten it")
 
 
 def test_a_running_job_that_its_host_knows_nothing_of_makes_the_host_suspected(at_work):
@@ -385,8 +385,13 @@ def test_a_host_that_cannot_be_reached_is_suspected_and_its_launches_wait(at_wor
     assert at_work.job(job_id)[0] == "toLaunch"
     ((said,),) = at_work.database.execute("SELECT description FROM events WHERE type = 'NODE_UNREACHABLE'")
     assert said.startswith("no session could be opened, 4 times in a row: ")
-    lost = [one for one in caplog.records if getattr(one, "event", None) == "SESSION_LOST"]
-    assert len([one for one in lost if one.levelno >= logging.WARNING]) == 1
+
+    def told() -> list[logging.LogRecord]:
+        return [one for one in caplog.records if getattr(one, "event", None) == "SESSION_LOST"]
+
+    # After the event's transaction.
+    wait_until(lambda: [one for one in told() if one.levelno >= logging.WARNING], what="it is told")
+    assert len([one for one in told() if one.levelno >= logging.WARNING]) == 1
 
 
 def program(at_work: RunnerAtWork, text: str) -> str:
@@ -427,4 +432,4 @@ def test_the_server_epilogue_comes_after_the_job_and_before_its_end(at_work):
 
 
 def with_programs(base: settings.Settings, **programs: str) -> settings.Settings:
-    return replace(base, prologue=replace(base.prologue, timeout=timedelta(seconds=1), **programs))
+    return replace(base, prologue=replace(base.prologue, timeout=timedelta(seconds=8), **programs))

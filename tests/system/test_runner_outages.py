@@ -38,7 +38,7 @@ def serving(ctx: Context, reach: Callable[[str], Executor]) -> Iterator[None]:
         yield
     finally:
         os.write(stopper, b"x")
-        thread.join(timeout=20)
+        thread.join(timeout=60)
         os.close(stop)
         os.close(stopper)
         assert not thread.is_alive()
@@ -80,13 +80,13 @@ def test_a_host_is_not_blamed_for_failures_of_the_database(database):
         with serving(context(database), lambda host: executor):
             wait_until(
                 lambda: int(str(database.execute("SELECT last_value FROM attempts")[0][0])) > sessions.FAILURES,
-                timeout_s=20,
+                timeout_s=60,
                 what="a session was tried more often than a host may fail",
             )
             database.execute("DROP TRIGGER fail ON node_sessions")
             wait_until(
                 lambda: database.execute("SELECT state FROM jobs WHERE job_id = %s", (job_id,)) == [("Terminated",)],
-                timeout_s=20,
+                timeout_s=60,
                 what="the job is over",
             )
 
@@ -104,7 +104,7 @@ def test_a_host_that_cannot_be_reached_is_suspected_once(database):
         a_job(database, root)
 
         with serving(context(database), reach):
-            wait_until(lambda: len(tries) > sessions.FAILURES + 1, timeout_s=20, what="the host was tried often enough")
+            wait_until(lambda: len(tries) > sessions.FAILURES + 1, timeout_s=60, what="the host was tried often enough")
 
     assert suspicions(database) == 1
 
@@ -118,7 +118,7 @@ def test_an_outage_of_the_database_is_told_once(caplog):
         caplog.at_level(logging.WARNING, logger="oarpy.modules.runner"),
         serving(Context(engine, settings.Settings()), lambda host: LocalExecutor("/nonexistent")),
     ):
-        wait_until(lambda: len(tries) > 10, timeout_s=20, what="the database was tried several times")
+        wait_until(lambda: len(tries) > 10, timeout_s=60, what="the database was tried several times")
 
     said = [record.getMessage() for record in caplog.records if record.name == "oarpy.modules.runner"]
     assert [sentence.partition(" (")[0] for sentence in said] == ["runner: no turn, the database does not answer"]

@@ -75,10 +75,8 @@ def test_a_container_that_is_deleted_takes_its_inner_jobs_along(system: System) 
         job = system.wait_until_final(job_id)
         assert (job.state, job.end_cause) == ("Error", "container")
     assert system.wait_until_final(container).end_cause == "killed"
-    ends = system.database.execute(
-        "SELECT job_id FROM jobs WHERE job_id = ANY(%s) ORDER BY stopped_at", ([container, running],)
-    )
-    assert ends == [(running,), (container,)]
+    ends = "SELECT i.stopped_at <= c.stopped_at FROM jobs i, jobs c WHERE (i.job_id, c.job_id) = (%s, %s)"
+    assert system.database.execute(ends, (running, container)) == [(True,)]
     message = system.job(waiting).message
     assert f"job {container}, which was to be its container, is over or is none" in message
 

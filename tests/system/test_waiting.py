@@ -47,7 +47,7 @@ def test_a_job_that_was_deleted_has_a_status_of_its_own(system):
 
     system.run("oardel", "1")
 
-    _, said = waiting.communicate(timeout=30)
+    _, said = waiting.communicate(timeout=60)
     assert (waiting.returncode, said) == (123, "oarsub: job 1: it was deleted\n")
 
 
@@ -79,7 +79,7 @@ def test_who_waits_has_no_session(system):
     wait_until(lambda: sessions(system) == 0)
     (system.work / "go").touch()
 
-    assert waiting.wait(timeout=30) == 0
+    assert waiting.wait(timeout=60) == 0
 
 
 def test_waiting_outlives_appendice(system):
@@ -92,7 +92,7 @@ def test_waiting_outlives_appendice(system):
     wait_until(lambda: system.processes()["appendice"] != before)
     (system.work / "go").touch()
 
-    assert waiting.wait(timeout=30) == 5
+    assert waiting.wait(timeout=60) == 5
 
 
 def test_waiting_goes_on_without_the_socket(system):
@@ -118,7 +118,7 @@ def test_an_interrupt_leaves_the_job_alone(system):
     wait_until(lambda: system.database.execute(looks, ("oarpy/%/appendice", "%feed_after%")))
     waiting.send_signal(signal.SIGINT)
 
-    _, said = waiting.communicate(timeout=10)
+    _, said = waiting.communicate(timeout=60)
     assert (waiting.returncode, said) == (130, "oarsub: interrupted; job 1 goes on\n")
     assert system.job(1).state == "Running"
     system.run("oardel", "1")
@@ -134,7 +134,7 @@ def test_what_a_job_writes_is_followed_to_its_end(system):
 
     (system.work / "go").touch()
 
-    out, errors = following.communicate(timeout=30)
+    out, errors = following.communicate(timeout=60)
     assert (following.returncode, out, errors) == (4, "two\n", "bad\n")
 
 

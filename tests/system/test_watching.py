@@ -89,7 +89,7 @@ def test_events_are_told_as_they_happen_without_a_session(system):
     while not lines or lines[-1].get("state") != "Terminated":
         lines.append(json.loads(watching.stdout.readline()))
     watching.send_signal(signal.SIGINT)
-    watching.communicate(timeout=10)
+    watching.communicate(timeout=60)
     assert states(lines, job_id) == ["Waiting", "toLaunch", "Launching", "Running", "Finishing", "Terminated"]
 
 
@@ -108,7 +108,7 @@ def test_nothing_is_lost_or_doubled_when_appendice_is_killed(system):
     got = [json.loads(watching.stdout.readline())["event_id"] for _ in every]
 
     watching.send_signal(signal.SIGINT)
-    rest, _ = watching.communicate(timeout=10)
+    rest, _ = watching.communicate(timeout=60)
     assert got == every
     assert rest == ""
 
@@ -122,7 +122,7 @@ def test_watching_a_job_ends_with_it(system):
 
     (system.work / "go").touch()
 
-    out, _ = watching.communicate(timeout=20)
+    out, _ = watching.communicate(timeout=60)
     assert (watching.returncode, out.splitlines()[-1]) == (0, "1: Terminated")
 
 
@@ -135,7 +135,7 @@ def test_a_running_job_can_be_followed(system):
 
     (system.work / "go").touch()
 
-    out, _ = following.communicate(timeout=20)
+    out, _ = following.communicate(timeout=60)
     assert (following.returncode, out) == (9, "two\n")
 
 
@@ -168,7 +168,7 @@ def test_a_terminal_is_written_over(system):
             said += data
     os.close(ours)
 
-    assert watching.wait(timeout=30) == 0
+    assert watching.wait(timeout=60) == 0
     screens = said.split(b"\x1b[H\x1b[2J")
     assert screens[0] == b""
     assert screens[1].endswith(b"1: Running\r\n")
@@ -192,5 +192,5 @@ def test_an_array_has_a_bar_on_a_terminal(system):
             said += data
     os.close(ours)
 
-    assert waiting.wait(timeout=30) == 1
+    assert waiting.wait(timeout=60) == 1
     assert b"[##############################] 3/3 over, 1 failed" in said
