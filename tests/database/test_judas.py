@@ -49,7 +49,7 @@ def directory() -> Iterator[Path]:
 
 
 def settings(port: int, **notify: object) -> Settings:
-    mail = Mail(host="127.0.0.1", port=port, sender="oar@c0", timeout=timedelta(seconds=5))
+    mail = Mail(host="127.0.0.1", port=port, sender="oar@c0", timeout=timedelta(seconds=30))
     return replace(Settings(), mail=mail, notify=replace(Notify(), **notify))
 
 
@@ -98,7 +98,7 @@ def serving(database: TestDatabase, values: Settings) -> Iterator[None]:
         yield
     finally:
         os.close(writing)
-        thread.join(20)
+        thread.join(60)
         os.close(reading)
         engine.dispose()
     assert not thread.is_alive()
@@ -304,7 +304,7 @@ def test_what_was_not_begun_does_not_count_as_a_try(database):
 
 def test_judas_ends_when_it_is_told_to_while_a_program_runs(database, directory, monkeypatch):
     monkeypatch.setattr(judas, "LAST_WORDS_S", 0.2)
-    target = program(directory, f"touch {directory}/runs; sleep 2")
+    target = program(directory, f"touch {directory}/runs; sleep 30")
     with serving(database, settings(free_port())):
         put(database, "exec", target)
         wait_until((directory / "runs").exists, what="the program runs")

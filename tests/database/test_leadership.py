@@ -48,7 +48,7 @@ def renewed(database: TestDatabase) -> bool:
 def in_another_thread(work: threading.Thread) -> Iterator[None]:
     work.start()
     yield
-    work.join(10)
+    work.join(60)
     assert not work.is_alive()
 
 
@@ -98,7 +98,7 @@ def test_a_renewal_does_not_wait_for_open_transactions(database: TestDatabase) -
     epoch = take(database)
 
     with transaction(database.engine, epoch, durable=False), transaction(database.engine, None, durable=True) as other:
-        other.execute(text("SET LOCAL statement_timeout = '5s'"))
+        other.execute(text("SET LOCAL statement_timeout = '30s'"))
         renewed = leadership.renew(other, epoch)
 
     assert renewed
@@ -114,7 +114,7 @@ def test_a_takeover_does(database: TestDatabase) -> None:
         takeover.start()
         wait_until(lambda: database.execute(waits) == [(True,)])
         taken_meanwhile = list(taken)
-    takeover.join(10)
+    takeover.join(60)
 
     assert taken_meanwhile == []
     assert [later.number for later in taken] == [epoch.number + 1]
@@ -154,14 +154,14 @@ def test_a_standby_leaves_a_leader_alone_that_renews(database: TestDatabase, nev
     leader = take(database)
     stop_r, stop_w = os.pipe()
     found: list[Epoch | None] = []
-    standby = threading.Thread(target=lambda: found.append(await_lease(database.engine, length_s=0.3, stop=stop_r)))
+    standby = threading.Thread(target=lambda: found.append(await_lease(database.engine, length_s=2, stop=stop_r)))
 
     with in_another_thread(standby):
         engine = open_engine(database.parameters("oar"), application_name="leader")
-        with Heartbeat(engine, leader, length_s=0.3):
-            assert not is_readable(never, 1.0)
+        with Heartbeat(engine, leader, length_s=2):
+            assert not is_readable(never, 5.0)
             os.write(stop_w, b"\0")
-            standby.join(5)
+            standby.join(60)
         engine.dispose()
 
     assert found == [None]
@@ -181,7 +181,7 @@ def test_a_holder_of_this_machine_that_is_gone_is_not_waited_for(database: TestD
     epoch = await_lease(database.engine, length_s=60, stop=never)
 
     assert epoch is not None
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 40
 
 
 def test_a_dead_holder_that_its_parent_has_not_asked_for_is_gone_too(database: TestDatabase, never: int) -> None:
@@ -194,7 +194,7 @@ def test_a_dead_holder_that_its_parent_has_not_asked_for_is_gone_too(database: T
 
     await_lease(database.engine, length_s=60, stop=never)
 
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 40
     os.waitpid(child, 0)
 
 
@@ -205,7 +205,7 @@ def test_the_heartbeat_renews_the_lease_and_says_when_it_is_lost(database: TestD
     with Heartbeat(engine, epoch, length_s=0.5) as heartbeat:
         wait_until(lambda: renewed(database), what="the lease is renewed")
         take(database)
-        lost = is_readable(heartbeat.fileno(), 5)
+        lost = is_readable(heartbeat.fileno(), 60)
 
     assert lost
     engine.dispose()
@@ -216,7 +216,7 @@ def test_a_lost_connection_is_no_lost_lease(database: TestDatabase, never: int) 
     engine = open_engine(database.parameters("oar"), application_name="leader")
     end_it = "SELECT count(pg_terminate_backend(pid)) > 0 FROM pg_stat_activity WHERE application_name = 'leader'"
 
-    with Heartbeat(engine, epoch, length_s=0.5) as heartbeat:
+    with Heartbeat(engine, epoch, length_s=6) as heartbeat:
         wait_until(lambda: database.execute(end_it) == [(True,)])
         database.execute("UPDATE leadership SET renewed_at = taken_at")
         wait_until(lambda: renewed(database), what="another renewal has come through")

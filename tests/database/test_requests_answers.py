@@ -7,6 +7,7 @@ import subprocess
 import sys
 from itertools import takewhile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -57,19 +58,23 @@ def test_users_take_turns(database: TestDatabase) -> None:
     assert [answer_to(database, request_id) is not None for request_id in flood[:3]] == [True, True, False]
 
 
-def test_batches_become_small_while_they_take_long_and_large_again_afterwards(database: TestDatabase) -> None:
+def test_batches_become_small_while_they_take_long_and_large_again_afterwards(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with_hosts(database)
-    database.execute(
-        "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS"
-        " $$ BEGIN PERFORM pg_sleep(0.03); RETURN NULL; END $$"
-    )
-    database.execute("CREATE TRIGGER slow AFTER INSERT ON job_requests FOR EACH ROW EXECUTE FUNCTION slow()")
+
+    def clock(each_s: float) -> SimpleNamespace:
+        """One by which each submission takes so long, and nothing else does."""
+        stored = "SELECT count(*) FROM job_requests"
+        return SimpleNamespace(monotonic=lambda: each_s * int(str(database.execute(stored)[0][0])))
+
     for _ in range(80):
         ask(database, "submit", submission())
     server = appendice(database, Settings(requests=Requests(batch=20)))
 
+    monkeypatch.setattr(appendice_module, "time", clock(0.03))
     slow = [server.turn() for _ in range(3)]
-    database.execute("DROP TRIGGER slow ON job_requests")
+    monkeypatch.setattr(appendice_module, "time", clock(0))
     fast = list(takewhile(bool, (server.turn() for _ in range(80))))
 
     assert slow[0] == 20
@@ -200,7 +205,7 @@ def test_a_rule_that_never_ends_refuses_and_names_itself(
     database: TestDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with_hosts(database)
-    monkeypatch.setattr(appendice_module, "JUDGE_S", 0.05)
+    monkeypatch.setattr(appendice_module, "JUDGE_S", 1)
     monkeypatch.setattr(appendice_module, "TURN_S", 10)
     directory = rules(tmp_path, "while submission.name == 'endless': pass")
     endless = ask(database, "submit", submission(name="endless"))
@@ -216,7 +221,7 @@ def test_a_user_whose_requests_are_slow_to_judge_delays_others_once(
     database: TestDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with_hosts(database)
-    monkeypatch.setattr(appendice_module, "JUDGE_S", 0.05)
+    monkeypatch.setattr(appendice_module, "JUDGE_S", 1)
     monkeypatch.setattr(appendice_module, "TURN_S", 10)
     directory = rules(tmp_path, "while submission.user == 'mallory': pass")
     slow = [ask(database, "submit", submission(), login="mallory") for _ in range(3)]
