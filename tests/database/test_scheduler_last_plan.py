@@ -22,6 +22,8 @@ from tests.support import invariants
 from tests.support.postgres import TestDatabase
 from tests.support.rows import brought
 
+HOUR = timedelta(hours=1)
+
 
 class Reads:
     """How often all that waits was read."""
@@ -45,7 +47,9 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Reads:
 @pytest.fixture
 def ctx(database: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> Iterator[Context]:
     monkeypatch.setattr(pace, "CROWD", 2)
-    ctx = Context(database.engine, Settings())
+    # Nothing becomes due while a test lasts.
+    settings = Settings(scheduler=SchedulerSettings(period=HOUR, predictions_interval=HOUR))
+    ctx = Context(database.engine, settings)
     with_hosts(ctx, 1, 2)
     yield ctx
     assert invariants.broken(database.engine) == []
@@ -178,7 +182,7 @@ def test_jobs_of_which_nothing_could_be_written_are_owed_a_prediction(
 
 
 def test_what_is_due_comes_right_after_the_job_that_came_last(ctx: Context, reads: Reads) -> None:
-    always = replace(Settings(), scheduler=SchedulerSettings(period=timedelta(0)))
+    always = replace(Settings(), scheduler=SchedulerSettings(period=timedelta(0), predictions_interval=HOUR))
     passes, _ = crowd(replace(ctx, settings=always))
     submit(ctx, "resource_id=1")
 

@@ -39,7 +39,7 @@ def test_a_call_that_is_being_submitted_at_the_shutdown_is_watched_all_the_same(
 
     for future in (first, second):
         with pytest.raises(Over):
-            future.result(timeout=20)
+            future.result(timeout=60)
 
 
 def test_a_result_that_is_seen_late_keeps_no_other_waiting(tmp_path):
