@@ -331,7 +331,7 @@ def test_the_sites_program_is_told_of_each_answer(database: TestDatabase, tmp_pa
 def test_a_reservation_lies_inside_one_that_is_a_container(system: System) -> None:
     start = now(system) + timedelta(seconds=12)
     container = system.oarsub("-r", date(start), "-t", "container", "-l", "/core=2,walltime=0:2:0")
-    waiting = system.oarsub("-t", "container", "-l", "/core=4,walltime=0:0:10")
+    waiting = system.oarsub("-t", "container", "-l", "/core=4,walltime=0:1:0")
     within = date(start + timedelta(seconds=1))
 
     small = refused(system, "-r", within, "-t", f"inner={container}", "-l", "/core=3,walltime=0:0:20", "true")
