@@ -339,3 +339,38 @@ def test_a_job_that_was_suspended_twice_has_rested_from_the_first_time_on(databa
 
     query = "SELECT state, suspended_for BETWEEN '1 h' AND '1 h 1 min' FROM jobs WHERE job_id = %s"
     assert database.execute(query, (job_id,)) == [("Running", True)]
+
+
+ORDERED = "SELECT job_id FROM orders WHERE kind = 'access' AND done_at IS NULL"
+
+
+def test_a_way_into_a_running_job_is_ordered_once_until_it_is_made(database: TestDatabase) -> None:
+    with_hosts(database)
+    job_id = bring(database, submitted(database), *RUNNING)
+
+    answers = [answered(database, "access", {"job_ids": [job_id]}, login=login) for login in ("alice", "alice", "root")]
+
+    assert [outcomes(answer) for answer in answers] == [[(job_id, "REGISTERED", 0)]] * 3
+    assert database.execute(ORDERED) == [(job_id,)]
+
+
+@pytest.mark.parametrize(
+    ("states", "types", "login", "sentence"),
+    [
+        ((), [], "alice", "is Waiting, not Running"),
+        ((*RUNNING, "Suspended"), [], "alice", "is Suspended, not Running"),
+        (ENDED, [], "alice", "is over"),
+        (RUNNING, [], "bob", "belongs to alice"),
+        (RUNNING, ["noop"], "alice", "is of type noop and runs nothing"),
+    ],
+)
+def test_there_is_no_way_into_a_job_that_does_not_run_or_is_another_s(
+    database: TestDatabase, states: tuple[str, ...], types: list[str], login: str, sentence: str
+) -> None:
+    with_hosts(database)
+    job_id = bring(database, submitted(database, types=types), *states)
+
+    (outcome,) = answered(database, "access", {"job_ids": [job_id]}, login=login)["jobs"]
+
+    assert outcome[1:] == ["REFUSED", 1 if login == "bob" else 20, f"job {job_id} {sentence}"]
+    assert database.execute(ORDERED) == []

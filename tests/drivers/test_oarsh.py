@@ -7,13 +7,14 @@ import shlex
 import socket
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from oarpy.drivers.local import LocalExecutor
-from oarpy.model.states import EndCause
-from oarpy.ports.executor import Access, Began, OrderWord
+from oarpy.model.states import EndCause, JobId
+from oarpy.ports.executor import Access, Attempt, Began, OrderWord
 from tests.support import accounts, box
 from tests.support.node import Node, a_node
 from tests.support.waiting import wait_until
@@ -161,6 +162,81 @@ def test_without_control_groups_what_comes_in_goes_with_the_job(tmp_path: Path) 
 
         assert (node.read("in"), node.processes()) == ("", [])
         assert (node.work / "in").exists()
+
+
+def ordered_in(pair: Pair, access: Access) -> tuple[bool, str]:
+    """What the part's host says to the order that oarsh may come to its job."""
+    environment = {"OAR_JOB_ID": "1", "OAR_JOB_NAME": "three more words"}
+    answer = pair.part.order(OrderWord.ACCESS, Attempt(JobId(1), 1), access=access, environment=environment)
+    return answer.done, answer.text
+
+
+def test_an_order_lets_oarsh_into_a_job_that_was_launched_without(pair: Pair) -> None:
+    name, groups = pair.part.name, "cat /proc/self/cgroup"
+    attempt = pair.part.launch(f"{groups} >groups; exec sleep 1000")
+    pair.part.began(attempt)
+
+    # Told twice, as by the runner after the one that died.
+    assert [ordered_in(pair, pair.access) for _ in range(2)] == [(True, "")] * 2
+    said = f"hostname; id -un; echo $OAR_JOB_NAME; test -r $OAR_NODEFILE -a -r $OAR_JOB_KEY_FILE || echo no; {groups}"
+    end = pair.head.run(
+        f"oarsh {name} {shlex.quote(said)}; oarsh {name} 'setsid sleep 1000 </dev/null >&0 2>&1 &'", access=pair.access
+    )
+
+    assert (end.status, pair.head.read("1.err")) == (0, "")
+    host, user, job_name, *groups_there = pair.head.read("1.out").splitlines()
+    assert (host, user, job_name) == (name, pair.head.user.pw_name, "three more words")
+    assert groups_there == pair.part.read("groups").splitlines()
+    pair.part.kill(attempt, 0)
+    assert pair.part.ended(attempt).cause is EndCause.KILLED
+    assert "sleep 1000" not in box.a_box().do("exec", name, "ps", "-eo", "args")
+    assert not (pair.part.directory / "jobs" / "1.1" / "oarsh").exists()
+
+
+def test_the_key_that_was_told_last_is_the_one_that_opens(pair: Pair, tmp_path: Path) -> None:
+    attempt = pair.part.launch("exec sleep 1000")
+    pair.part.began(attempt)
+    other = replace(pair.access, **dict(zip(("private", "public"), a_key(tmp_path, "other"), strict=True)))
+
+    ordered_in(pair, other)
+    ordered_in(pair, pair.access)
+    tries = f"oarsh {pair.part.name} hostname; touch tried; until test -e go; do sleep 0.05; done"
+    head = pair.head.launch(f"{tries}; oarsh {pair.part.name} hostname", access=other)
+    wait_until(lambda: (pair.head.work / "tried").exists(), what="the other key has been tried")
+    pair.head.order(OrderWord.ACCESS, head, access=pair.access, environment={})
+    (pair.head.work / "go").touch()
+
+    assert pair.head.ended(head).status == 0
+    assert "no job of yours that oarsh can come to is here" in pair.head.read("1.err")
+    assert pair.head.read("1.out") == f"{pair.part.name}\n"
+
+
+def test_the_next_guard_lets_in_what_an_order_has_let_in(pair: Pair) -> None:
+    attempt = pair.part.launch("exec sleep 1000")
+    pair.part.began(attempt)
+    before = port(pair.part)
+    assert ordered_in(pair, pair.access) == (True, "")
+
+    pair.part.disconnect()
+    pair.part.kill_guard()
+    # Asked for by no session: a job has been told of the port.
+    pair.part.oarsh = False
+    pair.part.connect()
+    end = pair.head.run(f"oarsh {pair.part.name} hostname", access=pair.access)
+
+    assert (port(pair.part), end.status, pair.head.read("1.out")) == (before, 0, f"{pair.part.name}\n")
+    pair.part.kill(attempt, 0)
+    pair.part.ended(attempt)
+    assert not (pair.part.directory / "jobs" / "1.1" / "oarsh").exists()
+
+
+def test_who_is_not_there_is_not_entered(pair: Pair) -> None:
+    assert ordered_in(pair, pair.access) == (False, "this attempt is not known here")
+
+    pair.part.run("true")
+
+    assert ordered_in(pair, pair.access) == (False, "the job is over")
+    assert not (pair.part.directory / "jobs" / "1.1" / "oarsh").exists()
 
 
 REFUSED = (

@@ -21,8 +21,9 @@ Said = Sequence[Report | Answer | Beat]
 class PaperSession:
     """A link to one of them."""
 
-    def __init__(self, hosts: PaperHosts, name: str) -> None:
-        self.greeting = Greeting("boot", "spool", name, "paper", ("kill",), inventory=tuple(hosts.kept.get(name, ())))
+    def __init__(self, hosts: PaperHosts, name: str, port: int | None) -> None:
+        inventory = tuple(hosts.kept.get(name, ()))
+        self.greeting = Greeting("boot", "spool", name, "paper", ("kill",), oarsh_port=port, inventory=inventory)
         self._hosts = hosts
         self._name = name
         self._loop = asyncio.get_running_loop()
@@ -36,7 +37,8 @@ class PaperSession:
         gone = {order.attempt for order in orders if order.word is OrderWord.FORGET}
         kept = self._hosts.kept.get(self._name, [])
         self._hosts.kept[self._name] = [report for report in kept if report.attempt not in gone]
-        await self._says.put([Answer(order.number, True) for order in orders])
+        said = [(order.number, self._hosts.refusals.get(order.word, "")) for order in orders]
+        await self._says.put([Answer(number, not refusal, refusal) for number, refusal in said])
 
     async def renew(self, number: SessionNumber) -> None:
         pass
@@ -66,9 +68,14 @@ class PaperSession:
 class PaperHosts:
     """As many as are asked for; ``silent`` ones never answer, ``kept`` is what the others have in their spools."""
 
-    def __init__(self, kept: dict[str, list[Report]] | None = None, silent: Sequence[str] = ()) -> None:
+    def __init__(
+        self, kept: dict[str, list[Report]] | None = None, silent: Sequence[str] = (), port: int | None = 4711
+    ) -> None:
         self.kept = kept or {}
         self.silent = silent
+        #: Where they take oarsh in that are asked to, and what they say to orders that they do not obey.
+        self.port = port
+        self.refusals: dict[OrderWord, str] = {}
         #: The hosts to which links were asked for, in that order, and those that there were.
         self.asked: list[str] = []
         self.sessions: list[PaperSession] = []
@@ -79,7 +86,7 @@ class PaperHosts:
         self.asked.append(host)
         if host in self.silent:
             await asyncio.Event().wait()
-        session = PaperSession(self, host)
+        session = PaperSession(self, host, self.port if oarsh else None)
         self.sessions.append(session)
         return session
 
