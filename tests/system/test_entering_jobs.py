@@ -82,6 +82,12 @@ def guards(system: System) -> list[int]:
     ]
 
 
+def the_guard(system: System) -> int:
+    """The guard of the instance's own host; what it starts has its command line for an instant."""
+    wait_until(lambda: len(guards(system)) == 1, what="a guard alone")
+    return guards(system)[0]
+
+
 def sleepers(seconds: int) -> list[int]:
     return [pid for pid, words in command_lines() if words[:2] == ["sleep", str(seconds)]]
 
@@ -162,6 +168,12 @@ def test_an_element_of_an_array_is_entered_by_itself(system: System) -> None:
     assert [job for (job,) in system.database.execute("SELECT job_id FROM job_keys")] == [second]
 
 
+def test_a_job_whose_command_runs_on_the_server_is_entered_there(system: System) -> None:
+    job_id = a_job(system, "-t", "cosystem", "-l", "/host=1/core=2")
+
+    assert is_in(entered(system, job_id), job_id)
+
+
 def test_a_job_that_does_not_run_or_rests_is_not_entered(system: System) -> None:
     resting, held = a_job(system), system.oarsub("--hold", "true")
     system.admin("oarhold", "-r", str(resting))
@@ -215,7 +227,7 @@ def test_what_had_been_told_is_told_again(system: System, dies: str) -> None:
     # So the host listens, and the guard is told in the first session that hears of the order.
     assert is_in(entered(system, first := a_job(system)), first)
     job_id = a_job(system)
-    (guard,) = guards(system)
+    guard = the_guard(system)
     os.kill(guard, signal.SIGSTOP)
     with entering(system, job_id) as one:
         wait_until(lambda: system.database.execute(ORDERED) == [(True,)], what="the host is told")
@@ -237,8 +249,7 @@ def test_the_next_guard_lets_in_who_was_let_in_before(system: System) -> None:
     session = "SELECT sequence FROM node_sessions WHERE lost_at IS NULL OR connected_at > lost_at"
     before = system.database.execute(session)
 
-    for guard in guards(system):
-        os.kill(guard, signal.SIGKILL)
+    os.kill(the_guard(system), signal.SIGKILL)
     wait_until(lambda: system.database.execute(session) not in ([], before), what="another session")
     done = entered(system, job_id)
 
