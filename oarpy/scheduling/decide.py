@@ -192,17 +192,16 @@ class Pass:
         """Only besteffort jobs are left; an inquiry places those before the one that is asked for otherwise now."""
 
     def _add_keeping(self, jobs: Sequence[WaitingJob]) -> None:
-        """Decide on jobs of one priority: on those first whose places, as they were told, still stand."""
+        """Decide on jobs of one priority; places that were told, and still stand, are in nobody else's reach."""
         standing = self._kept.put_down(jobs)
         self._failed |= self._promises.failed
         for job in jobs:
-            if job.job_id in standing and not self._only_stands(job):
+            if job.job_id not in standing:
+                self._add(job, self._place_normal)
+            elif not self._only_stands(job):
                 self._add(job, self._place_kept)
                 # The job may have been passed over.
                 self._kept.release(job.job_id)
-        for job in jobs:
-            if job.job_id not in standing:
-                self._add(job, self._place_normal)
 
     def _only_stands(self, job: WaitingJob) -> bool:
         """Let the place that a job was told be its own without a decision, where that is all that can come of one."""

@@ -6,7 +6,8 @@ order, as long as each takes a number of the same resources, have looked before 
 alone, and resources are chosen for all when that is done.  A place that cannot
 be had any more (what it needs is still held when it comes to start) is put off for as
 long as that takes; one whose resources are gone, or whose queue is ordered anew, is
-given up, and the job is placed behind those whose places stand.
+given up.  A job without a place (one that was given up, or the job was edited, or held for
+a while) gets in its turn one that disturbs none of those that stand.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ class Promises:
         wanted = sorted((kept for kept in places if kept is not None), key=_by_start)
         certain: Collection[JobId] = ()
         if not self._in_haste and not space.victims:
-            wanted, certain = self._rearranged(space, wanted, {job.job_id: job for job in binding})
+            wanted, certain = self._rearranged(space, wanted, jobs)
         if space.occupy_free([(kept.start_s, kept.end_s, kept.bits) for kept in wanted]):
             self.certain = frozenset(certain)
             return {kept.job_id: kept for kept in wanted}
@@ -86,10 +87,11 @@ class Promises:
         return standing
 
     def _rearranged(
-        self, space: Space, wanted: list[Kept], jobs: Mapping[JobId, WaitingJob]
+        self, space: Space, wanted: list[Kept], order: Sequence[WaitingJob]
     ) -> tuple[list[Kept], Collection[JobId]]:
         """The places on resources chosen anew; and of which jobs the starts were looked for by number."""
-        numbers, mask = self._numbers(space, wanted, jobs)
+        jobs = {job.job_id: job for job in order}
+        numbers, mask = self._numbers(space, wanted, order)
         moved = _moved(space, wanted, numbers, mask)
         if moved is not None:
             chosen = self._chosen_anew(space, moved, jobs)
@@ -100,16 +102,21 @@ class Promises:
         return wanted, ()
 
     def _numbers(
-        self, space: Space, wanted: Sequence[Kept], jobs: Mapping[JobId, WaitingJob]
+        self, space: Space, wanted: Sequence[Kept], order: Sequence[WaitingJob]
     ) -> tuple[dict[JobId, int], Bits]:
-        """How many resources of one set the first jobs take, in their order, up to one that is not so simple."""
+        """How many resources of one set the first jobs take, in their order, up to one that is not so simple.
+
+        One that has no place yet would find less when those behind it have moved.
+        """
         numbers: dict[JobId, int] = {}
         mask: Bits = 0
         if self._judged_singly:
             return numbers, mask
         alternatives = {kept.job_id: kept.alternative for kept in wanted}
-        for job in jobs.values():
+        for job in order:
             if job.job_id not in alternatives:
+                if self._may_be_placed(job):
+                    break
                 continue
             demand = self._guarded(job, partial(_demand, space, alternatives[job.job_id]))
             number = self._number(job, demand) if demand is not None else None
@@ -117,6 +124,11 @@ class Promises:
                 break
             mask, numbers[job.job_id] = demand.mask, number
         return numbers, mask
+
+    def _may_be_placed(self, job: WaitingJob) -> bool:
+        """Whether it is to be expected that a job gets a place among these that has none."""
+        queue = self._queues.get(job.queue)
+        return queue is not None and queue.active and not job.dependencies and not (job.types and _is_apart(job.types))
 
     def _number(self, job: WaitingJob, demand: Demand) -> int | None:
         """How many resources the job takes, None when it matters which, or something else decides about its start."""

@@ -485,7 +485,7 @@ class Oracle:
         for priority in sorted({priorities[job.queue] for job in normal}, reverse=True):
             group = [job for job in normal if priorities[job.queue] == priority]
             self.standing = self.put_down(group)
-            for job in [*filter(self.stands, group), *(job for job in group if not self.stands(job))]:
+            for job in group:
                 self.turn(job)
         for job in order:
             if job.besteffort:
@@ -622,7 +622,11 @@ class Oracle:
         places = {job.job_id: place for job in binding if (place := self.place_told(job)) is not None}
         numbers: dict[JobId, int] = {}
         among: Resources = frozenset()
-        for job in (job for job in group if job.job_id in places):
+        for job in group:
+            if job.job_id not in places:
+                if not queues[job.queue].active or job.dependencies or self.is_apart(job):
+                    continue
+                break
             wanted = job.request.alternatives[0].groups[0]
             members = self.matching(wanted)
             if (

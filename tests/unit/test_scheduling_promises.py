@@ -61,6 +61,16 @@ def test_a_number_that_moves_wrongly_is_caught(
     assert any(differs_from_the_definition(crowded_snapshot(seed)) for seed in range(900))
 
 
+@pytest.mark.parametrize("plan_first", [None, 10])
+def test_a_job_whose_place_was_forgotten_still_comes_before_those_behind_it(plan_first: int | None) -> None:
+    # Job 1 was edited, or held and resumed.  Job 2, which could start now, would delay it.
+    now = snapshot(hosts(4, 1), job(1, "core=4", 100), job(2, "core=1", 1000), running=[held(9, (1, 2), NOW_S + 110)])
+    told = {JobId(2): promise(NOW_S + 300, 1, 2)}
+    limits = replace(now.limits, plan_first=plan_first)
+
+    assert starts(replace(now, promises=told, limits=limits)) == {1: NOW_S + 110, 2: NOW_S + 210}
+
+
 def test_a_job_moves_to_where_enough_are_free_though_the_places_of_others_were_in_the_way() -> None:
     # On cores 1 to 3 and 7; with those of job 2 among them, as they would be chosen, two would be left for job 1.
     cluster = hosts(7, 1)
