@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from shlex import join
 from typing import Any, TypeAlias
 
 import click
 
-from oarpy.commands.session import ask, complain, is_said, tell
-from oarpy.errors import SyntaxRefused
-from oarpy.model.dependencies import parse_job_id
+from oarpy.client.selection import Selection
+from oarpy.commands.selecting import selection_of
+from oarpy.commands.session import ask, complain, connect, is_said, tell
+from oarpy.errors import RequestRefused, SyntaxRefused
 from oarpy.model.edits import Edit, Edited
 from oarpy.model.exit_statuses import ExitStatus
 from oarpy.model.payloads import JobSelection, Submission, Submitted
+from oarpy.model.states import JobId, JobState
 
 #: Which fields of a submission each option is about.
 _FIELDS = {
@@ -34,6 +36,8 @@ _FIELDS = {
     "command": ("command",),
     "hold": ("hold",),
 }
+_WAITING = (JobState.WAITING, JobState.HOLD)
+_OVER = (JobState.TERMINATED, JobState.ERROR)
 _REPEATED = ("resource", "property", "type", "anterior")
 #: What a job is from its beginning on, and what is about other things.
 _UNFIT = (
@@ -54,15 +58,29 @@ def run(ctx: click.Context, options: Mapping[str, Any], key: str | None, *, read
     changes = _changes(ctx, options, read)
     said = join(["oarsub", *sys.argv[1:]])
     if options["resubmit"]:
-        ids = tuple(map(parse_job_id, options["resubmit"]))
-        named = JobSelection(array_ids=ids) if options["only"] else JobSelection(job_ids=ids)
+        ids = options["resubmit"]
+        named = _named((), ids, _OVER) if options["only"] else _named(ids, (), _OVER)
         again = Edit(named, changes, options["only"], said, options["dry_run"]).to_json()
         if options["dry_run"]:
             return _told_possible("submit again", ask("resubmit", again, key=key), options)
         return finish(Submitted.from_json(ask("resubmit", again, key=key)), options)
-    selection = JobSelection(tuple(map(parse_job_id, options["edit"])), tuple(map(parse_job_id, options["edit_array"])))
+    selection = _named(options["edit"], options["edit_array"], _WAITING)
     answer = ask("edit", Edit(selection, changes, None, said, options["dry_run"]).to_json(), key=key)
     return _told_possible("change", answer, options) if options["dry_run"] else told(answer, options)
+
+
+def _named(ids: Sequence[str], arrays: Sequence[str], states: Collection[JobState]) -> JobSelection:
+    """The jobs that these words name; a range means those of its jobs that are in one of ``states``."""
+    selection = selection_of(ids, arrays)
+    job_ids = tuple(map(JobId, selection.job_ids))
+    if selection.ranges:
+        from oarpy.client import job_view
+
+        found = job_view.states(connect(), Selection(ranges=selection.ranges))
+        job_ids += tuple(JobId(job_id) for job_id, state in found if state in states)
+        if not job_ids and not selection.array_ids:
+            raise RequestRefused(f"no job of {', '.join(ids)} is {' or '.join(states)}")
+    return JobSelection(tuple(dict.fromkeys(job_ids)), tuple(map(JobId, selection.array_ids)))
 
 
 def _told_possible(deed: str, document: Mapping[str, Any], options: Mapping[str, Any]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import click
@@ -18,8 +18,15 @@ from oarpy.model.dependencies import parse_job_id
 from oarpy.model.wording import excerpt
 
 
-def show_why(conn: Connection, job_ids: Sequence[int], as_json: bool) -> int:
-    """Tell of each job what keeps it from starting; the status is the worst of them."""
+def show_why(conn: Connection, selection: Selection, as_json: bool) -> int:
+    """Tell of each job what keeps it from starting; the status is the worst of them.
+
+    Of a range it is told of the jobs that are not over.
+    """
+    job_ids = list(selection.job_ids)
+    if selection.ranges:
+        live = Selection(ranges=selection.ranges, live=True)
+        job_ids += [job_id for job_id, _ in job_view.states(conn, live)]
     status = 0
     documents: dict[str, Any] = {}
     for number, job_id in enumerate(dict.fromkeys(job_ids)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Mapping, Sequence
+from copy import copy
 from typing import Any, NamedTuple
 
 import click
@@ -19,8 +20,23 @@ from oarpy.model.wording import excerpt
 
 #: Options that a script may name and that add to those of the command line; the rest gives way to them.
 _ADDED = ("resource", "type", "anterior")
-#: What a script cannot say of itself.
-_ABOUT_OTHERS = ("edit", "edit_array", "resubmit", "only", "key", "wait", "follow")
+#: What a script cannot say of itself: it is about other jobs, or about what the command does and prints.
+_OF_THE_COMMAND = {
+    "edit": "--edit",
+    "edit_array": "--edit-array",
+    "resubmit": "--resubmit",
+    "only": "--only",
+    "key": "--key",
+    "wait": "--wait",
+    "follow": "--follow",
+    "interactive": "-I",
+    "connect_to": "-C",
+    "keep": "--keep",
+    "scanscript": "-S",
+    "dry_run": "--dry-run",
+    "style": "a format (-J, -Y, -X, -D)",
+    "verbose": "-v",
+}
 _BAD = ExitStatus.SCRIPT_OR_NOTHING_CHOSEN
 
 
@@ -60,18 +76,21 @@ def scanned(ctx: click.Context, options: Mapping[str, Any]) -> Script:
 
 def _named(ctx: click.Context, path: str, said: Sequence[str]) -> dict[str, Any]:
     """The options that the script names."""
+    command = copy(ctx.command)
+    # What --help and --version print is not for who submits a script.
+    command.params = [param for param in command.params if param.name != "version"]
     try:
-        read = ctx.command.make_context("oarsub", list(said))
-    except (click.UsageError, click.exceptions.Exit) as error:
-        problem = error.format_message() if isinstance(error, click.UsageError) else "it asks for help"
-        raise SyntaxRefused(f"in an #OAR line of {excerpt(path)}: {problem}", exit_status=_BAD) from error
+        read = command.make_context("oarsub", list(said), help_option_names=[])
+    except click.UsageError as error:
+        raise SyntaxRefused(
+            f"in an #OAR line of {excerpt(path)}: {error.format_message()}", exit_status=_BAD
+        ) from error
     if read.params["command"]:
         word = excerpt(read.params["command"][0])
         raise SyntaxRefused(f"an #OAR line of {excerpt(path)} has {word}, which is no option", exit_status=_BAD)
     named = {name: value for name, value in read.params.items() if is_said(read, name)}
-    for name in _ABOUT_OTHERS:
+    for name, option in _OF_THE_COMMAND.items():
         if name in named:
-            option = f"--{name.replace('_', '-')}"
             raise SyntaxRefused(
                 f"an #OAR line of {excerpt(path)} has {option}, which is for the command line", exit_status=_BAD
             )
@@ -83,10 +102,15 @@ def _merged(ctx: click.Context, options: Mapping[str, Any], named: Mapping[str, 
     for name, value in named.items():
         if name in _ADDED:
             merged[name] = (*options[name], *value)
-        elif name in ("property", "scanscript"):
+        elif name == "property":
             continue
         elif not is_said(ctx, name):
             merged[name] = value
         elif value != options[name]:
-            tell(f"--{name.replace('_', '-')} of the script gives way to that of the command line")
+            tell(f"{_long_name(ctx, name)} of the script gives way to that of the command line")
     return merged
+
+
+def _long_name(ctx: click.Context, name: str) -> str:
+    options = next(param.opts for param in ctx.command.params if param.name == name)
+    return next(option for option in options if option.startswith("--"))

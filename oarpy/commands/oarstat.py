@@ -15,7 +15,6 @@ from oarpy.commands.listing import printable, shown_date, shown_property
 from oarpy.commands.selecting import LEFT_OUT, ids_or_own, selection_of, with_array, with_filters
 from oarpy.commands.session import OarCommand, connect, run, tell, with_formats, with_lines, with_version
 from oarpy.errors import SyntaxRefused
-from oarpy.model.dependencies import parse_job_id
 from oarpy.model.exit_statuses import ExitStatus
 
 FORMAT_VARIABLE = "OAR_OARSTAT_OUTPUT_FORMAT"
@@ -140,7 +139,7 @@ def _show(
         case "why":
             from oarpy.commands.inquiries import show_why
 
-            return show_why(conn, [parse_job_id(each) for each in ids_or_own(options["why"], words)], style == "json")
+            return show_why(conn, selection_of(ids_or_own(options["why"], words), ()), style == "json")
         case "forecast":
             from oarpy.commands.inquiries import show_forecast
 

@@ -86,9 +86,16 @@ _DATE = frozenset("0123456789-: ")
 @click.option("--wait", is_flag=True, help="Wait for the end of the job, and exit with its status.")
 @click.option("--follow", is_flag=True, help="The same, and show what the job writes.")
 @with_formats
-@click.option("--edit", multiple=True, metavar="ID", help="Change job ID, which waits, as the other options say.")
+@click.option(
+    "--edit",
+    multiple=True,
+    metavar="ID",
+    help="Change job ID, or the waiting ones of a range such as 12-20, as the other options say.",
+)
 @click.option("--edit-array", multiple=True, metavar="ID", help="The same for all jobs of an array that wait.")
-@click.option("--resubmit", multiple=True, metavar="ID", help="Submit job ID, which is over, once more.")
+@click.option(
+    "--resubmit", multiple=True, metavar="ID", help="Submit job ID, which is over, or those of a range, once more."
+)
 @click.option(
     "--only",
     type=click.Choice(["failed", "all"]),
@@ -230,10 +237,11 @@ def _submission(ctx: click.Context, options: Mapping[str, Any]) -> Submission:
         types=options["type"],
         after=options["anterior"],
         queue=options["queue"],
-        name=options["name"],
-        project=options["project"],
-        stdout=options["stdout"],
-        stderr=options["stderr"],
+        # Empty is not said, as for OAR: a script may name a variable that is not set.
+        name=options["name"] or None,
+        project=options["project"] or None,
+        stdout=options["stdout"] or None,
+        stderr=options["stderr"] or None,
         checkpoint_s=_seconds(options["checkpoint"]),
         signal=_signal(options["signal"]),
         hold=options["hold"],

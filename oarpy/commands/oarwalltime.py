@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import click
 
-from oarpy.commands.selecting import selection_of
+from oarpy.commands.selecting import LEFT_OUT, selection_of
 from oarpy.commands.session import OarCommand, ask, complain, connect, run, tell, with_version
 from oarpy.errors import RequestRefused, SyntaxRefused
 from oarpy.model.durations import parse_duration, render_duration
@@ -25,6 +25,7 @@ SETTINGS = {"ignore_unknown_options": True, "help_option_names": ["-h", "--help"
 @click.argument("change", required=False)
 @click.option("--array", "arrays", multiple=True, metavar="ID", help="The running jobs of this array, in place of JOB.")
 @click.option("--sql", metavar="CONDITION", help="The running jobs that satisfy it, in place of JOB.")
+@click.option("-u", "--user", is_flag=False, flag_value=LEFT_OUT, metavar="USER", help="Those of USER, or yours.")
 @click.option("--dry-run", is_flag=True, help="Ask for nothing; show the jobs that are chosen.")
 @click.option("-f", "--force", is_flag=True, help="At once, and not in the site's steps (if you may).")
 @click.option("-w", "--whole", is_flag=True, help="All of it or nothing.")
@@ -37,6 +38,7 @@ def oarwalltime(
     change: str | None,
     arrays: tuple[str, ...],
     sql: str | None,
+    user: str | None,
     dry_run: bool,
     force: bool,
     whole: bool,
@@ -67,9 +69,9 @@ def oarwalltime(
     Status: 1 the job does not run, 3 you may not, 4 no such job or a mistake in
     typing, 5 the site does not allow it.
     """
-    if arrays or sql is not None:
+    if arrays or sql is not None or user is not None:
         if change is not None:
-            raise SyntaxRefused("--array and --sql stand in the place of JOB", exit_status=ExitStatus.BAD_ID)
+            raise SyntaxRefused("--array, --sql and -u stand in the place of JOB", exit_status=ExitStatus.BAD_ID)
         job, change = None, job
     elif job is None:
         raise click.UsageError("Missing argument 'JOB'.")
@@ -80,7 +82,7 @@ def oarwalltime(
         sign = "" if not relative else "-" if seconds < 0 else "+"
         tell(f"understood as {sign}{render_duration(abs(seconds))}")
     timeout_s = None if timeout is None else _duration(timeout)
-    job_ids = _chosen(job, arrays, sql)
+    job_ids = _chosen(job, arrays, user, sql)
     if dry_run:
         from oarpy.commands.jobs import tell_chosen
 
@@ -105,10 +107,10 @@ def oarwalltime(
     return status
 
 
-def _chosen(job: str | None, arrays: Sequence[str], sql: str | None) -> Sequence[JobId]:
+def _chosen(job: str | None, arrays: Sequence[str], user: str | None, sql: str | None) -> Sequence[JobId]:
     """The jobs that are named one by one; else those that run, of all that are chosen."""
-    selection = selection_of([] if job is None else [job], arrays, sql=sql)
-    if not (selection.ranges or selection.array_ids or selection.filter is not None):
+    selection = selection_of([] if job is None else [job], arrays, user, sql)
+    if job is not None and not selection.ranges:
         return tuple(map(JobId, selection.job_ids))
     from oarpy.client import job_view
 

@@ -18,7 +18,8 @@ def parse_signal(text: str) -> int:
     known = signal.Signals.__members__
     found = known.get(name) or known.get(f"SIG{name}")
     if found is None:
-        meant = did_you_mean(f"SIG{name.removeprefix('SIG')}", known)
+        # Without what all of them begin with, which makes any word resemble one.
+        meant = did_you_mean(name.removeprefix("SIG"), [each.removeprefix("SIG") for each in known])
         sentence = f"{excerpt(text)} is not a signal; write a name such as USR1, or a number{meant}"
         raise SyntaxRefused(sentence, exit_status=ExitStatus.REFUSED)
     return int(found)

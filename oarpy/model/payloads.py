@@ -436,7 +436,8 @@ def _reservation_from_json(document: object) -> ReservationDates | None:
 
 def _check_is_interactive(submission: Submission) -> None:
     if submission.array_count or submission.parameters:
-        raise SyntaxRefused("an array cannot be interactive", exit_status=ExitStatus.DENIED)
+        status = ExitStatus.PARAMETERS_OR_NOT_RUNNING if submission.parameters else ExitStatus.DENIED
+        raise SyntaxRefused("an array cannot be interactive", exit_status=status)
     if submission.reservation is not None:
         raise SyntaxRefused(
             "an advance reservation cannot be interactive; connect to it when it runs (oarsub -C)",

@@ -209,7 +209,7 @@ def test_a_mistyped_word_is_answered_with_what_was_meant(
         (["oarsub"], "give one, or a script (-S), or -I for a shell"),
         (["oarsub", "-a", "x", "true"], "'x' is not the id of a job, which is a number"),
         (["oarsub", "-a", "1,x", "true"], "'x' is not a number of seconds, nor such as 10m"),
-        (["oarsub", "--signal", "USR3", "true"], "did you mean SIGUSR2?"),
+        (["oarsub", "--signal", "USR3", "true"], "did you mean USR2?"),
         (["oarsub", "--key", "abc", "true"], "which has 32 hexadecimal digits"),
         (["oarstat", "-j"], "only inside of a job"),
         (["oarstat", "--follow", "-j", "99"], "oarstat -u lists your jobs"),
