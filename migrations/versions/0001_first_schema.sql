@@ -985,7 +985,8 @@ CREATE VIEW visible_jobs AS
     JOIN job_requests r USING (job_request_id)
     LEFT JOIN allocations a ON a.job_id = j.job_id AND a.attempt = j.attempt
     LEFT JOIN reservations v ON v.job_id = j.job_id AND NOT v.begun
-    LEFT JOIN predictions p ON p.job_id = j.job_id AND j.stopped_at IS NULL
+    -- Of a job that was held just now the scheduler has not forgotten it yet.
+    LEFT JOIN predictions p ON p.job_id = j.job_id AND j.state = 'Waiting'
     LEFT JOIN karmas k ON j.state = 'Waiting' AND k.queue_name = j.queue_name AND k.project = j.project
         AND k.job_user = j.job_user
     -- Nobody knows how it fares.
@@ -1102,10 +1103,12 @@ CREATE VIEW assigned_resources AS
 
 CREATE VIEW gantt_jobs_predictions_visu AS
     SELECT job_id AS moldable_job_id, extract(epoch FROM start_at)::bigint AS start_time
-    FROM predictions WHERE start_at IS NOT NULL;
+    FROM predictions JOIN jobs USING (job_id) WHERE start_at IS NOT NULL AND state = 'Waiting';
 CREATE VIEW gantt_jobs_resources_visu AS
     SELECT p.job_id AS moldable_job_id, r.resource_id
-    FROM predictions p, unnest(p.resources) AS u(span), generate_series(lower(u.span), upper(u.span) - 1) AS r(resource_id);
+    FROM predictions p JOIN jobs j USING (job_id), unnest(p.resources) AS u(span),
+        generate_series(lower(u.span), upper(u.span) - 1) AS r(resource_id)
+    WHERE j.state = 'Waiting';
 CREATE VIEW event_logs AS
     SELECT e.event_id, e.type, COALESCE(e.job_id, 0) AS job_id, extract(epoch FROM e.date)::bigint AS date,
         left(e.description, 255) AS description,

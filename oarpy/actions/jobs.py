@@ -196,8 +196,8 @@ def _delete(conn: Connection, states: Mapping[JobId, JobState], *, asked_by: str
 
 
 def _hold(conn: Connection, states: Mapping[JobId, JobState], *, asked_by: str) -> _Verdicts:
+    # What was predicted of them is the scheduler's to forget, who would not know that it has to tell it again.
     held = jobs.transition(conn, list(states), JobEvent.HELD)
-    plans.forget(conn, held)
     _log(conn, "HOLD_WAITING_JOB", held, f"{asked_by} asked to hold the job")
     return _by_state(states, held, JobState.HOLD)
 

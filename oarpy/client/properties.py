@@ -171,8 +171,6 @@ def _hold(conn: Connection, job_ids: Sequence[int], reason: str) -> int:
             ORDER BY job_id FOR NO KEY UPDATE
         ), held AS (
             UPDATE oar.jobs SET state = 'Hold' WHERE job_id IN (SELECT job_id FROM locked) RETURNING job_id
-        ), forgotten AS (
-            DELETE FROM oar.predictions WHERE job_id IN (SELECT job_id FROM held)
         )
         INSERT INTO oar.events (type, job_id, description) SELECT 'HOLD_WAITING_JOB', job_id, %s FROM held
         """,

@@ -27,6 +27,7 @@ from oarpy.settings import Scheduler as SchedulerSettings
 from oarpy.settings import Settings
 from tests.support import invariants, rows
 from tests.support.postgres import TestDatabase
+from tests.support.requests import answered
 from tests.unit.clusters import asks
 
 
@@ -689,6 +690,23 @@ def test_a_planned_start_that_was_told_is_kept_unless_its_queue_plans_from_nothi
 
     planned = [job_id for (job_id,) in database.execute("SELECT job_id FROM predictions ORDER BY start_at")]
     assert planned == [(held, told)[number - 1] for number in order]
+
+
+def test_a_job_that_is_held_for_a_moment_is_told_again_what_it_waits_for(ctx: Context, database: TestDatabase) -> None:
+    with_hosts(ctx, 1, 1)
+    _, waiting = submit(ctx, count=2)
+    passes = Scheduler(ctx)
+    passes.turn()
+    told = f"SELECT predicted_start_at, why FROM visible_jobs WHERE job_id = {waiting}"
+    before = database.execute(told)
+
+    assert answered(database, "hold", {"job_ids": [waiting]})["ok"]
+    assert database.execute(told) == [(None, None)]
+    assert answered(database, "resume", {"job_ids": [waiting]})["ok"]
+    passes.turn()
+
+    assert before != [(None, None)]
+    assert database.execute(told) == before
 
 
 def test_a_start_that_cannot_be_kept_is_put_off_with_an_event(ctx: Context, database: TestDatabase) -> None:
