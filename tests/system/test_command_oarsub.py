@@ -261,7 +261,7 @@ def test_a_dry_run_says_when_and_where(database, commands):
         (["-p", "mem = ; DROP TABLE jobs", "true"], 18),
         (["-p", "x" * 70_000, "true"], 18),
         (["-n", "a\nb", "true"], 18),
-        (["-n", "", "true"], 18),
+        (["-q", "", "true"], 18),
         (["-q", "a\nb", "true"], 18),
         (["-t", "a b", "true"], 18),
         (["-a", "x", "true"], 4),
@@ -485,7 +485,7 @@ def test_too_many_pending_requests_are_refused_for_now(database, commands):
     assert "waiting for an answer" in done.stderr
 
 
-def test_a_reader_that_leaves_early_is_no_error(database, commands):
+def test_who_leaves_early_is_told_on_stderr_which_jobs_he_has_not_read(database, commands):
     answer = Submitted(tuple(range(1, 50_001)), 1).to_json()
     with answering(database, answer):
         running = commands.start("oarsub", "--array", "50000", "true")
@@ -495,7 +495,7 @@ def test_a_reader_that_leaves_early_is_no_error(database, commands):
         running.wait(timeout=60)
     running.stderr.close()
 
-    assert stderr == ""
+    assert re.fullmatch(r"oarsub: nobody reads standard output; the jobs are \d+-50000\n", stderr)
 
 
 @pytest.mark.parametrize(
