@@ -37,7 +37,7 @@ int main(int argc, char **argv) {
 # All hosts have the same files: what would be left of one that is killed goes where it is removed.
 MPIRUN = (
     "mkdir -p tmp; uniq -c $OAR_NODEFILE | awk '{print $2, \"slots=\" $1}' > hosts.$OAR_JOB_ID;"
-    " timeout 90 mpirun.openmpi --mca plm_rsh_agent oarsh --mca btl self,tcp --mca mpi_yield_when_idle 1"
+    " timeout 120 mpirun.openmpi --mca plm_rsh_agent oarsh --mca btl self,tcp --mca mpi_yield_when_idle 1"
     " --mca orte_tmpdir_base $PWD/tmp --bind-to none -machinefile hosts.$OAR_JOB_ID ./ranks"
 )
 
@@ -96,7 +96,7 @@ class People:
 
     def parallel(self) -> None:
         hosts = self.chance.randint(2, 3)
-        look = "timeout 20 oarsh $(tail -1 $OAR_NODEFILE) hostname | grep -qx $(tail -1 $OAR_NODEFILE) && echo there; "
+        look = "timeout 60 oarsh $(tail -1 $OAR_NODEFILE) hostname | grep -qx $(tail -1 $OAR_NODEFILE) && echo there; "
         command = ONCE + look + "sleep 1; exit 5"
         self.add("parallel", "exit", 5, "-l", f"/host={hosts}/core=1", command, said="there\n")
 

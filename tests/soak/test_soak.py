@@ -33,7 +33,7 @@ SELECT 'mem_mib', 'c' || h, 'c' || h, 30 FROM generate_series(1, %s) AS h, gener
 """
 SPOOL_MIB = 2
 HEALTH = '[health]\ninterval = "5 s"\nretry = "2 s"\ntimeout = "5 s"\n'
-OVERHEAD_S = 60
+OVERHEAD_S = 150
 #: A fault may be noticed a moment later.
 BLUR_S = 2.0
 
@@ -166,7 +166,10 @@ def soaked(database: TestDatabase, *, hosts: int, jobs: int, faults: int, seed: 
         soak.trouble.revive_while_jobs_last(OVERHEAD_S + 2 * jobs)
         found: list[object] = [*soak.wrong(), *filter(None, done), *soak.contradictions()]
         # A runner that died had not told every host what is over; its next session does.
-        soak.system.wait_until_final(soak.system.oarsub("-l", f"/host={hosts}", "true"), timeout_s=60)
+        last = soak.system.oarsub("-l", f"/host={hosts}", "true")
+        # What the last fault did to a host may be known only now.
+        soak.trouble.revive_while_jobs_last(OVERHEAD_S)
+        soak.system.wait_until_final(last, timeout_s=60)
         with suppress(AssertionError):
             wait_until(lambda: soak.left() == [], timeout_s=30)
         assert [*found, *soak.left()] == []
