@@ -42,7 +42,7 @@ assert get_oar_job_info(job_id)["state"] == "Error"
 # A reservation, ten minutes from now.
 reserved = OarSubmission("core=1", walltime="0:10:00", reservation_date=time.time() + 600)
 ((job_id, _),) = oarsub([(reserved, None)])
-assert 590 < get_oar_job_info(job_id)["scheduled_start"] - time.time() < 610
+assert 540 < get_oar_job_info(job_id)["scheduled_start"] - time.time() < 610
 oardel([(job_id, None)])
 
 # A submission that is refused has no id.

@@ -125,7 +125,7 @@ if __name__ == "__main__":
     sleepers = [submit(f"sleeps {n}", "sleep 300", walltime="01:00:00") for n in (1, 2)]
     assert set(sleepers) <= set(states("default"))
     # What is deleted is no hindrance to what waits: a machine may have two cores.
-    subprocess.run(["oardel", *map(str, sleepers)], check=True, timeout=10)
+    subprocess.run(["oardel", *map(str, sleepers)], check=True, timeout=60)
     wait_until_gone([*jobs, failing, wide, *sleepers])
     assert [result(task) for task in tasks] == [(0, "1\n"), (0, "4\n"), (0, "9\n")]
     assert result("fails") == (3, "")
