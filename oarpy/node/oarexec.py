@@ -228,6 +228,8 @@ LEASE_LOOK_S = 1.0
 WATCH_LATER_S = 0.5
 WATCH_PATIENCE = 10
 LOCK_S = 5.0
+# A guard that has taken its door away may hold its lock for a moment longer.
+CONNECT_AFTER_S = (0.0, 0.0, 0.1, 0.3, 1.0, 2.0)
 WATCH_S = 1.0
 FREEZE_S = 10.0
 NOTE_S = 2.0
@@ -517,12 +519,14 @@ def overwrite_durably(path: str, text: str) -> None:
 class Process:
     """One line of the process table."""
 
-    __slots__ = ("parent", "session", "start", "zombie")
+    __slots__ = ("parent", "running", "session", "start", "zombie")
 
     def __init__(self, stat_line: str) -> None:
         # The command stands in parentheses and may hold anything.
         fields = stat_line[stat_line.rindex(")") + 2 :].split()
         self.zombie = fields[0] in "ZX"
+        # Or about to run: a stopped one does neither.
+        self.running = fields[0] in "RS"
         self.parent = int(fields[1])
         self.session = int(fields[3])
         self.start = int(fields[19])
@@ -629,6 +633,7 @@ class Entry:
         "program_pid",
         "program_s",
         "proof",
+        "seen",
         "start",
         "state",
         "stderr",
@@ -671,6 +676,8 @@ class Entry:
         self.used_s = 0.0
         # What came in by oarsh and has not gone.
         self.visitors: Set[int] = set()
+        # What was to be killed, with its start, where no control group names it.
+        self.seen: Dict[int, int] = {}
         self.walltime_s: Optional[float] = None
         self.grace_s = 0.0
         self.kill_after_s = 20.0
@@ -927,9 +934,11 @@ class Loose:
         while True:
             new = self.members(entry) - stopped
             if not new:
-                return True
+                break
             signal_all(new, signal.SIGSTOP)
             stopped |= new
+        # The signal is heeded only when each gets to it.
+        return not any(one.running for one in map(process, stopped) if one is not None)
 
     def thaw(self, entry: Entry) -> None:
         signal_all(self.members(entry), signal.SIGCONT)
@@ -1682,7 +1691,7 @@ class Guard:
         null = os.open("/dev/null", os.O_RDWR)
         os.dup2(null, 1)
         os.close(null)
-        while not self._idle():
+        while not (self._idle() and self._leaves()):
             ready = self.poll.poll(self._patience())
             # Before all else: this process, or the machine, may have stood still for hours.
             self._fence()
@@ -1743,6 +1752,22 @@ class Guard:
         if self.links or not all(entry.over for entry in self.entries.values()):
             self.idle_since = clock()
         return clock() - self.idle_since > IDLE_S
+
+    def _leaves(self) -> bool:
+        """Take the door away, for good unless somebody has just come in."""
+        try:
+            os.rename("guard.sock", "guard.sock.old")
+        except OSError:
+            # The whole spool is gone, or closed to writing.
+            return True
+        # Who comes from now on finds nobody and starts another guard.
+        while self._accept():
+            pass
+        if self.links:
+            os.rename("guard.sock.old", "guard.sock")
+            return False
+        os.unlink("guard.sock.old")
+        return True
 
     def _patience(self) -> float:
         if self.waiting or self.gone:
@@ -2545,6 +2570,7 @@ class Guard:
             if left:
                 self._claim(entry, left)
                 self.containment.kill(entry)
+                signal_all(self._still_there(entry), signal.SIGKILL)
                 self._after(0.02, self.gone.append, entry)
                 continue
             self._take_facts(entry)
@@ -2639,11 +2665,19 @@ class Guard:
             return set()
         if not entry.cgroup and not entry.inherited and own is not None and entry.key not in own:
             return set()
-        return self.containment.members(entry)
+        return self.containment.members(entry) | self._still_there(entry)
 
-    def _claim(self, entry: Entry, pids: Iterable[int]) -> None:
+    def _claim(self, entry: Entry, pids: Set[int]) -> None:
         """Count what these have used when they are reaped here, their parents being killed with them."""
         self.strays.update(dict.fromkeys(pids, entry.key))
+        if not entry.cgroup:
+            found = ((pid, process(pid)) for pid in pids)
+            entry.seen.update((pid, one.start) for pid, one in found if one is not None)
+
+    def _still_there(self, entry: Entry) -> Set[int]:
+        """What was seen in an entry and lives: an sshd whose parent died before it bears no mark any more."""
+        found = ((pid, start, process(pid)) for pid, start in entry.seen.items())
+        return {pid for pid, start, one in found if one is not None and not one.zombie and one.start == start}
 
     def _conclude(self, entry: Entry) -> None:
         """The containment is empty: the job is over."""
@@ -2732,25 +2766,25 @@ class Guard:
         arguments = [sys.executable, "-I", "-S", os.path.abspath(__file__), "watch"]
         arguments += ["--spool", self.spool, "--instance", self.instance, *self.options]
         heard, said = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        try:
-            os.set_blocking(heard, True)
-            self.watch = spawn(arguments, {"PATH": "/usr/bin:/bin"}, {0: heard})
-        except OSError as error:
-            complain("no watch can be started: %s" % error)
-            os.close(said)
-            self._after(RETRY_S, self._miss_watch)
-            return
-        finally:
-            os.close(heard)
         self.to_watch = said
         self.unsaid.clear()
         self.poll.register(said, 0)
+        # Said before there is anybody to hear it: from its first moment on it knows what to see to.
         self._say_to_watch({"since": self.lease_since})
         for entry in self.leased.values():
             if entry.pid is not None:
                 self._say_to_watch({"lease": entry.lease()})
             if entry.fenced:
                 self._say_to_watch({"fenced": entry.key})
+        try:
+            os.set_blocking(heard, True)
+            self.watch = spawn(arguments, {"PATH": "/usr/bin:/bin"}, {0: heard})
+        except OSError as error:
+            complain("no watch can be started: %s" % error)
+            self._leave_watch()
+            self._after(RETRY_S, self._miss_watch)
+        finally:
+            os.close(heard)
 
     def _miss_watch(self) -> None:
         if self.watch is None and self.leased:
@@ -2758,11 +2792,15 @@ class Guard:
 
     def _watch_ended(self) -> None:
         self.watch = None
+        self._leave_watch()
+        self._after(WATCH_LATER_S, self._miss_watch)
+
+    def _leave_watch(self) -> None:
+        """Nobody hears any more what is said to it."""
         if self.to_watch is not None:
             self.poll.unregister(self.to_watch)
             os.close(self.to_watch)
             self.to_watch = None
-        self._after(WATCH_LATER_S, self._miss_watch)
 
     def _say_to_watch(self, message: Json) -> None:
         if self.to_watch is not None:
@@ -2953,19 +2991,21 @@ class Guard:
 
     # Speaking with sessions.
 
-    def _accept(self) -> None:
+    def _accept(self) -> bool:
+        """Let a session in; False when none is there."""
         try:
             sock, _ = self.listener.accept()
         except OSError:
-            return
+            return False
         peer = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
         if peer[1] not in (0, os.geteuid()):
             sock.close()
-            return
+            return True
         sock.setblocking(False)
         link = Link(sock)
         self.links[link.fd] = link
         self.poll.register(link.fd, select.EPOLLIN)
+        return True
 
     def _receive(self, link: Link) -> None:
         try:
@@ -3634,7 +3674,8 @@ def is_of_root(path: str) -> bool:
 def connect(spool: str, instance: str, options: List[str]) -> socket.socket:
     """A connection to the guard, which is started when nothing answers."""
     os.chdir(os.path.join(spool, instance))
-    for _ in range(5):
+    for pause_s in CONNECT_AFTER_S:
+        time.sleep(pause_s)
         link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             link.connect("guard.sock")

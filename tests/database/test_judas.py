@@ -191,8 +191,8 @@ def test_a_program_that_fails_is_recorded_with_what_it_said(database, directory)
 
 def test_a_mail_server_that_does_not_answer_delays_no_program(database, directory):
     target = program(directory, f"touch {directory}/told")
-    with silent_server() as port:
-        values = settings(port)
+    with silent_server() as server:
+        values = settings(server.port)
         with serving(database, replace(values, mail=replace(values.mail, timeout=timedelta(minutes=5)))):
             put(database, "mail", "alice", count=3)
             put(database, "exec", target)

@@ -40,7 +40,7 @@ def run(directory: Path) -> Run:
     """Runs the text of a program with a message."""
 
     def run(
-        program: str, words: str = "", *, login: str | None = None, timeout_s: float = 10, **values: object
+        program: str, words: str = "", *, login: str | None = None, timeout_s: float = 60, **values: object
     ) -> Delivery:
         file = directory / "program"
         file.write_text(program)
@@ -146,14 +146,14 @@ def test_a_program_that_dies_of_a_signal_is_told_so(run):
     assert run("#!/bin/sh\nkill -9 $$\n") == Delivery(7, Fate.REFUSED, "died of signal 9")
 
 
-def test_a_program_that_takes_too_long_is_killed_with_all_it_started(run, directory):
+def test_a_program_that_takes_too_long_is_killed_with_all_it_started(run):
     begun_s = time.monotonic()
 
-    delivery = run("#!/bin/sh\nsleep 600 & echo $!; sleep 600\n", timeout_s=1)
+    delivery = run("#!/bin/sh\nsleep 600 & echo $!; sleep 600\n", timeout_s=5)
 
     what, _, child = delivery.detail.partition(": ")
-    assert time.monotonic() - begun_s < 5
-    assert (delivery.fate, what) == (Fate.REFUSED, "killed after 1 s")
+    assert time.monotonic() - begun_s < 300
+    assert (delivery.fate, what) == (Fate.REFUSED, "killed after 5 s")
     wait_until(lambda: not alive(int(child)), what="the program's child is gone")
 
 

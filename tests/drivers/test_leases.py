@@ -206,8 +206,8 @@ def test_after_a_whole_host_stood_still_what_has_outlived_its_lease_is_killed_at
         attempt, ends_at = begin(node, "while :; do cat /proc/uptime >> beats; sleep 0.01; done")
         node.wait_for_text("beats", "\n")
         node.disconnect()
-        box.a_box().do("freeze", node.name)
         try:
+            box.a_box().do("freeze", node.name)
             before = node.read("beats")
             wait_until(lambda: oarexec.clock() > ends_at + 1, timeout_s=DEADLINE_S, what="its lease is over")
             assert node.read("beats") == before

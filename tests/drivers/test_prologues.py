@@ -61,17 +61,17 @@ def test_a_prologue_comes_before_the_command_and_an_epilogue_after_all_of_it(nod
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "timeout_s", "said"),
     [
-        ("exit 3", "the prologue ended with 3"),
-        ("sleep 1000", "the prologue took more than 0.5 s"),
-        ("kill -9 $$", "the prologue was killed by signal 9"),
+        ("exit 3", 60, "the prologue ended with 3"),
+        ("sleep 1000", 0.5, "the prologue took more than 0.5 s"),
+        ("kill -9 $$", 60, "the prologue was killed by signal 9"),
     ],
 )
-def test_a_prologue_that_fails_or_takes_too_long_ends_the_job_before_it_ran(node, text, said):
+def test_a_prologue_that_fails_or_takes_too_long_ends_the_job_before_it_ran(node, text, timeout_s, said):
     before, after = program(node, "before", text), program(node, "after", f"echo after > {node.work}/after")
 
-    end = node.run("echo ran > ran", prologue=before, epilogue=after, program_timeout=timedelta(seconds=0.5))
+    end = node.run("echo ran > ran", prologue=before, epilogue=after, program_timeout=timedelta(seconds=timeout_s))
 
     assert (end.cause, end.ran, end.event, end.text) == (EndCause.PROLOGUE, False, "PROLOGUE_ERROR", said)
     assert (node.read("ran"), node.read("after")) == ("", "")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -24,7 +23,7 @@ def mailbox() -> Iterator[Mailbox]:
 
 
 def messenger(port: int, **values: object) -> SmtpMessenger:
-    defaults = {"host": "127.0.0.1", "port": port, "sender": "oar@c0.example.org", "timeout": timedelta(seconds=5)}
+    defaults = {"host": "127.0.0.1", "port": port, "sender": "oar@c0.example.org", "timeout": timedelta(seconds=60)}
     return SmtpMessenger(Mail(**{**defaults, **values}), "c0")
 
 
@@ -108,12 +107,10 @@ def test_without_a_server_every_mail_of_the_batch_has_failed():
 
 @pytest.mark.parametrize("dripping", [b"", b"220-"])
 def test_a_server_that_does_not_come_to_the_point_costs_one_time_out(dripping):
-    with silent_server(dripping) as port:
-        begun_s = time.monotonic()
+    with silent_server(dripping) as server:
+        deliveries = messenger(server.port, timeout=timedelta(seconds=0.5)).deliver([message(1), message(2)])
 
-        deliveries = messenger(port, timeout=timedelta(seconds=0.5)).deliver([message(1), message(2)])
-
-        assert time.monotonic() - begun_s < 2
+    assert server.connections == 1
     assert fates(deliveries) == [Fate.FAILED, Fate.FAILED]
 
 

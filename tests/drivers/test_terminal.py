@@ -38,7 +38,7 @@ def name() -> Iterator[str]:
 
 def shown(link: socket.socket, awaited: bytes) -> bytes:
     """What the terminal shows, until ``awaited`` is among it or the link ends."""
-    link.settimeout(20)
+    link.settimeout(60)
     frames, found = Frames(), b""
     while awaited not in found and (data := link.recv(65536)):
         found += b"".join(content for kind, content in frames.feed(data) if kind == b"d")
@@ -80,7 +80,7 @@ class Carried:
         assert self.process.stdout is not None
         found = b""
         while not enough(found):
-            assert select.select([self.process.stdout], [], [], 30)[0], f"nothing more after {len(found)} bytes"
+            assert select.select([self.process.stdout], [], [], 60)[0], f"nothing more after {len(found)} bytes"
             if not (data := os.read(self.process.stdout.fileno(), 65536)):
                 break
             found += b"".join(content for kind, content in self.frames.feed(data) if kind == b"d")
@@ -113,7 +113,7 @@ def test_what_is_shown_gets_through_while_much_is_typed(carried: Callable[..., C
     shown = me.shown(lambda found: found.count(b"\n") == 1000)
 
     assert shown.replace(b"\r", b"") == block * 1000
-    typing.join(30)
+    typing.join(60)
     assert not typing.is_alive()
 
 
@@ -135,7 +135,7 @@ def test_the_display_is_the_one_that_was_forwarded(
         me.send(frame(b"h", json.dumps(hello).encode()))
 
         assert b"=" + seen + b"=" in me.shown(lambda found: found.endswith(b"=\r\n"))
-        me.process.communicate(timeout=30)
+        me.process.communicate(timeout=60)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_the_display_is_the_one_that_was_forwarded(
 def test_who_says_no_hello_is_told_so(name: str, said: bytes) -> None:
     me = Carried(name, {})
 
-    _, errors = me.process.communicate(said, timeout=30)
+    _, errors = me.process.communicate(said, timeout=60)
 
     assert errors in (b"terminal: no hello\n", b"terminal: the link ended\n")
     assert me.process.returncode == 1

@@ -52,6 +52,6 @@ def test_a_killed_postgresql_is_started_again_and_the_same_almighty_goes_on(inst
     # This process started it; until it asks for its status, the dead server seems to be there.
     os.waitpid(server, 0)
 
-    wait_until(lambda: postgresql.postmaster(cluster) not in (None, server), timeout_s=20, what="another server")
-    leader = wait_until(lambda: renewed(instance), timeout_s=20, what="the lease is renewed in it")
+    wait_until(lambda: postgresql.postmaster(cluster) not in (None, server), what="another server")
+    leader = wait_until(lambda: renewed(instance), what="the lease is renewed in it")
     assert (leader.pid, leader.epoch) == (before.pid, before.epoch)

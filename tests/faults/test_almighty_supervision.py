@@ -26,7 +26,7 @@ EPOCH = Epoch(7, uuid.uuid4())
 
 
 class Notes:
-    """A directory in which each life of a process leaves its pid and what it has open."""
+    """A directory in which each life of a process leaves its pid, when it began, and what it has open."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -36,7 +36,8 @@ class Notes:
 
         def live(epoch: Epoch, stop: int) -> int:
             opened = sorted(set(os.listdir("/proc/self/fd")) - {"0", "1", "2", str(stop)})
-            (self.root / f"{name}.{os.getpid()}.new").write_text(f"{epoch.number} {len(opened) - 1}")
+            text = f"{begun_at(os.getpid())} {epoch.number} {len(opened) - 1}"
+            (self.root / f"{name}.{os.getpid()}.new").write_text(text)
             (self.root / f"{name}.{os.getpid()}.new").rename(self.root / f"{name}.{os.getpid()}")
             _wait_until_readable(stop)
             if stubborn:
@@ -47,10 +48,24 @@ class Notes:
 
     def lives(self, name: str) -> dict[int, str]:
         """The process ids of its lives, each with its epoch and how many descriptors it had inherited."""
-        return {int(note.suffix[1:]): note.read_text() for note in self.root.glob(f"{name}.*") if note.suffix != ".new"}
+        notes = [note for note in self.root.glob(f"{name}.*") if note.suffix != ".new"]
+        return {int(note.suffix[1:]): note.read_text().partition(" ")[2] for note in notes}
 
     def pids(self) -> list[int]:
         return [int(note.suffix[1:]) for note in self.root.iterdir() if note.suffix != ".new"]
+
+    def living(self) -> list[int]:
+        """Those that have not ended; whoever was given the pid of one that has is none of them."""
+        notes = {int(note.suffix[1:]): note.read_text() for note in self.root.iterdir() if note.suffix != ".new"}
+        return [pid for pid, text in notes.items() if text.partition(" ")[0] == str(begun_at(pid)) and is_alive(pid)]
+
+
+def begun_at(pid: int) -> int | None:
+    """When a process began, in ticks since the boot; None when there is none."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    except OSError:
+        return None
 
 
 def _wait_until_readable(descriptor: int) -> None:
@@ -70,7 +85,7 @@ def is_alive(pid: int) -> bool:
 def notes(tmp_path: Path) -> Iterator[Notes]:
     notes = Notes(tmp_path)
     yield notes
-    for pid in notes.pids():
+    for pid in notes.living():
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
 
@@ -123,9 +138,10 @@ def test_one_that_dies_again_and_again_waits_longer_each_time(notes: Notes) -> N
         supervisor.begin(EPOCH)
         for life in range(1, 5):
             wait_until(lambda life=life: len(notes.lives("runner")) == life)
-            alive = next(pid for pid in notes.lives("runner") if is_alive(pid))
-            os.kill(alive, signal.SIGKILL)
+            (alive,) = notes.living()
+            # Before: whoever counts from here counts no less than there was.
             deaths.append(time.monotonic())
+            os.kill(alive, signal.SIGKILL)
 
     between = [later - earlier for earlier, later in pairwise(deaths)]
     assert [pause >= least for pause, least in zip(between, (0.1, 0.2, 0.4), strict=True)] == [True] * 3
@@ -151,7 +167,7 @@ def test_they_end_when_the_supervisor_is_killed(notes: Notes) -> None:
         os.kill(supervisor.pid, signal.SIGKILL)
 
         wait_until(lambda: not any(map(is_alive, notes.pids())), what="nobody is left")
-        noticed = select.select([supervisor], [], [], 5)[0]
+        noticed = select.select([supervisor], [], [], 60)[0]
 
     assert noticed == [supervisor]
 
@@ -195,7 +211,9 @@ class Turns:
         self._notes = notes
 
     def turn(self) -> Event:
-        (self._notes.root / f"finaud.{os.getpid()}").touch()
+        note = self._notes.root / f"finaud.{os.getpid()}"
+        (note.parent / f"{note.name}.new").write_text(f"{begun_at(os.getpid())} 7 0")
+        (note.parent / f"{note.name}.new").rename(note)
         return Event.NOTHING
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pwd
 import subprocess
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -17,11 +21,26 @@ def account(name: str) -> pwd.struct_passwd:
     """The account ``name``, made when it is missing; skips the test unless root runs it."""
     if os.geteuid() != 0:
         pytest.skip("needs root, to act as somebody else")
-    try:
-        return pwd.getpwnam(name)
-    except KeyError:
-        subprocess.run(["useradd", "--create-home", "--shell", "/bin/bash", name], check=True)
-        return pwd.getpwnam(name)
+    with _changing_accounts():
+        try:
+            return pwd.getpwnam(name)
+        except KeyError:
+            subprocess.run(["useradd", "--create-home", "--shell", "/bin/bash", name], check=True)
+            return pwd.getpwnam(name)
+
+
+def remove_account(name: str) -> None:
+    """The account and its home."""
+    with _changing_accounts():
+        subprocess.run(["userdel", "--remove", name], check=True, capture_output=True)
+
+
+@contextmanager
+def _changing_accounts() -> Iterator[None]:
+    """One at a time: other tests of the run need the same accounts at the same moment."""
+    with open(Path(tempfile.gettempdir()) / "oarpy-test-accounts.lock", "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def submitter() -> pwd.struct_passwd:

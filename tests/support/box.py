@@ -29,22 +29,21 @@ class Box:
 
     @property
     def ssh(self) -> Sequence[str]:
-        return (
-            "ssh",
-            "-F",
-            str(self.directory / "ssh_config"),
-            "-o",
-            "ConnectTimeout=3",
-            "-o",
-            "ServerAliveInterval=1",
-            "-o",
-            "ServerAliveCountMax=2",
-        )
+        """It gives up soon, as a test wants of a host that is cut off."""
+        return self._ssh(("ConnectTimeout=3", "ServerAliveInterval=1", "ServerAliveCountMax=2"))
+
+    @property
+    def patient_ssh(self) -> Sequence[str]:
+        """It takes a busy machine for nothing worse."""
+        return self._ssh(("ConnectTimeout=60", "ServerAliveInterval=60"))
+
+    def _ssh(self, options: Sequence[str]) -> Sequence[str]:
+        return ("ssh", "-F", str(self.directory / "ssh_config"), *(word for one in options for word in ("-o", one)))
 
     def do(self, what: str, *words: str) -> str:
         """One command of tools/cluster."""
         command = [sys.executable, str(TOOL), what, *words, "--directory", str(self.directory)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
         assert done.returncode == 0, done.stderr
         return done.stdout
 

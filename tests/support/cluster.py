@@ -64,7 +64,7 @@ class Cluster(System):
     def replace_process(self, name: str) -> None:
         """Kill one of the server's processes and wait for another."""
         before = self.kill_process(name)
-        wait_until(lambda: self.processes().get(name) not in (None, before), timeout_s=20, what=f"another {name}")
+        wait_until(lambda: self.processes().get(name) not in (None, before), what=f"another {name}")
 
     def on_front_end(
         self, *words: str, user: pwd.struct_passwd | None = None, stdout: IO[bytes] | None = None

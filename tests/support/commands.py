@@ -57,10 +57,10 @@ class Commands:
         )
 
     def run(self, command: str, *arguments: str, **how: Any) -> subprocess.CompletedProcess[str]:
-        """What the command did; fails the test when it takes more than 30 seconds."""
+        """What the command did; fails the test when it takes more than two minutes."""
         running = self.start(command, *arguments, **how)
         try:
-            stdout, stderr = running.communicate(timeout=30)
+            stdout, stderr = running.communicate(timeout=120)
         except subprocess.TimeoutExpired:
             running.kill()
             running.communicate()

@@ -80,7 +80,7 @@ class System:
                 env=self.environment,
                 start_new_session=True,
             )
-        wait_until(self._is_up, timeout_s=20, what="almighty leads, and its processes run")
+        wait_until(self._is_up, what="almighty leads, and its processes run")
 
     def stop(self) -> None:
         """Stop it in an orderly way."""
@@ -115,7 +115,7 @@ class System:
             text=True,
             check=False,
             # Longer than any command has to wait in a test: one that waits for ever fails it.
-            timeout=120,
+            timeout=300,
             cwd=self.work,
             env=accounts.environment_of(user, self.environment),
         )
@@ -142,18 +142,18 @@ class System:
         rows = self.database.execute(f"SELECT {columns} FROM jobs WHERE job_id = %s", (job_id,))
         return Job(*rows[0])  # type: ignore[arg-type]
 
-    def wait_until_state(self, job_id: int, *states: str, timeout_s: float = 30) -> Job:
+    def wait_until_state(self, job_id: int, *states: str, timeout_s: float = 60) -> Job:
         """The job, once it is in one of ``states``."""
         wait_until(
             lambda: self.job(job_id).state in states, timeout_s=timeout_s, what=f"job {job_id} is {' or '.join(states)}"
         )
         return self.job(job_id)
 
-    def wait_until_final(self, job_id: int, timeout_s: float = 30) -> Job:
+    def wait_until_final(self, job_id: int, timeout_s: float = 60) -> Job:
         """The job, once it is over."""
         return self.wait_until_state(job_id, *FINAL, timeout_s=timeout_s)
 
-    def wait_until_all_final(self, job_ids: Sequence[int], timeout_s: float = 60) -> None:
+    def wait_until_all_final(self, job_ids: Sequence[int], timeout_s: float = 180) -> None:
         """Return when all of ``job_ids`` are over."""
         unfinished = "SELECT count(*) FROM jobs WHERE job_id = ANY(%s) AND stopped_at IS NULL"
         wait_until(
@@ -183,7 +183,7 @@ class System:
     def _end(self, signal_number: int) -> None:
         if self.almighty is not None:
             self.almighty.send_signal(signal_number)
-            self.almighty.wait(timeout=20)
+            self.almighty.wait(timeout=60)
             self.almighty = None
 
 

@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from email.message import Message
 from typing import Any
 
@@ -40,11 +41,22 @@ class Mailbox:
         return "250 accepted"
 
 
+class _Listening(Controller):
+    """A controller whose port nobody can take before it listens there."""
+
+    def __init__(self, mailbox: Mailbox, **options: Any) -> None:
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        super().__init__(mailbox, hostname="127.0.0.1", port=self._socket.getsockname()[1], **options)
+
+    def _create_server(self) -> Any:
+        return self.loop.create_server(self._factory_invoker, sock=self._socket, ssl=self.ssl_context)
+
+
 @contextmanager
 def smtp_server(**options: Any) -> Iterator[Mailbox]:
     """A server on a port of its own; ``options`` are aiosmtpd's."""
     mailbox = Mailbox()
-    controller = Controller(mailbox, hostname="127.0.0.1", port=free_port(), **options)
+    controller = _Listening(mailbox, **options)
     controller.start()
     mailbox.port = controller.port
     try:
@@ -53,11 +65,20 @@ def smtp_server(**options: Any) -> Iterator[Mailbox]:
         controller.stop()
 
 
+@dataclass
+class Silent:
+    """A server that does not come to the point."""
+
+    port: int
+    connections: int = 0
+
+
 @contextmanager
-def silent_server(greeting: bytes = b"") -> Iterator[int]:
-    """The port of a server that accepts connections and says no more than ``greeting``, a byte each 50 ms, for ever."""
+def silent_server(greeting: bytes = b"") -> Iterator[Silent]:
+    """A server that accepts connections and says no more than ``greeting``, a byte each 50 ms, for ever."""
     over = threading.Event()
     listening = socket.create_server(("127.0.0.1", 0))
+    server = Silent(listening.getsockname()[1])
 
     def drip(connection: socket.socket) -> None:
         with connection:
@@ -73,20 +94,25 @@ def silent_server(greeting: bytes = b"") -> Iterator[int]:
                 connection, _ = listening.accept()
             except OSError:
                 return
+            server.connections += 1
             threading.Thread(target=drip, args=[connection], daemon=True).start()
 
     threading.Thread(target=accept, daemon=True).start()
     try:
-        yield listening.getsockname()[1]
+        yield server
     finally:
         over.set()
         listening.shutdown(socket.SHUT_RDWR)
         listening.close()
 
 
+#: What keeps their ports from everybody else.
+_bound: list[socket.socket] = []
+
+
 def free_port() -> int:
-    """A port on which nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port on which nobody listens, nor will in this run."""
+    _bound.append(socket.socket())
+    _bound[-1].bind(("127.0.0.1", 0))
+    port: int = _bound[-1].getsockname()[1]
+    return port

@@ -36,7 +36,7 @@ from tests.support.place import a_place
 from tests.support.waiting import wait_until
 
 R = TypeVar("R", bound=Report)
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 
 class Node:
@@ -141,7 +141,7 @@ class Node:
         self._run(self.session.ping(before))
         self._listen(lambda: self.clock > before, "its clock")
 
-    def kill(self, attempt: Attempt, after_s: float = 5.0) -> Answer:
+    def kill(self, attempt: Attempt, after_s: float = DEADLINE_S) -> Answer:
         return self.order(OrderWord.KILL, attempt, kill_after=timedelta(seconds=after_s), cause=EndCause.KILLED)
 
     def wait_for(self, attempt: Attempt, kind: type[R]) -> R:
@@ -246,8 +246,7 @@ class Node:
         return False
 
     def _processes(self, life: str) -> list[int]:
-        instance = str(self.instance)
-        return [pid for pid, words in command_lines() if {life, instance, str(self.spool)} <= {*words}]
+        return oarexec_processes(life, str(self.spool), str(self.instance))
 
 
 def command_lines() -> Iterator[tuple[int, list[str]]]:
@@ -258,6 +257,23 @@ def command_lines() -> Iterator[tuple[int, list[str]]]:
                 words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
                 if words != [""]:
                     yield int(entry.name), words
+
+
+def oarexec_processes(life: str, place: str, *words: str) -> list[int]:
+    """The processes of oarexec that live this life, whose spool is at or below ``place``."""
+    found = {
+        pid: parent_of(pid)
+        for pid, said in command_lines()
+        if {life, *words} <= {*said} and any(word.startswith(place) for word in said)
+    }
+    # What one has just begun to start still shows the words of its parent; the next moment it is a job, perhaps.
+    return [pid for pid, parent in found.items() if parent not in found]
+
+
+def parent_of(pid: int) -> int | None:
+    with suppress(OSError):
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return None
 
 
 def is_zombie(pid: int) -> bool:
@@ -276,7 +292,7 @@ def a_node(kind: str) -> Iterator[Node]:
     user = accounts.submitter()
     runs_as = user if kind == "as its user" else accounts.root()
     with a_place() as root:
-        ssh = box.a_box().ssh if kind.startswith("over ssh") else None
+        ssh = box.a_box().patient_ssh if kind.startswith("over ssh") else None
         node = Node(root, user, runs_as, ssh, box.V2_HOST if kind.endswith("v2") else "c1")
         for path, owner in ((node.work, user), (node.spool.parent, runs_as)):
             path.mkdir()

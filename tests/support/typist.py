@@ -80,7 +80,7 @@ class Typist:
         modes[3] |= termios.ICANON | termios.ECHO | termios.ISIG
         termios.tcsetattr(self._master, termios.TCSANOW, modes)
 
-    def wait_for(self, pattern: str, timeout_s: float = 20) -> re.Match[str]:
+    def wait_for(self, pattern: str, timeout_s: float = 60) -> re.Match[str]:
         """Read until what is shown holds ``pattern``; what comes before its end is not looked at again."""
         deadline = time.monotonic() + timeout_s
         while (found := re.search(pattern, self.shown)) is None:
@@ -96,14 +96,14 @@ class Typist:
         """The window is closed."""
         os.close(self._master)
         self._master = -1
-        self.process.wait(timeout=20)
+        self.process.wait(timeout=60)
 
     def vanish(self) -> None:
         """The command is killed in a way that it cannot answer."""
         self.process.send_signal(signal.SIGKILL)
-        self.process.wait(timeout=20)
+        self.process.wait(timeout=60)
 
-    def end(self, timeout_s: float = 20) -> int:
+    def end(self, timeout_s: float = 60) -> int:
         """The exit status of the command, which ends by itself; all that it has said is in ``shown``."""
         deadline = time.monotonic() + timeout_s
         while self._read(deadline):

@@ -9,7 +9,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def wait_until(condition: Callable[[], T], *, timeout_s: float = 30.0, what: str = "") -> T:
+def wait_until(condition: Callable[[], T], *, timeout_s: float = 60.0, what: str = "") -> T:
     """The first true value of ``condition``; fails the test after ``timeout_s``."""
     deadline = time.monotonic() + timeout_s
     while not (value := condition()):
