@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import psycopg2
@@ -124,16 +124,23 @@ def test_jobs_run_once_though_their_leader_is_stopped_for_longer_than_its_lease(
 
 @pytest.mark.parametrize("victim", ["postmaster", "backends"])
 def test_jobs_run_once_though_postgresql_is_killed(system: System, postgres: TestServer, victim: str) -> None:
-    jobs = {system.oarsub(*QUIET, ONCE + f"sleep {number % 3}; exit {number}"): number for number in range(12)}
+    jobs = {system.oarsub(*QUIET, ONCE + UNTIL_GO): 0}
+    jobs |= {system.oarsub(*QUIET, ONCE + f"sleep {number % 3}; exit {number}"): number for number in range(1, 12)}
     wait_until(lambda: one(system, "SELECT count(*) FROM jobs WHERE state = 'Running'"), what="a job runs")
-    pids = [int(Path(postgres.cluster.data, "postmaster.pid").read_text().splitlines()[0])]
-    if victim == "backends":
-        held = "SELECT pid FROM pg_stat_activity WHERE application_name ~ '^oarpy/' AND datname = current_database()"
-        pids = [int(str(pid)) for (pid,) in system.database.execute(held)][:1]
+
+    def is_killed() -> bool:
+        pid: object = Path(postgres.cluster.data, "postmaster.pid").read_text().splitlines()[0]
+        if victim == "backends":
+            held = "application_name ~ '^oarpy/' AND datname = current_database()"
+            pid = one(system, f"SELECT pid FROM pg_stat_activity WHERE {held} ORDER BY backend_start LIMIT 1")
+        # A session may have ended since.
+        with suppress(ProcessLookupError):
+            os.kill(int(str(pid)), signal.SIGKILL)
+            return True
+        return False
 
     with closing(system.database.connect()) as witness:
-        for pid in pids:
-            os.kill(pid, signal.SIGKILL)
+        wait_until(is_killed, what="it is killed")
         # The death of one ends the sessions of all; until then the server seems to be up.
         wait_until(lambda: has_ended(witness), what="PostgreSQL has noticed")
     system.database.engine.dispose()
@@ -147,6 +154,7 @@ def test_jobs_run_once_though_postgresql_is_killed(system: System, postgres: Tes
         return True
 
     wait_until(is_up, timeout_s=120, what="PostgreSQL serves again")
+    (system.work / "go").touch()
     system.wait_until_all_final(list(jobs))
     for job_id, status in jobs.items():
         job = system.job(job_id)
