@@ -238,6 +238,7 @@ def test_an_order_lets_oarsh_into_a_job_that_was_launched_without(pair: Pair) ->
     assert (end.status, pair.head.read("1.err")) == (0, "")
     host, user, job_name, *groups_there = pair.head.read("1.out").splitlines()
     assert (host, user, job_name) == (name, pair.head.user.pw_name, "three more words")
+    pair.part.wait_for_text("groups", "/1.1")
     assert groups_there == pair.part.read("groups").splitlines()
     pair.part.kill(attempt, 0)
     assert pair.part.ended(attempt).cause is EndCause.KILLED
