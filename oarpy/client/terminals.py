@@ -83,8 +83,8 @@ def look(conn: Connection, job_id: int) -> Sight | None:
     return Sight(*rows[0]) if rows else None
 
 
-def head_of(conn: Connection, job_id: int) -> str | None:
-    """The first host of a job that runs.
+def seen_running(conn: Connection, job_id: int) -> Sight:
+    """What is told of a job that runs, or rests.
 
     Raises:
         RequestRefused: it does not, or there is no such job.
@@ -93,7 +93,7 @@ def head_of(conn: Connection, job_id: int) -> str | None:
     if sight is None or not sight.runs:
         reason = "does not exist" if sight is None else f"is {sight.state}, not Running"
         raise RequestRefused(f"job {job_id} {reason}", exit_status=ExitStatus.CONNECT)
-    return sight.head
+    return sight
 
 
 def seat(conn: Connection, job_id: int, head: str | None) -> Seat:

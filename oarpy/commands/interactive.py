@@ -16,10 +16,10 @@ from oarpy.client.terminals import (
     Sight,
     admits_oarsh,
     display_option,
-    head_of,
     link,
     mine,
     seat,
+    seen_running,
     told_end,
     wait_until_let_in,
     wait_until_running,
@@ -29,7 +29,7 @@ from oarpy.commands.session import client, connect
 from oarpy.errors import RequestRefused
 from oarpy.model.exit_statuses import ExitStatus
 from oarpy.model.payloads import JobSelection
-from oarpy.model.states import JobId
+from oarpy.model.states import JobId, JobState
 from oarpy.node import oarsh
 
 #: The user's own shell, where the job has been submitted from; his login shell, whichever it is, reads this first.
@@ -72,15 +72,19 @@ def reconnect(job_id: int | None, *, keep: bool) -> int:
             _say("No job of yours runs." if not running else f"Choose one: {' '.join(map(str, running))}")
             return 0
         job_id = running[0]
-    head = head_of(conn, job_id)
+    sight = seen_running(conn, job_id)
     try:
-        found = seat(conn, job_id, head)
+        found = seat(conn, job_id, sight.head)
     except RequestRefused:
-        if head is None:
+        if sight.head is None:
             raise
-        if not admits_oarsh(conn, job_id, head):
-            _let_in(job_id, head)
-        return _enter(job_id, head)
+        if sight.state != JobState.RUNNING.value:
+            # What enters would stand still.
+            sentence = f"job {job_id} is {sight.state}, not Running"
+            raise RequestRefused(sentence, exit_status=ExitStatus.CONNECT) from None
+        if not admits_oarsh(conn, job_id, sight.head):
+            _let_in(job_id, sight.head)
+        return _enter(job_id, sight.head)
     _converse(job_id, found, keep=keep)
     return 0
 

@@ -85,6 +85,28 @@ def test_a_host_is_told_the_key_of_each_job_that_is_asked_for_and_of_no_other(da
     assert database.execute(KEYS) == [(first, "public 1", False), (third, "public 2", False)]
 
 
+@pytest.mark.parametrize("refusal", ["", "the spool cannot be written"])
+def test_who_waits_for_it_is_told_when_it_is_there(database: TestDatabase, refusal: str) -> None:
+    (job_id,) = running(database)
+    hosts = hosts_of(job_id)
+    hosts.refusals[OrderWord.ACCESS] = refusal
+    ask(database, job_id)
+    with database.engine.connect() as conn:
+        conn.exec_driver_sql(f"LISTEN oar_access_{job_id}")
+        conn.commit()
+        waiting = conn.connection.driver_connection
+        assert waiting is not None
+
+        def told() -> bool:
+            waiting.poll()
+            return bool(waiting.notifies)
+
+        with serving(Context(database.engine, Settings()), hosts):
+            wait_until(told, timeout_s=DEADLINE_S, what="a notification")
+
+        assert database.execute(DONE) == [(not refusal, refusal)]
+
+
 def test_what_a_dead_runner_has_written_is_told_as_it_was(database: TestDatabase) -> None:
     (job_id,) = running(database)
     database.execute("INSERT INTO job_keys VALUES (%s, 'private 0', 'public 0', true)", (job_id,))
