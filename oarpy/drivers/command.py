@@ -24,7 +24,7 @@ from datetime import timedelta
 from oarpy.drivers.accounts import Accounts
 from oarpy.errors import ProgramFailed
 from oarpy.model.wording import last_line
-from oarpy.node.oarexec import leave_keys
+from oarpy.node.oarexec.keys import leave_keys
 from oarpy.ports.messenger import Delivery, Fate, Message
 
 TRY_LATER = 75

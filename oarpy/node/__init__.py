@@ -8,8 +8,9 @@ from pathlib import Path
 
 
 def path(program: str) -> Path:
-    """The file of one of these programs."""
-    return Path(__file__).parent / f"{program}.py"
+    """The file of one of these programs; the directory of oarexec."""
+    own = Path(__file__).parent / program
+    return own if own.is_dir() else own.with_suffix(".py")
 
 
 @cache

@@ -15,7 +15,7 @@ from oarpy.drivers.local import LocalExecutor
 from oarpy.drivers.ssh import SshExecutor
 from oarpy.errors import NodeUnreachable
 from oarpy.model.states import EndCause
-from oarpy.node import oarexec
+from oarpy.node.oarexec.keys import KEYCTL_CALLS
 from oarpy.ports.executor import Attempt, OrderWord
 from tests.support import accounts, box
 from tests.support.node import Node, a_node
@@ -290,7 +290,7 @@ def notes_of(node: Node) -> list[int]:
     return found
 
 
-KEYCTL = oarexec.KEYCTL_CALLS[os.uname().machine]
+KEYCTL = KEYCTL_CALLS[os.uname().machine]
 #: Puts a key into the session's keyring; says the number of one.
 ADD_KEY = f"import ctypes; print(ctypes.CDLL(None).syscall({KEYCTL - 2}, b'user', b'NAME', b'secret', 6, -3))"
 FIND_KEY = f"import ctypes; print(ctypes.CDLL(None).syscall({KEYCTL}, 10, -3, b'user', b'NAME', 0))"

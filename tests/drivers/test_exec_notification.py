@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from oarpy.drivers.command import CommandMessenger
-from oarpy.node.oarexec import KEYCTL_CALLS
+from oarpy.node.oarexec.keys import KEYCTL_CALLS
 from oarpy.ports.messenger import Delivery, Fate, Message
 from tests.support.accounts import BOB, account, root, submitter
 from tests.support.waiting import wait_until

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from oarpy.node import oarexec
+from oarpy.node.oarexec.guard import Guard
 
 
 @pytest.fixture
-def guard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[oarexec.Guard]:
+def guard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Guard]:
     """As much of one as has to do with its door, which is in the current directory."""
     monkeypatch.chdir(tmp_path)
-    guard = object.__new__(oarexec.Guard)
+    guard = object.__new__(Guard)
     guard.links = {}
     with socket.socket(socket.AF_UNIX) as guard.listener, select.epoll() as guard.poll:
         guard.listener.bind("guard.sock")
@@ -33,7 +33,7 @@ def come() -> socket.socket:
     return session
 
 
-def test_who_came_just_before_is_let_in_and_the_door_stays(guard: oarexec.Guard) -> None:
+def test_who_came_just_before_is_let_in_and_the_door_stays(guard: Guard) -> None:
     with come(), come():
         assert not guard._leaves()
 
@@ -41,14 +41,14 @@ def test_who_came_just_before_is_let_in_and_the_door_stays(guard: oarexec.Guard)
         come().close()
 
 
-def test_who_comes_later_finds_that_nobody_is_there(guard: oarexec.Guard) -> None:
+def test_who_comes_later_finds_that_nobody_is_there(guard: Guard) -> None:
     assert guard._leaves()
 
     with pytest.raises(FileNotFoundError):
         come()
 
 
-def test_a_guard_leaves_though_its_spool_is_gone(guard: oarexec.Guard) -> None:
+def test_a_guard_leaves_though_its_spool_is_gone(guard: Guard) -> None:
     Path("guard.sock").unlink()
 
     assert guard._leaves()

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from oarpy.model.states import EndCause
-from oarpy.node import oarexec
+from oarpy.node.oarexec.host import clock
+from oarpy.node.oarexec.wrappers import WRAPPER_ALONE
 from oarpy.ports.executor import Attempt
 from tests.support import box
 from tests.support.node import Node, a_node
@@ -52,7 +53,7 @@ def ended_at(node: Node, attempt: Attempt) -> float:
     end = node.ended(attempt)
     assert end.cause is EndCause.FENCED
     assert end.ended is not None
-    return oarexec.clock() - end.ended.total_seconds()
+    return clock() - end.ended.total_seconds()
 
 
 def test_a_launch_that_was_too_long_on_its_way_never_begins(node):
@@ -67,7 +68,7 @@ def test_a_wrapper_that_is_let_through_too_late_runs_nothing(tmp_path: Path) -> 
     """As when the machine stood still just before."""
     progress, gate = tmp_path / "progress", tmp_path / "gate"
     arguments = ["oarexec", "1.1", "", "", "", str(tmp_path), "out", "err", "append", "0022", "/bin/sh"]
-    wrapper = ["/bin/sh", "-c", oarexec.WRAPPER_ALONE, *arguments, "/bin/sh", "-c", "echo ran > ran"]
+    wrapper = ["/bin/sh", "-c", WRAPPER_ALONE, *arguments, "/bin/sh", "-c", "echo ran > ran"]
 
     def let_through(line: str) -> str:
         gate.write_text(line)
@@ -79,9 +80,9 @@ def test_a_wrapper_that_is_let_through_too_late_runs_nothing(tmp_path: Path) -> 
         )
         return progress.read_text()
 
-    assert let_through(f"{int(oarexec.clock())}\n") == ""
+    assert let_through(f"{int(clock())}\n") == ""
     assert not (tmp_path / "ran").exists()
-    assert "exit 0" in let_through(f"{int(oarexec.clock()) + 1000}\n")
+    assert "exit 0" in let_through(f"{int(clock()) + 1000}\n")
     assert (tmp_path / "ran").exists()
 
 
@@ -101,7 +102,7 @@ def test_a_job_lives_as_long_as_its_lease_is_prolonged(node):
 
     def prolonged_for_long() -> bool:
         node.ping()
-        return oarexec.clock() > ends_at + LEASE_S
+        return clock() > ends_at + LEASE_S
 
     wait_until(prolonged_for_long, timeout_s=DEADLINE_S, what="two leases have passed")
     (node.work / "go").touch()
@@ -174,7 +175,7 @@ def test_a_guard_that_stands_still_for_a_while_loses_no_job_that_is_prolonged_af
 
     def prolonged() -> bool:
         node.ping()
-        return oarexec.clock() > ends_at + 1
+        return clock() > ends_at + 1
 
     wait_until(prolonged, timeout_s=DEADLINE_S, what="its first lease is over")
     (node.work / "go").touch()
@@ -209,7 +210,7 @@ def test_after_a_whole_host_stood_still_what_has_outlived_its_lease_is_killed_at
         try:
             box.a_box().do("freeze", node.name)
             before = node.read("beats")
-            wait_until(lambda: oarexec.clock() > ends_at + 1, timeout_s=DEADLINE_S, what="its lease is over")
+            wait_until(lambda: clock() > ends_at + 1, timeout_s=DEADLINE_S, what="its lease is over")
             assert node.read("beats") == before
         finally:
             box.a_box().do("thaw", node.name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from oarpy.node import oarexec
+from oarpy.drivers.oarexec_program import archive
 from tests.support.accounts import ALICE, account, switched
 
 # The account may be kept from the interpreter that runs the tests, and a node has this one.
@@ -28,8 +27,8 @@ def place() -> Iterator[Path]:
 
 def test_what_an_account_may_not_do_is_said_in_words(place: Path) -> None:
     alice = account(ALICE)
-    program = place / "oarexec.py"
-    shutil.copyfile(oarexec.__file__, program)
+    program = place / "oarexec.zip"
+    program.write_bytes(archive())
     command = [PYTHON, "-I", str(program), "doctor", "--spool", str(place / "spool")]
 
     said = subprocess.run(switched(alice, command), capture_output=True, text=True, check=True, cwd="/")

@@ -14,7 +14,7 @@ from oarpy.drivers import oarexec_link
 from oarpy.drivers.oarexec_link import OarexecSession, read_answer, read_report
 from oarpy.errors import NodeMisbehaves, NodeUnreachable
 from oarpy.model.states import JobId
-from oarpy.node import oarexec
+from oarpy.node.oarexec.guard import MAX_COMMAND
 from oarpy.ports.executor import Attempt, Launch, Order, OrderWord
 from tests.support.reports import ENDED
 
@@ -98,7 +98,7 @@ def test_no_line_is_longer_than_the_protocol_has_it(monkeypatch: pytest.MonkeyPa
     told = {one["job"]: len(one["command"]) for line in lines for one in json.loads(line)["launches"]}
     assert told == dict(enumerate(lengths)) | {200: 1 << 17}
     # What every host refuses.
-    assert told[200] > oarexec.MAX_COMMAND
+    assert told[200] > MAX_COMMAND
 
 
 def a_launch(number: int, command: str) -> Launch:

@@ -18,7 +18,7 @@ import pytest
 
 from oarpy.drivers.local import LocalExecutor
 from oarpy.model.states import EndCause, JobId
-from oarpy.node.oarexec import remove_group
+from oarpy.node.oarexec.cgroups import remove_group
 from oarpy.ports.executor import Access, Attempt, Began, OrderWord
 from tests.support import accounts, box
 from tests.support.node import Node, a_node, is_zombie

@@ -13,7 +13,7 @@ import pytest
 
 from oarpy.errors import NodeUnreachable
 from oarpy.model.states import EndCause
-from oarpy.node import oarexec
+from oarpy.node.oarexec.protocol import CAUSES
 from oarpy.ports.executor import Attempt, Began, Ended, OrderWord, Refused
 from tests.support.node import Node, a_node, is_zombie
 from tests.support.waiting import wait_until
@@ -236,7 +236,7 @@ def test_an_end_that_no_server_can_take_in_is_not_told(node, said):
 
 
 def test_a_guard_knows_every_cause_of_an_end():
-    assert {cause.value for cause in EndCause} == set(oarexec.CAUSES)
+    assert {cause.value for cause in EndCause} == set(CAUSES)
 
 
 @pytest.mark.parametrize("left", ["wrapper", "processes"])

@@ -18,7 +18,7 @@ class Session:
     """The runner's side of one session; ``becomes`` is done by the other side first."""
 
     def __init__(self, instance=INSTANCE, spool="/var/spool/oarpy", becomes=None):
-        words = [sys.executable, "-I", "-S", "/guest/oarexec.py", "session", "--spool", spool]
+        words = [sys.executable, "-I", "-S", "/guest/oarexec.zip", "session", "--spool", spool]
         self.link = subprocess.Popen(
             [*words, "--instance", instance, "--min-uid", "1000"],
             stdin=subprocess.PIPE,

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from oarpy.node import oarexec
+from oarpy.drivers.oarexec_program import archive
 
 pytestmark = pytest.mark.guest
 
@@ -18,9 +18,11 @@ TOOL = Path(__file__).parents[2] / "tools" / "guest"
 
 
 @pytest.fixture(scope="module")
-def found() -> dict[str, Any]:
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What jobs in the guest have met."""
-    words = [sys.executable, str(TOOL), "run", str(Path(__file__).parent / "inside.py"), str(oarexec.__file__)]
+    program = tmp_path_factory.mktemp("program") / "oarexec.zip"
+    program.write_bytes(archive())
+    words = [sys.executable, str(TOOL), "run", str(Path(__file__).parent / "inside.py"), str(program)]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     lines = [line for line in done.stdout.splitlines() if line.startswith("found: ")]
     assert len(lines) == 1, done.stdout[-3000:] + done.stderr

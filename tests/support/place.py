@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from oarpy.node.oarexec import remove_group
+from oarpy.node.oarexec.cgroups import remove_group
 from tests.support.waiting import wait_until
 
 CONTROL_GROUPS = Path("/sys/fs/cgroup")

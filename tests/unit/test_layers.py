@@ -8,6 +8,7 @@ Importing SQLAlchemy takes longer than all that such a command does.
 from __future__ import annotations
 
 import ast
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -95,9 +96,32 @@ def test_the_pure_layers_know_neither_the_clock_nor_the_world(part: str) -> None
 
 
 def test_a_node_needs_the_standard_library_only() -> None:
+    own = {path.stem for part, path in modules() if part == "node"}
     for part, path in modules():
         if part == "node":
-            assert not [name for name in imported(path) if name.split(".")[0] in {"oarpy", "sqlalchemy", "psycopg2"}]
+            assert {name.split(".")[0] for name in imported(path)} - own <= sys.stdlib_module_names, path
+
+
+@pytest.mark.parametrize("path", [path for part, path in modules() if part == "node"], ids=lambda path: path.name)
+def test_what_runs_on_nodes_is_read_by_python_3_6(path: Path) -> None:
+    tree = ast.parse(path.read_text(), feature_version=(3, 6))
+
+    assert "__future__" not in {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+
+
+def test_no_module_of_oarexec_imports_itself_in_a_circle() -> None:
+    """What python begins with is a life, and each of them needs a part of the modules only."""
+    directory = ROOT / "node" / "oarexec"
+    needs = {
+        path.stem: set(imported(path)) & {other.stem for other in directory.glob("*.py")}
+        for path in directory.glob("*.py")
+    }
+
+    done: set[str] = set()
+    while found := {name for name in needs.keys() - done if needs[name] <= done}:
+        done |= found
+
+    assert done == needs.keys()
 
 
 def test_commands_ask_and_wait_by_the_client_that_programs_import() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from oarpy.node.oarexec import memory_facts
+from oarpy.node.oarexec.cgroups import memory_facts
 
 V2_EVENTS = "low 0\nhigh 0\nmax 812\noom 1\noom_kill {}\noom_group_kill 0\n"
 
