@@ -122,7 +122,7 @@ def test_an_array_that_is_over_has_one_line(database: TestDatabase) -> None:
 
     answer = answered(database, "delete", {"array_ids": [first, 999]})
 
-    assert outcomes(answer) == [(first, "OVER", 0), (999, "REFUSED", 1)]
+    assert outcomes(answer) == [(first, "OVER", 0), (999, "REFUSED", 4)]
 
 
 def test_the_owner_is_told_that_a_waiting_job_was_deleted(database: TestDatabase) -> None:
