@@ -193,6 +193,7 @@ def link(job_id: int, seat: Seat) -> Iterator[socket.socket]:
         with _here(seat) as mine:
             yield mine
         return
+    _check_name(seat.host)
     environment = {key: value for key, value in os.environ.items() if key != oarsh.VARIABLE}
     attach = shlex.join([*python_words("python3", text("terminal")), "attach"])
     mine, theirs = socket.socketpair()
@@ -224,10 +225,20 @@ def _here(seat: Seat) -> socket.socket:
     try:
         return terminal.connected(seat.name)
     except OSError as error:
-        raise RequestRefused(
-            f"the terminal on host {seat.host} cannot be reached from {os.uname().nodename} ({error.strerror})",
-            exit_status=ExitStatus.CONNECT,
-        ) from error
+        raise _out_of_reach(seat.host, error) from error
+
+
+def _check_name(host: str) -> None:
+    # What carries the terminal would complain as well, and nobody would know of which it is.
+    try:
+        socket.getaddrinfo(host, None)
+    except OSError as error:
+        raise _out_of_reach(host, error) from error
+
+
+def _out_of_reach(host: str, error: OSError) -> RequestRefused:
+    sentence = f"the terminal on host {host} cannot be reached from {os.uname().nodename} ({error.strerror})"
+    return RequestRefused(sentence, exit_status=ExitStatus.CONNECT)
 
 
 def _cause(sight: Sight | None) -> str:

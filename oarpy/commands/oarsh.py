@@ -69,6 +69,7 @@ def enter(name: str, words: tuple[str, ...]) -> int:
             _write(directory, access)
             connector = [*_connector(), "--connect", os.path.join(directory, "access")]
             line = program.command(name, list(words), access, directory, connector)
+            program.check_names(name, line)
             # A ^C is for the other end; handlers, unlike ignored signals, are not inherited.
             signal.signal(signal.SIGINT, lambda number, frame: None)
             status = subprocess.call(line)

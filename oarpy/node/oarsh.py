@@ -177,6 +177,17 @@ def _quoted(path: str) -> str:
     return '"%s"' % path.replace("%", "%%")
 
 
+def check_names(program: str, line: List[str]) -> None:
+    """Raises ``Refused`` where a host in ``line`` has no known address: ssh needs three lines to say so."""
+    words = line[line.index("--") + 1 :]
+    hosts = words[:1] if program == "oarsh" else [host for host in map(_remote, words) if host is not None]
+    for host in hosts:
+        try:
+            socket.getaddrinfo(host, None)
+        except OSError as error:
+            raise Refused(NO_HOST, "%s cannot be reached: %s" % (host, error.strerror)) from error
+
+
 def connect(access: Access, host: str) -> None:
     """Give ssh, which waits for it on stdout, a connection to the job's sshd on ``host``.
 
@@ -220,6 +231,7 @@ def run_in_job(program: str, words: List[str], myself: List[str]) -> None:
         )
     connector = [*myself, "--connect", path]
     line = command(program, words, load(path), os.path.dirname(path), connector)
+    check_names(program, line)
     try:
         os.execvp(line[0], line)
     except OSError as error:

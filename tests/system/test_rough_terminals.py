@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Iterator
 
@@ -88,6 +89,14 @@ def test_a_window_that_changes_all_the_time_and_a_client_that_is_stopped_change_
     assert me.end() == 128 + signal.SIGTERM
     assert me.has_keys_for_itself()
     assert cluster.wait_until_final(job_id).end_cause == "signal"
+
+
+def test_a_host_whose_name_is_not_known_here_is_told_in_one_sentence(cluster: Cluster) -> None:
+    done = cluster.run("oarsub", "-I", *ON_C2, check=False)
+
+    assert done.returncode == 20
+    sentence = r"oarsub: the terminal on host c2 cannot be reached from \S+ \(.+\)\n"
+    assert re.fullmatch(sentence, done.stderr), done.stderr
 
 
 def test_many_at_once(cluster: Cluster) -> None:

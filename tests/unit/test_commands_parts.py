@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from oarpy.model.columns import Column, Kind
 from oarpy.model.exit_statuses import ExitStatus
 from oarpy.model.filter_grammar import parse_filter
 from oarpy.model.ranges import parsed_ranges, written_ranges
+from oarpy.node import oarsh
 
 COLUMNS = {"a": Column("a"), "b": Column("extract(epoch FROM b_at)", Kind.REAL)}
 
@@ -195,6 +197,24 @@ def test_a_command_goes_without_the_streams_that_its_caller_closed(tmp_path, red
     )
 
     assert (done.returncode, done.stdout, done.stderr) == (status, b"", b"")
+
+
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [("oarsh", ["c9", "cat", "c1:x"]), ("oarcp", ["here", "c1:/etc/hosts", "c9:there"])],
+)
+def test_a_host_whose_name_is_not_known_is_told_before_ssh_could(monkeypatch, program, words):
+    def addresses(host, _port):
+        if host != "c1":
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr("socket.getaddrinfo", addresses)
+
+    with pytest.raises(oarsh.Refused, match=r"^c9 cannot be reached: Name or service not known$") as refused:
+        oarsh.check_names(program, ["ssh", "-o", "x", "--", *words])
+
+    assert refused.value.status == oarsh.NO_HOST
+    oarsh.check_names("oarsh", ["ssh", "--", "c1"])
 
 
 def test_no_two_statuses_are_the_same_number():
