@@ -72,6 +72,23 @@ def add_resources(conn: Connection, rows: Sequence[Mapping[str, str]]) -> int:
     return len(rows)
 
 
+def drained_hosts(conn: Connection, hosts: Collection[str]) -> list[str]:
+    """Those of the hosts that have resources, all of which are drained."""
+    rows = conn.rows(
+        "SELECT network_address FROM oar.resources WHERE network_address = ANY(%s)"
+        " GROUP BY 1 HAVING bool_and(drain) ORDER BY 1",
+        (list(hosts),),
+    )
+    return [host for (host,) in rows]
+
+
+def drain_hosts(conn: Connection, hosts: Collection[str]) -> None:
+    """Let no resource of these hosts take new jobs."""
+    if hosts:
+        drained = "UPDATE oar.resources SET drain = true WHERE NOT drain AND network_address = ANY(%s)"
+        conn.change(drained, (list(hosts),))
+
+
 def highest(conn: Connection, names: Iterable[str]) -> dict[str, int]:
     """The highest number that resources have in each of these columns, of those that exist and hold numbers."""
     kinds = {**dict(properties(conn)), "cpu": "integer", "core": "integer"}

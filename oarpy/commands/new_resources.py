@@ -10,7 +10,8 @@ import click
 
 from oarpy.client import properties, resources
 from oarpy.client.connection import Connection
-from oarpy.commands.session import connect_as_admin
+from oarpy.commands.listing import shown_hosts
+from oarpy.commands.session import connect_as_admin, tell
 from oarpy.errors import RequestRefused, SyntaxRefused
 from oarpy.model.exit_statuses import ExitStatus
 from oarpy.model.identifiers import property_name
@@ -73,18 +74,23 @@ def add(rows: Rows, kinds: Mapping[str, str]) -> None:
     connection: Connection = connect_as_admin()
     known = set(dict(properties.properties(connection)))
 
-    def write(conn: Connection) -> int:
+    def write(conn: Connection) -> tuple[int, list[str]]:
+        drained = resources.drained_hosts(conn, {row["host"] for row in rows})
         for name, kind in kinds.items():
             if name not in known:
                 properties.add_property(conn, name, kind)
-        return resources.add_resources(conn, [{"network_address": row["host"], **row} for row in rows])
+        count = resources.add_resources(conn, [{"network_address": row["host"], **row} for row in rows])
+        resources.drain_hosts(conn, drained)
+        return count, drained
 
-    count = connection.transaction(write)
+    count, drained = connection.transaction(write)
     for name in kinds:
         if name not in known:
             click.echo(f"Added property: {name}")
     hosts = len({row["host"] for row in rows})
     click.echo(f"{count} resource(s) of {hosts} host(s) added")
+    if drained:
+        tell(f"drained, and what is new of them too: {shown_hosts(drained)}")
 
 
 def write_script(text: str, path: str) -> None:

@@ -138,11 +138,20 @@ def oarnodesetting(
 
 
 def _add(names: Sequence[str | None], values: Mapping[str, str | None], state: str | None) -> None:
+    def add(conn: Connection) -> tuple[list[int], list[str]]:
+        # Who drains a host does not want a part of it to take jobs because it was added later.
+        drained = resources.drained_hosts(conn, [name for name in names if name is not None])
+        added = [resources.add_resource(conn, each, values) for each in names]
+        resources.drain_hosts(conn, drained)
+        return added, drained
+
     connection: Connection = connect_as_admin()
-    added = connection.transaction(lambda conn: [resources.add_resource(conn, each, values) for each in names])
+    added, drained = connection.transaction(add)
     if state is not None and state != ResourceState.ALIVE.value:
         connection.transaction(lambda conn: resources.set_state(conn, added, ResourceState(state)))
     click.echo("\n".join(f"New resource: {resource_id}" for resource_id in added))
+    for host in drained:
+        tell(f"host {host} is drained, and what is new of it too; oarnodesetting -h {host} -d off ends that")
     _warn(connection, values)
 
 

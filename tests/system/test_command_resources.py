@@ -94,6 +94,26 @@ def test_a_set_of_hosts_is_added_at_once(database, commands):
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["oarnodesetting", "-a", "-h", "c[1-3]"], "# host c1 is drained, and what is new of it too; "),
+        (["oar_resources_add", "-x", "/host=c{1-3}"], "# drained, and what is new of them too: c1\n"),
+    ],
+)
+def test_what_is_new_of_a_drained_host_is_drained(database, commands, two_hosts, words, said):
+    commands.run("oarnodesetting", "-h", "c1", "-d", "on")
+    database.execute("INSERT INTO resources (network_address, drain) VALUES ('c2', true)")
+
+    done = commands.run(*words)
+
+    assert done.returncode == 0
+    assert done.stderr.startswith(said)
+    assert done.stderr.count("\n") == 1
+    drains = "SELECT network_address, array_agg(drain ORDER BY resource_id) FROM resources GROUP BY 1 ORDER BY 1"
+    assert database.execute(drains) == [("c1", [True, True, True]), ("c2", [False, True, False]), ("c3", [False])]
+
+
 def test_a_number_that_another_host_has_already_is_warned_of(database, commands, two_hosts):
     first = commands.run("oarnodesetting", "-h", "c1", "-p", "core=0", "-p", "cpu=0")
     second = commands.run("oarnodesetting", "-a", "-h", "c2", "-p", "core=0", "-p", "cpu=1")
