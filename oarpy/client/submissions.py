@@ -46,8 +46,12 @@ def submission_of(
 
 def in_current_directory(path: str | None = None) -> str:
     """The full name of ``path``; of the current directory without one."""
+    if path and os.path.isabs(path):
+        return path
     try:
         current = os.getcwd()
+    except FileNotFoundError as error:
+        raise RequestRefused("the current directory does not exist any more; cd to another one") from error
     except OSError as error:
         raise RequestRefused(f"the current directory cannot be told: {error.strerror}") from error
     return os.path.join(current, path) if path else current

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from errno import EBADF
@@ -39,6 +40,7 @@ _UNSUPPORTED = {
 
 #: As of a program that SIGPIPE ended.
 _READER_GONE = 128 + signal.SIGPIPE
+_DAY_S = 86_400
 #: How sentences of click's begin that do not say what to do.
 _BARE = ("Missing ", "Got unexpected ", "No such command ")
 
@@ -163,6 +165,8 @@ class _Output(FileIO):
 
     #: What could not be written; before, the line that was begun.
     unsaid = b""
+    #: Whether somebody may have read something.
+    begun = False
 
     def write(self, data: Any, /) -> int:
         try:
@@ -177,6 +181,7 @@ class _Output(FileIO):
         # On a disk that is almost full a line may be cut in two.
         _, newline, begun = bytes(data[:written]).rpartition(b"\n")
         self.unsaid = begun if newline else self.unsaid + begun
+        self.begun = True
         return written
 
 
@@ -228,6 +233,8 @@ def _run(command: click.Command) -> NoReturn:
         encoding=None if 1 in closed else sys.stdout.encoding,
         line_buffering=output.isatty(),
     )
+    if 0 in closed:
+        sys.stdin = os.fdopen(0)
     if 2 in closed:
         # The caller wants nothing of it.
         sys.stderr = os.fdopen(2, "w")
@@ -243,7 +250,8 @@ def _run(command: click.Command) -> NoReturn:
     except OutputLost as error:
         if status != ExitStatus.OUTPUT_LOST:
             status = _complain(command, str(error), ExitStatus.OUTPUT_LOST)
-    if status == _READER_GONE and (jobs := _jobs_of(output.unsaid)):
+    # Who leaves after the first lines had enough of them.
+    if status == _READER_GONE and not output.begun and (jobs := _jobs_of(output.unsaid)):
         _complain(command, f"nobody reads standard output; {jobs}", status)
     with suppress(OSError):
         sys.stderr.flush()
@@ -253,6 +261,7 @@ def _run(command: click.Command) -> NoReturn:
 
 def _status(command: click.Command) -> int:
     try:
+        _check_time_zone()
         # Not command.main(): its own ways out print more than a sentence.
         with command.make_context(command.name, sys.argv[1:]) as ctx:
             return int(command.invoke(ctx) or 0)
@@ -272,6 +281,14 @@ def _status(command: click.Command) -> int:
             raise
         sentence = f"a defect of oarpy ({type(error).__name__}: {error}); OARPY_TRACEBACK=1 shows where"
         return _complain(command, sentence, ExitStatus.DEFECT)
+
+
+def _check_time_zone() -> None:
+    """Raises ``SyntaxRefused`` for one that libc takes for good, and Python cannot count with."""
+    zone = os.environ.get("TZ")
+    if zone and abs(time.localtime().tm_gmtoff) >= _DAY_S:
+        sentence = f"TZ={zone[:40]} is no time zone: it is a day or more away from UTC"
+        raise SyntaxRefused(sentence, exit_status=ExitStatus.REFUSED)
 
 
 def _with_help(error: click.ClickException) -> str:

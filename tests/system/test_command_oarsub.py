@@ -562,4 +562,4 @@ def test_the_directory_that_was_removed_is_told(tmp_path):
     )  # fmt: skip
 
     assert done.returncode == 1
-    assert done.stderr.startswith("oarsub: the current directory cannot be told")
+    assert done.stderr == "oarsub: the current directory does not exist any more; cd to another one\n"

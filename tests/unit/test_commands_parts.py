@@ -11,6 +11,7 @@ import pytest
 
 from oarpy.client.asking import check_key, new_key
 from oarpy.client.conditions import condition
+from oarpy.client.submissions import in_current_directory
 from oarpy.commands.listing import printable, shown_date, shown_hosts, unfolded
 from oarpy.commands.oarnodes import oarnodes
 from oarpy.commands.oarstat import oarstat
@@ -215,6 +216,32 @@ def test_a_host_whose_name_is_not_known_is_told_before_ssh_could(monkeypatch, pr
 
     assert refused.value.status == oarsh.NO_HOST
     oarsh.check_names("oarsh", ["ssh", "--", "c1"])
+
+
+def test_a_standard_input_that_is_closed_is_empty():
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" <&-', "sh", sys.executable, "-c", SUBMITTED], capture_output=True, text=True
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "\n", "")
+
+
+@pytest.mark.parametrize("zone", ["UTC+99:99", "UTC-24"])
+def test_a_time_zone_that_cannot_be_is_refused(zone):
+    done = subprocess.run([*OARSTAT, "--help"], env={**os.environ, "TZ": zone}, capture_output=True, text=True)
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"oarstat: TZ={zone} is no time zone: it is a day or more away from UTC\n"
+
+
+def test_a_full_path_needs_no_current_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tmp_path.rmdir()
+
+    assert in_current_directory("/tmp/x") == "/tmp/x"
+    for path in (None, "x"):
+        with pytest.raises(RequestRefused, match=r"^the current directory does not exist any more; cd to another one$"):
+            in_current_directory(path)
 
 
 def test_no_two_statuses_are_the_same_number():

@@ -11,6 +11,9 @@ from typing import Dict, Optional
 from .protocol import MAX_TEXT, Json
 
 KEPT_SHARED_BYTES = 4 << 20
+NAME_MAX = 255
+#: So much of a path is shown in a sentence.
+SHOWN_PATH = 120
 
 
 class SpoolFailed(Exception):
@@ -162,6 +165,11 @@ def parsed(text: Optional[str]) -> Optional[Json]:
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
+
+
+def shortened(path: str) -> str:
+    """``path`` as it may stand in a sentence that says more than the path."""
+    return path if len(path) <= SHOWN_PATH else path[: SHOWN_PATH - 3] + "..."
 
 
 def trouble(error: OSError) -> str:

@@ -26,6 +26,7 @@ from .containment import find_containment
 from .doctor import diagnosis
 from .entries import ENTRY, Entry, Progress, duration, wait_status
 from .files import (
+    NAME_MAX,
     SharedFiles,
     SpoolFailed,
     append_line,
@@ -37,6 +38,7 @@ from .files import (
     read_text,
     remove_tree,
     renew,
+    shortened,
     sync_directory,
     trouble,
     write_durably,
@@ -995,11 +997,11 @@ class Guard:
         entry.outcome = outcome
 
     def _explain(self, entry: Entry, event: str, detail: str) -> str:
+        directory = shortened(entry.directory)
         said = {
-            ("WORKING_DIRECTORY", "absent"): "the working directory %s does not exist" % entry.directory,
-            ("WORKING_DIRECTORY", "file"): "the working directory %s is not a directory" % entry.directory,
-            ("WORKING_DIRECTORY", "forbidden"): "%s may not enter the working directory %s"
-            % (entry.user, entry.directory),
+            ("WORKING_DIRECTORY", "absent"): "the working directory %s does not exist" % directory,
+            ("WORKING_DIRECTORY", "file"): "the working directory %s is not a directory" % directory,
+            ("WORKING_DIRECTORY", "forbidden"): "%s may not enter the working directory %s" % (entry.user, directory),
             ("USER_SHELL", "shell"): "the login shell of %s cannot be executed" % entry.user,
             ("CPUSET_ERROR", "join"): "the job cannot enter its control group",
         }
@@ -1010,15 +1012,16 @@ class Guard:
     def _unopened(self, entry: Entry, which: str, why: str) -> str:
         path = os.path.join(entry.directory, entry.stderr if which == "stderr" else entry.stdout)
         name = "standard error" if which == "stderr" else "standard output"
-        folder = os.path.dirname(path)
+        folder = shortened(os.path.dirname(path))
         reason = {
+            "long": ": its name is too long",
             "absent": ": the directory %s does not exist; mkdir -p makes it" % folder,
             "file": ": %s is not a directory" % folder,
             "directory": ": it is a directory",
             "forbidden": ": it is there and not %s's to write" % entry.user,
             "closed": ": %s may not write in the directory %s" % (entry.user, folder),
-        }.get(why, "")
-        return "%s cannot write its %s file %s%s" % (entry.user, name, path, reason)
+        }.get("long" if max(map(len, os.fsencode(path).split(b"/"))) > NAME_MAX else why, "")
+        return "%s cannot write its %s file %s%s" % (entry.user, name, shortened(path), reason)
 
     def _settle_gone(self) -> None:
         """Conclude what is empty of those whose wrapper is gone; kill what is left of the others."""
