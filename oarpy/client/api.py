@@ -39,15 +39,21 @@ class Client:
     ``program`` is what its sessions are called; ``tell`` is given what there is to know
     while an answer is waited for, by default the log.  ``output`` is the file on which events
     are shown: waiting for them ends with ``BrokenPipeError`` when nobody reads there any more.
+    ``answered`` is called when a request has its answer, before a ^C could lose it.
     The functions of ``oarpy.client`` are those of one client, and each command is one.
     """
 
     def __init__(
-        self, program: str = _PROGRAM, tell: Callable[[str], object] | None = None, output: int | None = None
+        self,
+        program: str = _PROGRAM,
+        tell: Callable[[str], object] | None = None,
+        output: int | None = None,
+        answered: Callable[[], object] | None = None,
     ) -> None:
         self._program = program
         self._tell = tell or _log
         self._output = output
+        self._answered = answered
 
     def connect(self) -> Connection:
         """A session with the database."""
@@ -59,7 +65,9 @@ class Client:
         """The server's answer to one request; raises ``RequestRefused`` when that is what it answers."""
         from oarpy.client.asking import Request, granted, new_key
 
-        return granted(Request(self.connect, verb, document, key=key or new_key(), tell=self._tell).answer())
+        key = key or new_key()
+        request = Request(self.connect, verb, document, key=key, tell=self._tell, answered=self._answered)
+        return granted(request.answer())
 
     def submit(
         self,

@@ -68,7 +68,10 @@ def granted(answer: Answer) -> Answer:
 
 
 class Request:
-    """One request under one key; ``connect`` is called again after the connection broke."""
+    """One request under one key; ``connect`` is called again after the connection broke.
+
+    ``answered`` is called as soon as there is an answer, before a ^C could lose it.
+    """
 
     def __init__(
         self,
@@ -78,12 +81,14 @@ class Request:
         *,
         key: str,
         tell: Callable[[str], object],
+        answered: Callable[[], object] | None = None,
     ) -> None:
         self._connect = connect
         self._statement = f"LISTEN oar_answer_{key}; SELECT oar.ask(%s, %s, %s)"
         self._parameters = (key, verb, json.dumps(payload))
         self._key = key
         self._tell = tell
+        self._answered = answered
         self._conn: Connection | None = None
         self._sent = False
 
@@ -133,6 +138,8 @@ class Request:
 
     def _look(self, conn: Connection) -> Answer | None:
         answer: Answer | None = conn.value("SELECT oar.answer(%s)", (self._key,))
+        if answer is not None and self._answered is not None:
+            self._answered()
         return answer
 
     def _reconnected(self) -> Connection:

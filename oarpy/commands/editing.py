@@ -63,7 +63,7 @@ def run(ctx: click.Context, options: Mapping[str, Any], key: str | None, *, read
         again = Edit(named, changes, options["only"], said, options["dry_run"]).to_json()
         if options["dry_run"]:
             return _told_possible("submit again", ask("resubmit", again, key=key), options)
-        return finish(Submitted.from_json(ask("resubmit", again, key=key)), options)
+        return finish(Submitted.from_json(ask("resubmit", again, key=key, creates=True)), options)
     selection = _named(options["edit"], options["edit_array"], _WAITING)
     answer = ask("edit", Edit(selection, changes, None, said, options["dry_run"]).to_json(), key=key)
     return _told_possible("change", answer, options) if options["dry_run"] else told(answer, options)

@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from oarpy.client.submissions import submission_of
-from oarpy.commands.session import OarCommand, client, connect, run, tell, with_formats, with_version
+from oarpy.commands.session import OarCommand, client, connect, interrupts, run, tell, with_formats, with_version
 from oarpy.errors import RequestRefused, SyntaxRefused
 from oarpy.model.exit_statuses import ExitStatus
 from oarpy.model.job_types import may_lack_command
@@ -175,6 +175,8 @@ def oarsub(ctx: click.Context, /, **options: Any) -> int:
         key = key or _new_key()
     answer = _submitted(ctx, submission, key)
     with _deleted_if_interrupted(answer, options) as let_go:
+        if options["interactive"] or submission.reservation is not None:
+            interrupts.release()
         if options["verbose"] or sys.stderr.isatty() or _is_not_oars(options):
             from oarpy.commands.understood import understood
 
@@ -350,7 +352,7 @@ def _is_not_oars(options: Mapping[str, Any]) -> bool:
 
 def _submitted(ctx: click.Context, submission: Submission, key: str | None) -> Submitted:
     def submit() -> Submitted:
-        return client().send(submission, key)
+        return client(creates=True).send(submission, key)
 
     if (job_key := ctx.meta.get(_JOB_KEY)) is None:
         return submit()
@@ -416,6 +418,7 @@ def _print(answer: Submitted, options: Mapping[str, Any]) -> None:
 def _waited(answer: Submitted, options: Mapping[str, Any], let_go: Callable[[], None]) -> int:
     """With ``--wait``, the status of the jobs when they are over; with ``-I`` that of the terminal."""
     if options["interactive"] and answer.job_ids:
+        interrupts.release()
         from oarpy.commands.interactive import open_shell
 
         open_shell(answer.job_ids[0], keep=options["keep"], begun=let_go)
@@ -427,6 +430,7 @@ def _waited(answer: Submitted, options: Mapping[str, Any], let_go: Callable[[], 
 
     # Whoever reads the ids does not have to wait as well.
     sys.stdout.flush()
+    interrupts.release()
     # Jobs that are submitted again belong to an array in which others have ended long ago.
     array_id = answer.array_id if answer.array_id == answer.job_ids[0] else None
     follow = options["follow"] and len(answer.job_ids) == 1

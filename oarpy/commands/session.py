@@ -214,6 +214,33 @@ def _open_the_closed() -> set[int]:
     return closed
 
 
+class Interrupts:
+    """What a ^C does: it interrupts, or waits, once, while it would keep from the user what has been done."""
+
+    def __init__(self) -> None:
+        self._held = False
+        self._came = False
+
+    def __call__(self, number: int, frame: object) -> None:
+        # Whoever insists is heard: output that nobody reads may hold us up for ever.
+        if not self._held or self._came:
+            raise KeyboardInterrupt
+        self._came = True
+
+    def hold(self) -> None:
+        self._held = True
+
+    def release(self) -> None:
+        """From now on it interrupts again; so does the one that has waited, at once."""
+        self._held = False
+        if self._came:
+            self._came = False
+            raise KeyboardInterrupt
+
+
+interrupts = Interrupts()
+
+
 def run(command: click.Command) -> NoReturn:
     """Run ``command`` as the program; does not return."""
     try:
@@ -223,9 +250,9 @@ def run(command: click.Command) -> NoReturn:
 
 
 def _run(command: click.Command) -> NoReturn:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, interrupts)
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, interrupts)
     closed = _open_the_closed()
     output = _Output(1, "wb", closefd=False)
     sys.stdout = TextIOWrapper(
@@ -343,11 +370,15 @@ def own_instance() -> Instance:
     return instance
 
 
-def client(*, shows: bool = False) -> Client:
-    """The `oarpy.client.Client` that the command is; one that ``shows`` what happens does so as long as it is read."""
+def client(*, shows: bool = False, creates: bool = False) -> Client:
+    """The `oarpy.client.Client` that the command is; one that ``shows`` what happens does so as long as it is read.
+
+    One that ``creates`` jobs holds back a ^C from the answer on, until the caller has told their ids.
+    """
     from oarpy.client.api import Client
 
-    return Client(program(), tell, output=sys.stdout.fileno() if shows else None)
+    output, answered = sys.stdout.fileno() if shows else None, interrupts.hold if creates else None
+    return Client(program(), tell, output, answered)
 
 
 def connect() -> Any:
@@ -372,6 +403,6 @@ def administered_instance() -> Instance:
     return instance
 
 
-def ask(verb: str, payload: Mapping[str, Any], *, key: str | None = None) -> Mapping[str, Any]:
+def ask(verb: str, payload: Mapping[str, Any], *, key: str | None = None, creates: bool = False) -> Mapping[str, Any]:
     """The server's answer to one request; raises ``RequestRefused`` when that is what it answers."""
-    return client().ask(verb, payload, key)
+    return client(creates=creates).ask(verb, payload, key)
