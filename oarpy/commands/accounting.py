@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import click
 
@@ -33,7 +33,7 @@ def show_accounting(conn: Connection, period: str, selection: Selection, style: 
     users = periods.used(conn, "accounting_user", begin_s, end_s, user, where, texts)
     if user is None:
         if style:
-            formats.write({name: _document(use) for name, use in users.items()}, style)
+            _write({name: _document(use) for name, use in users.items()}, style)
         else:
             click.echo("\n".join(_table(users)))
         return
@@ -41,9 +41,15 @@ def show_accounting(conn: Connection, period: str, selection: Selection, style: 
     karmas = periods.last_karmas(conn, user, end_s)
     if style:
         by_project = {name: {**_document(use), "last_karma": karmas.get(name)} for name, use in projects.items()}
-        formats.write({user: {**_document(users.get(user, Use())), "projects": by_project}}, style)
+        _write({user: {**_document(users.get(user, Use())), "projects": by_project}}, style)
         return
     click.echo("\n".join(_summary(user, period, users.get(user, Use()), projects, karmas)))
+
+
+def _write(users: Mapping[str, Mapping[str, object]], style: str) -> None:
+    # Lines have no key in front of them.
+    lines = [{"user": name} | dict(used) for name, used in users.items()]
+    formats.write(lines if style == "ndjson" else users, style)
 
 
 def _document(use: Use) -> dict[str, object]:

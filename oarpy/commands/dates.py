@@ -7,8 +7,10 @@ from datetime import datetime, timedelta
 from oarpy.errors import SyntaxRefused
 from oarpy.model.durations import parse_duration
 from oarpy.model.exit_statuses import ExitStatus
-from oarpy.model.human_dates import parse_date
+from oarpy.model.human_dates import FORMS, parse_date
 from oarpy.model.wording import excerpt
+
+_FORMS = "YYYY-MM-DD HH:MM:SS, or such as 'yesterday 8:00', 'today', '18:00' (the last one), '2h ago'"
 
 
 def past_s(text: str) -> int:
@@ -52,7 +54,7 @@ def _instant(text: str, now: datetime, after: datetime | None = None) -> datetim
     except (ValueError, OverflowError, OSError):
         raise _refused(f"{excerpt(text)} is not a date on any clock") from None
     except SyntaxRefused as error:
-        raise _refused(str(error)) from error
+        raise _refused(str(error).replace(FORMS, _FORMS)) from error
 
 
 def _seconds(moment: datetime, text: str) -> int:

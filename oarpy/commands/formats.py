@@ -121,7 +121,9 @@ def _entries(document: Mapping[str, Any] | Sequence[Any], names: tuple[str, str]
         yield from document
         return
     for key, value in document.items():
-        yield value if isinstance(value, Mapping) else {names[0]: key, names[1]: value}
+        # Ids are numbers wherever they are no keys.
+        name = int(key) if names[0] == "id" and key.isdecimal() else key
+        yield value if isinstance(value, Mapping) else {names[0]: name, names[1]: value}
 
 
 def _yaml(value: Any, indent: str) -> str:

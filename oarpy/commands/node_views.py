@@ -47,6 +47,12 @@ def jobs_by_host(
     }
 
 
+def jobs_rows(load: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Iterator[dict[str, Any]]:
+    for host, jobs in load.items():
+        for job_id, job in jobs.items():
+            yield {"network_address": host, "job_id": int(job_id), **job}
+
+
 def jobs_lines(load: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Iterator[str]:
     for host, jobs in load.items():
         yield f"{host}:"

@@ -79,23 +79,23 @@ def oarnodes(hosts: tuple[str, ...], ids: tuple[str, ...], sql: str | None, **op
     match view:
         case "names":
             listed = list(dict.fromkeys(row["network_address"] for row in found if row["network_address"]))
-            _print(listed, style, listed)
+            _print(listed, style, listed, ({"network_address": host} for host in listed))
         case "state" if by_resource:
             states = {str(row["resource_id"]): row["state"] for row in found}
-            _print(states, style, (f"{resource}: {state}" for resource, state in states.items()))
+            _print(states, style, (f"{resource}: {state}" for resource, state in states.items()), _state_rows(found))
         case "state":
             by_host = {host: {str(row["resource_id"]): row["state"] for row in rows} for host, rows in _by_host(found)}
-            _print(by_host, style, _states(by_host))
+            _print(by_host, style, _states(by_host), _state_rows(found))
         case "jobs":
-            from oarpy.commands.node_views import jobs_by_host, jobs_lines
+            from oarpy.commands.node_views import jobs_by_host, jobs_lines, jobs_rows
 
             load = jobs_by_host(conn, found, at_s)
-            _print(load, style, jobs_lines(load))
+            _print(load, style, jobs_lines(load), jobs_rows(load))
         case "summary":
             from oarpy.commands.node_views import summary, summary_lines
 
             lines = summary(_by_host(found))
-            _print(lines, style, summary_lines(lines))
+            _print(lines, style, summary_lines(lines), ({"network_address": host} | of for host, of in lines.items()))
         case _:
             energy = resource_view.energy(conn) if at_s is None else {}
             _show(found, energy, style, fields, now_s=int(time.time()) if at_s is None else at_s)
@@ -123,9 +123,15 @@ def _refused(sentence: str) -> SyntaxRefused:
     return SyntaxRefused(sentence, exit_status=ExitStatus.REFUSED)
 
 
-def _print(document: Any, style: str | None, lines: Iterable[str]) -> None:
+def _state_rows(found: Iterable[Mapping[str, Any]]) -> Iterable[dict[str, Any]]:
+    for row in found:
+        yield {name: row[name] for name in ("network_address", "resource_id", "state")}
+
+
+def _print(document: Any, style: str | None, lines: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Print a view as text, as a document, or each of its ``rows`` as one line of JSON, which has no keys around it."""
     if style:
-        formats.write(document, style, names=("network_address", "resources"))
+        formats.write(list(rows) if style == "ndjson" else document, style)
         return
     text = "\n".join(lines)
     if text:
@@ -201,10 +207,7 @@ def _show_events(conn: Connection, hosts: list[str], since: str, at_s: int | Non
         for host, events in sorted(listed.items())
         for event in events
     )
-    if style == "ndjson":
-        formats.write([{"network_address": host} | event for host, of in listed.items() for event in of], style)
-    else:
-        _print(listed, style, lines)
+    _print(listed, style, lines, ({"network_address": host} | event for host, of in listed.items() for event in of))
 
 
 def _block(row: dict[str, Any], now_s: int, energy: dict[str, Any] | None) -> str:

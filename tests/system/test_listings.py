@@ -132,6 +132,13 @@ def test_every_view_of_oarnodes_tells_of_real_hosts(system: System, jobs: dict[s
     assert said("-e", "2100-01-01") == ""
     assert said("--sql", "resource_id > 3 AND core = 4").startswith(f"network_address: {host}\nresource_id: 4\n")
     assert [json.loads(line)["resource_id"] for line in said("--ndjson").splitlines()] == [1, 2, 3, 4]
+    by_line = {
+        view: [json.loads(line) for line in said("--ndjson", view).splitlines()]
+        for view in ("-l", "-s", "-j", "-S", "-e")
+    }
+    assert {line["network_address"] for lines in by_line.values() for line in lines} == {host}
+    assert by_line["-s"][1] == {"network_address": host, "resource_id": 2, "state": "Alive"}
+    assert by_line["-j"][0]["job_id"] == running
     schema("oarnodes", "resources").validate(json.loads(said("-J")))
     assert said("-X", "-r", "2").count('key="resource_id">2<') == 1
 

@@ -86,7 +86,7 @@ def test_many_entries_are_one_line_each() -> None:
 
 
 def test_entries_that_are_values_have_names_in_lines() -> None:
-    assert formats.rendered({"7": "Running"}, "ndjson", names=("id", "state")) == '{"id": "7", "state": "Running"}\n'
+    assert formats.rendered({"7": "Running"}, "ndjson", names=("id", "state")) == '{"id": 7, "state": "Running"}\n'
 
 
 def test_fields_are_chosen_in_the_order_that_was_asked_for() -> None:
