@@ -115,9 +115,8 @@ def remove_property(conn: Connection, name: str, *, force: bool) -> Removal:
     users = jobs_naming(conn, name)
     if users and not force:
         listed = ", ".join(str(job_id) for job_id, _ in users[:5]) + (", …" if len(users) > 5 else "")
-        raise RequestRefused(
-            f"{len(users)} jobs name {name} in their requests ({listed}); --force holds those that wait"
-        )
+        named = f"job {listed}" if len(users) == 1 else f"{len(users)} jobs ({listed})"
+        raise RequestRefused(f"{name} is named in the request of {named}; --force holds what of these waits")
     losing = valued(conn, name)
     if name in COME_WITH and losing and not force:
         raise RequestRefused(
@@ -140,7 +139,7 @@ def rename_property(conn: Connection, old: str, new: str) -> None:
     _check_name(conn, new)
     users = jobs_naming(conn, old)
     if users:
-        raise RequestRefused(f"{len(users)} jobs name {old}, job {users[0][0]} first")
+        raise RequestRefused(f"the request of job {users[0][0]} names {old}, the first of {len(users)} that do")
     conn.rows(_LOCK_TIMEOUT)
     conn.rows("DROP VIEW oar.visible_resources")
     conn.rows(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
@@ -21,6 +21,17 @@ if TYPE_CHECKING:
     from oarpy.model.edits import Undeletion
 
 _NO_JOB = "no job was named; give ids, ranges such as 12-20, --array, -u or --sql"
+_LIVE = (JobState.WAITING, JobState.HOLD, JobState.RUNNING, JobState.SUSPENDED, JobState.RESUMING)
+#: In which states a verb does something to a job, or finds it done, and the status where a job is in another one.
+_FIT: Mapping[str, tuple[Collection[str], ExitStatus]] = {
+    "hold": ((JobState.WAITING, JobState.HOLD), ExitStatus.REFUSED),
+    "suspend": (_LIVE, ExitStatus.REFUSED),
+    "resume": ((JobState.WAITING, JobState.HOLD, JobState.SUSPENDED, JobState.RESUMING), ExitStatus.REFUSED),
+    "signal": ((JobState.RUNNING,), ExitStatus.NOTHING_TO_DO),
+    "checkpoint": ((JobState.RUNNING,), ExitStatus.NOTHING_TO_DO),
+    "besteffort": ((JobState.RUNNING,), ExitStatus.PARAMETERS_OR_NOT_RUNNING),
+    "terminate": ((JobState.FINISHING,), ExitStatus.RESERVATION_OR_NOT_FINISHING),
+}
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -66,7 +77,7 @@ def order(
         raise RequestRefused(_NO_JOB, exit_status=ExitStatus.BAD_ID)
     selection = selection_of(jobs.ids, jobs.arrays, jobs.user, jobs.sql)
     if jobs.dry_run:
-        return _rehearse(deed or verb, selection)
+        return _rehearse(verb, deed or verb, selection)
     return _asked(verb, JobSelection(*resolved(selection), signal=signal), show)
 
 
@@ -146,7 +157,7 @@ def resolved(selection: Selection) -> tuple[tuple[JobId, ...], tuple[JobId, ...]
     return tuple(dict.fromkeys((*singles, *found))), arrays
 
 
-def _rehearse(deed: str, selection: Selection) -> int:
+def _rehearse(verb: str, deed: str, selection: Selection) -> int:
     from oarpy.client import job_view
 
     conn = connect()
@@ -171,7 +182,12 @@ def _rehearse(deed: str, selection: Selection) -> int:
             continue
         if me not in (job.user, "root", "oar"):
             complain(f"job {job.job_id} belongs to {job.user}")
-            status = ExitStatus.REFUSED
+            status = max(status, ExitStatus.REFUSED)
+            continue
+        fit, refused = _FIT.get(verb, ((job.state,), ExitStatus.OK))
+        if job.state not in fit:
+            complain(f"job {job.job_id} is {job.state}")
+            status = max(status, refused)
             continue
         chosen.append(job)
     _tell_rehearsed(deed, chosen)

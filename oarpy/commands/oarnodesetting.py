@@ -197,12 +197,12 @@ def _show_last(name: str, *, alone: bool) -> int:
 
 
 def _hosts_in(path: str | None) -> list[str]:
-    """The lines of a file that are not empty."""
+    """The lines of a file that are neither empty nor comments."""
     if path is None:
         return []
     try:
         with click.open_file(path, encoding="utf-8", errors="replace") as file:
-            return [line.strip() for line in file if line.strip()]
+            return [line.strip() for line in file if line.strip() and not line.lstrip().startswith("#")]
     except OSError as error:
         raise RequestRefused(f"{path} cannot be read: {error.strerror}", exit_status=ExitStatus.HOST_FILE) from error
 

@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from oarpy.model.payloads import JobOutcome, JobsAnswer
+from oarpy.model.edits import Edited
+from oarpy.model.payloads import JobOutcome, JobsAnswer, Submitted
 from oarpy.model.states import JobState
 from tests.support import rows
 from tests.support.commands import answering, stored_requests
@@ -86,4 +87,37 @@ def test_a_choice_of_nothing_is_refused(database, commands, jobs, words):
 
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "oardel: no job that is not over is chosen by this\n"
+    assert stored_requests(database) == []
+
+
+def test_a_dry_run_says_which_jobs_are_in_no_state_for_it(commands, jobs):
+    done = commands.run("oardel", "-s", "USR1", "--dry-run", "6")
+
+    assert (done.returncode, done.stderr) == (5, "oardel: job 6 is Waiting\n")
+    assert done.stdout == "0 jobs; nothing was done\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "chosen"),
+    [
+        (["--edit", "1-6", "-n", "x"], [1, 2, 3, 5, 6]),
+        (["--edit", "5,2-3", "-n", "x"], [5, 2, 3]),
+        (["--resubmit", "1-6"], [4]),
+        (["--resubmit", "2,4-4"], [2, 4]),
+    ],
+)
+def test_ranges_choose_what_can_be_changed_or_submitted_again(database, commands, jobs, words, chosen):
+    with answering(database, Submitted((7,), None).to_json() | Edited(()).to_json()) as asked:
+        commands.run("oarsub", *words)
+
+    ((_, payload),) = asked
+    assert payload["job_ids"] == chosen
+
+
+@pytest.mark.parametrize("words", [["--edit", "4-4", "-n", "x"], ["--resubmit", "1-3"], ["--edit", "90-99", "-q", "q"]])
+def test_a_range_with_nothing_to_change_is_refused(database, commands, jobs, words):
+    done = commands.run("oarsub", *words)
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "no job of" in done.stderr
     assert stored_requests(database) == []
