@@ -15,7 +15,17 @@ from typing import Any
 import click
 
 from oarpy.client.submissions import submission_of
-from oarpy.commands.session import OarCommand, client, connect, interrupts, run, tell, with_formats, with_version
+from oarpy.commands.session import (
+    OarCommand,
+    client,
+    connect,
+    interrupts,
+    is_said,
+    run,
+    tell,
+    with_formats,
+    with_version,
+)
 from oarpy.errors import RequestRefused, SyntaxRefused
 from oarpy.model.exit_statuses import ExitStatus
 from oarpy.model.job_types import may_lack_command
@@ -157,7 +167,7 @@ def oarsub(ctx: click.Context, /, **options: Any) -> int:
     """
     key = _key(options["key"])
     if options["connect_to"] is not None:
-        return _reconnect(options)
+        return _reconnect(ctx, options)
     if options["edit"] or options["edit_array"] or options["resubmit"] or options["only"]:
         from oarpy.commands import editing
 
@@ -203,9 +213,11 @@ def _new_key() -> str:
     return new_key()
 
 
-def _reconnect(options: Mapping[str, Any]) -> int:
+def _reconnect(ctx: click.Context, options: Mapping[str, Any]) -> int:
     from oarpy.commands.interactive import reconnect
 
+    if any(is_said(ctx, name) for name in options if name not in ("connect_to", "keep", "verbose")):
+        raise RequestRefused("-C comes to a job that runs; only --keep goes with it, and no command")
     # The id may stand alone, as OAR has it: oarsub -C 42.
     return reconnect(options["connect_to"] or None, keep=options["keep"])
 

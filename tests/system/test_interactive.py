@@ -292,6 +292,8 @@ def test_a_lock_that_a_stranger_has_keeps_nobody_waiting(system: System, at_term
         ),
         (["-I", "-t", "noop"], 17, "a job that runs nothing cannot be interactive"),
         (["-C", "4711"], 20, "job 4711 does not exist"),
+        (["-C", "4711", "-l", "core=2"], 1, "-C comes to a job that runs; only --keep goes with it, and no command"),
+        (["-C", "4711", "hostname"], 1, "-C comes to a job that runs; only --keep goes with it, and no command"),
     ],
 )
 def test_what_cannot_be_interactive_is_refused(system: System, words: list[str], status: int, sentence: str) -> None:
