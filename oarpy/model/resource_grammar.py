@@ -89,8 +89,9 @@ class _Parser:
 
     def _level(self, filters: list[Filter]) -> Level:
         self._braces(filters)
-        self._takes("/")
-        self._braces(filters)
+        # A slash may stand before a filter, after it, or on both sides.
+        if self._takes("/") and self._braces(filters):
+            self._takes("/")
         start = self._at
         name = self._word()
         if not name:
@@ -148,7 +149,9 @@ class _Parser:
         self._at += len(duration)
         return parse_duration(duration.strip())
 
-    def _braces(self, filters: list[Filter]) -> None:
+    def _braces(self, filters: list[Filter]) -> bool:
+        """Whether there were any."""
+        before = len(filters)
         while self._takes("{"):
             from oarpy.model.filter_grammar import parse_filter
 
@@ -159,6 +162,7 @@ class _Parser:
             except SyntaxRefused as refusal:
                 raise SyntaxRefused(f"in {{{excerpt(self._text[start:end])}}}: {refusal}") from None
             self._at = end + 1
+        return len(filters) > before
 
     def _closing_brace(self) -> int:
         quote = ""

@@ -47,6 +47,10 @@ def group(*levels: tuple[str, int], where: str | None = None) -> Group:
             Wish((group(("nodes", 1)), group(("lic", 2), where="type = 'licence'"))),
         ),
         ("{mem > 3}/switch=1/{cpu = 2}host=2", Wish((group(("switch", 1), ("host", 2), where="mem > 3 AND cpu = 2"),))),
+        (
+            "/{mem > 3}/switch=1/{cpu = 2}/host=2",
+            Wish((group(("switch", 1), ("host", 2), where="mem > 3 AND cpu = 2"),)),
+        ),
         ("{name = '}+/{'}host=1", Wish((group(("host", 1), where="name = '}+/{'"),))),
         (
             "/host=2[gpu=1, mem_mib=8192]/core=4",
