@@ -45,7 +45,12 @@ class Told:
         return self._said.get(job_id)
 
     def promises(self, snapshot: Snapshot) -> dict[JobId, Promise]:
-        """What binds the next plan: what was told to jobs of queues that keep it, in the order of the last plan."""
+        """What binds the next plan: what was told to jobs of queues that keep it, in the order of the last plan.
+
+        What was told to a job that does not wait binds nobody when it waits again: others have moved to its place.
+        """
+        there = {job.job_id for jobs in (snapshot.waiting, snapshot.reserved, snapshot.requested) for job in jobs}
+        self._said = {job_id: said for job_id, said in self._said.items() if job_id in there}
         keeping = {queue.name for queue in snapshot.queues if queue.replan is Replan.EARLIER}
         waiting = {
             job.job_id: job.request_id for job in snapshot.waiting if job.queue in keeping and not job.besteffort

@@ -709,6 +709,24 @@ def test_a_job_that_is_held_for_a_moment_is_told_again_what_it_waits_for(ctx: Co
     assert database.execute(told) == before
 
 
+def test_a_job_that_was_held_takes_its_place_from_nobody_who_has_it_now(ctx: Context, database: TestDatabase) -> None:
+    with_hosts(ctx, 1, 1)
+    _, held, next_one = submit(ctx, count=3)
+    passes = Scheduler(ctx)
+    passes.turn()
+    planned = "SELECT job_id, predicted_start_at FROM visible_jobs WHERE state = 'Waiting' ORDER BY job_id"
+    ((_, first_start), _) = database.execute(planned)
+
+    assert answered(database, "hold", {"job_ids": [held]})["ok"]
+    passes.turn()
+    moved = database.execute(planned)
+    assert answered(database, "resume", {"job_ids": [held]})["ok"]
+    passes.turn()
+
+    assert moved == [(next_one, first_start)]
+    assert database.execute(planned)[1] == (next_one, first_start)
+
+
 def test_a_start_that_cannot_be_kept_is_put_off_with_an_event(ctx: Context, database: TestDatabase) -> None:
     with_hosts(ctx, 1, 1)
     submit(ctx, "resource_id=1", walltime_s=600)
