@@ -288,7 +288,7 @@ def test_a_property_that_a_live_request_names_stays(database, commands, two_host
     assert database.execute("SELECT type, job_id, description FROM events") == [
         ("HOLD_WAITING_JOB", job, "the property gpu, which its request names, was removed")
     ]
-    assert database.execute("SELECT count(*) FROM predictions") == [(0,)]
+    assert database.execute("SELECT why FROM visible_jobs") == [(None,)]
     assert "gpu" not in commands.run("oarproperty").stdout
 
 
