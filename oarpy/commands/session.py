@@ -7,6 +7,7 @@ stderr.  Results alone go to stdout, because programs read it.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import time
@@ -41,6 +42,7 @@ _UNSUPPORTED = {
 #: As of a program that SIGPIPE ended.
 _READER_GONE = 128 + signal.SIGPIPE
 _DAY_S = 86_400
+_JOB = re.compile(rb"^OAR_JOB_ID=(\d{1,18})$", re.MULTILINE)
 #: How sentences of click's begin that do not say what to do.
 _BARE = ("Missing ", "Got unexpected ", "No such command ")
 
@@ -188,7 +190,7 @@ class _Output(FileIO):
 def _jobs_of(unsaid: bytes) -> str:
     """The jobs in oarsub's lines, as a part of a sentence; "" where there are none."""
     # What is in a buffer is tried once more at the end, and is here twice.
-    job_ids = list(dict.fromkeys(int(line[11:]) for line in unsaid.splitlines() if line.startswith(b"OAR_JOB_ID=")))
+    job_ids = list(dict.fromkeys(map(int, _JOB.findall(unsaid))))
     if not job_ids:
         return ""
     if len(job_ids) == 1:
@@ -198,20 +200,17 @@ def _jobs_of(unsaid: bytes) -> str:
     return f"the jobs are {' '.join(map(str, job_ids))}"
 
 
-def _open_the_closed() -> set[int]:
-    """Let streams that the caller closed lead nowhere, before another file takes their numbers; which they were.
+def _open_the_closed() -> None:
+    """Let streams that the caller closed lead nowhere, before another file takes their numbers.
 
     Whatever is written to standard output fails then, as it should: it holds results.
     """
-    closed = set()
     for number, mode in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
         try:
             os.fstat(number)
         except OSError:
             # The lowest number that is free is this one.
             os.open(os.devnull, mode)
-            closed.add(number)
-    return closed
 
 
 class Interrupts:
@@ -253,16 +252,16 @@ def _run(command: click.Command) -> NoReturn:
     signal.signal(signal.SIGTERM, interrupts)
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, interrupts)
-    closed = _open_the_closed()
+    _open_the_closed()
     output = _Output(1, "wb", closefd=False)
     sys.stdout = TextIOWrapper(
         BufferedWriter(output),
-        encoding=None if 1 in closed else sys.stdout.encoding,
+        encoding=None if sys.stdout is None else sys.stdout.encoding,
         line_buffering=output.isatty(),
     )
-    if 0 in closed:
+    if sys.stdin is None:
         sys.stdin = os.fdopen(0)
-    if 2 in closed:
+    if sys.stderr is None:
         # The caller wants nothing of it.
         sys.stderr = os.fdopen(2, "w")
     for stream in (sys.stdout, sys.stderr):
