@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from errno import EBADF
 from io import BufferedWriter, FileIO, TextIOWrapper
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
 
 import click
 
@@ -187,6 +187,16 @@ class _Output(FileIO):
         return written
 
 
+class _Complaints(FileIO):
+    """Standard error, as far as it can be written: what matters is said by the status, too."""
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except OSError:
+            return len(data)
+
+
 def _jobs_of(unsaid: bytes) -> str:
     """The jobs in oarsub's lines, as a part of a sentence; "" where there are none."""
     # What is in a buffer is tried once more at the end, and is here twice.
@@ -254,20 +264,10 @@ def _run(command: click.Command) -> NoReturn:
         signal.signal(signal.SIGINT, interrupts)
     _open_the_closed()
     output = _Output(1, "wb", closefd=False)
-    sys.stdout = TextIOWrapper(
-        BufferedWriter(output),
-        encoding=None if sys.stdout is None else sys.stdout.encoding,
-        line_buffering=output.isatty(),
-    )
+    sys.stdout = _text(output, sys.stdout, by_lines=output.isatty())
+    sys.stderr = _text(_Complaints(2, "wb", closefd=False), sys.stderr, by_lines=True)
     if sys.stdin is None:
         sys.stdin = os.fdopen(0)
-    if sys.stderr is None:
-        # The caller wants nothing of it.
-        sys.stderr = os.fdopen(2, "w")
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):
-            # A name that the caller's locale cannot show is no reason to fail.
-            stream.reconfigure(errors="backslashreplace")
     status = _status(command)
     try:
         sys.stdout.flush()
@@ -283,6 +283,17 @@ def _run(command: click.Command) -> NoReturn:
         sys.stderr.flush()
     # Taking the interpreter down in order costs 5 ms and frees nothing that the kernel does not.
     os._exit(status)
+
+
+def _text(file: FileIO, instead_of: TextIO | None, *, by_lines: bool) -> TextIOWrapper:
+    """``file`` as a stream of text, as the one was of which it takes the place."""
+    return TextIOWrapper(
+        BufferedWriter(file),
+        encoding=None if instead_of is None else instead_of.encoding,
+        # A name that the caller's locale cannot show is no reason to fail.
+        errors="backslashreplace",
+        line_buffering=by_lines,
+    )
 
 
 def _status(command: click.Command) -> int:

@@ -218,6 +218,15 @@ def test_a_host_whose_name_is_not_known_is_told_before_ssh_could(monkeypatch, pr
     oarsh.check_names("oarsh", ["ssh", "--", "c1"])
 
 
+@pytest.mark.parametrize("redirected", ["2>/dev/full", "2>&-", "2>&0"])
+def test_what_cannot_be_said_keeps_no_result_back(redirected):
+    told = SUBMITTED.replace("click.echo", "session.tell(chr(233)) or click.echo")
+    command = f"exec {sys.executable} -c '{told}' {redirected}"
+    done = subprocess.run(["sh", "-c", command], stdin=subprocess.DEVNULL, capture_output=True, text=True)
+
+    assert (done.returncode, done.stdout) == (0, "\n")
+
+
 def test_a_standard_input_that_is_closed_is_empty():
     done = subprocess.run(
         ["sh", "-c", 'exec "$@" <&-', "sh", sys.executable, "-c", SUBMITTED], capture_output=True, text=True
