@@ -9,7 +9,10 @@ from oarpy.client.connection import Connection
 
 
 class Traced(NamedTuple):
-    """A job that is over; instants are seconds since the epoch, ``cores`` counts resources of type default."""
+    """A job that is over; instants are seconds since the epoch, ``cores`` counts resources of type default.
+
+    ``cpu_s`` is the CPU time of its processes on all of them, where it is known.
+    """
 
     job_id: int
     submitted_s: int
@@ -25,6 +28,7 @@ class Traced(NamedTuple):
     queue: str
     command: str
     after: int | None
+    cpu_s: float | None
 
 
 class Span(NamedTuple):
@@ -77,7 +81,8 @@ def jobs(conn: Connection, first: int, last: int, chunk: int) -> Iterator[Traced
                 (SELECT sum(upper(u.span) - lower(u.span))::integer
                  FROM unnest(assigned_resources - others.ids) AS u(span)),
                 ceil(extract(epoch FROM walltime))::integer, state, exit_code, end_cause, job_user, project, queue_name,
-                command, (SELECT min(job_id_required) FROM oar.visible_dependencies d WHERE d.job_id = v.job_id)
+                command, (SELECT min(job_id_required) FROM oar.visible_dependencies d WHERE d.job_id = v.job_id),
+                extract(epoch FROM cpu_used)::float8
             FROM oar.visible_jobs v, others WHERE {_OVER} ORDER BY job_id
             """,
             (begin, min(last, begin + chunk - 1)),

@@ -48,8 +48,8 @@ def _instant(text: str, now: datetime, after: datetime | None = None) -> datetim
             return now - timedelta(seconds=parse_duration(words.removesuffix(" ago").removeprefix("-").strip()))
         if words.split(" ")[0] == "yesterday":
             return parse_date(words.replace("yesterday", "today", 1), now - timedelta(days=1))
-        if words.startswith("+") and after is None:
-            raise SyntaxRefused(f"{excerpt(text)} counts from nothing")
+        if words.startswith(("+", "in ")) and after is None:
+            return parse_date(text, now)
         return parse_date(text, now, after=now - timedelta(days=1) if after is None else after)
     except (ValueError, OverflowError, OSError):
         raise _refused(f"{excerpt(text)} is not a date on any clock") from None

@@ -14,6 +14,8 @@ from oarpy.commands.completion import programs
 from oarpy.commands.session import OarCommand
 from oarpy.errors import ConfigurationError
 
+#: A quote ends or begins an argument of a macro; of the others some roffs make typographer's.
+_ESCAPES = {"\\": "\\e", "-": "\\-", '"': "\\(dq", "'": "\\(aq", "`": "\\(ga", "^": "\\(ha", "~": "\\(ti"}
 _NEITHER_TEXT_NOR_EXAMPLE = re.compile(r"\x08\n?")
 
 
@@ -135,7 +137,6 @@ def _options(command: click.Command, heading: str | None) -> list[str]:
 
 
 def _plain(text: str) -> str:
-    """``text`` so that no character of it is one of roff's."""
-    escaped = text.replace("\\", "\\e").replace("-", "\\-")
-    escaped = "".join(each if each.isascii() else f"\\[u{ord(each):04X}]" for each in escaped)
-    return "\\&" + escaped if escaped[:1] in (".", "'") else escaped
+    """``text`` so that no character of it is one of roff's, nor printed as a prettier one."""
+    escaped = "".join(_ESCAPES.get(each, each if each.isascii() else f"\\[u{ord(each):04X}]") for each in text)
+    return "\\&" + escaped if escaped[:1] == "." else escaped

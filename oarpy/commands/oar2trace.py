@@ -104,7 +104,7 @@ def _line(job: Traced, begin_s: int, numbers: _Numbers) -> str:
         # What ran for less than a second did run.
         max(1, job.stopped_s - started_s) if ran else UNKNOWN,
         cores,
-        UNKNOWN,
+        UNKNOWN if job.cpu_s is None or not job.cores else round(job.cpu_s / job.cores),
         UNKNOWN,
         cores,
         job.walltime_s or UNKNOWN,

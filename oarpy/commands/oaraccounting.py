@@ -14,7 +14,7 @@ from oarpy.model.exit_statuses import ExitStatus
 
 @click.command("oaraccounting", cls=OarCommand)
 @click.option("--reinitialize", is_flag=True, help="Forget all sums, and make them again from the jobs.")
-@click.option("--delete-before", type=click.IntRange(min=0), metavar="SECONDS", help="Forget sums older than this.")
+@click.option("--delete-before", type=click.IntRange(0, 10**10), metavar="SECONDS", help="Forget sums older than this.")
 @with_version
 def oaraccounting(reinitialize: bool, delete_before: int | None) -> None:
     """Add what ended jobs used and asked for to the table accounting, by windows of accounting.window.

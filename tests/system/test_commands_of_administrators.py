@@ -433,6 +433,7 @@ def test_a_trace_is_what_the_simulator_reads(database, commands, two_hosts, tmp_
     ids = lived(database, hours_ago=3, count=2, holds=f"{{[{two_hosts[0]},{two_hosts[1] + 1})}}")
     with database.engine.begin() as conn:
         rows.submitted(conn)
+    database.execute("UPDATE jobs SET cpu_used = '50 min', cpu_hosts = 2 WHERE job_id = %s", (ids[0],))
     trace = tmp_path / "out.swf"
 
     written = commands.run("oar2trace", "-f", str(trace), "-p", "--metadata-file", str(tmp_path / "names.json"))
@@ -444,6 +445,7 @@ def test_a_trace_is_what_the_simulator_reads(database, commands, two_hosts, tmp_
     assert [line[:5] + line[7:9] + line[10:11] for line in lines] == [
         [str(job_id), "0", "600", "1800", "2", "2", "3600", "1"] for job_id in ids
     ]
+    assert [line[5] for line in lines] == ["1500", "-1"]
     assert "; MaxProcs: 3\n" in trace.read_text()
     assert json.loads((tmp_path / "names.json").read_text())["user"] == {"alice": 1}
     found = json.loads(simulated.stdout)

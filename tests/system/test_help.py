@@ -145,10 +145,11 @@ def test_there_is_a_manual_page_for_each_command(site: TestDatabase, tmp_path: P
 def test_a_manual_page_says_what_the_help_says(tmp_path: Path) -> None:
     page = manual.page("oarsub", manual.commands()["oarsub"])
 
-    plain = page.replace("\\-", "-").replace("\\&", "").replace("\\e", "\\")
+    plain = page.replace("\\-", "-").replace("\\&", "").replace("\\e", "\\").replace("\\(aq", "'")
     assert ".SH NAME\noarsub - Submit COMMAND, a line for the shell, as a job\n" in plain
     assert ".SH EXAMPLES\n.nf\noarsub -l /host=2/core=4,walltime=1:30 ./simulate\n" in plain
     assert ".TP\n.B -q, --queue NAME\nQueue.\n" in plain
+    assert ".TP\n.B -r, --reservation \\(dqSTART[, END]\\(dq\n" in plain
     assert not [line for line in page.split("\n") if line.startswith("'")]
 
 

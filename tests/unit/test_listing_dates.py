@@ -62,6 +62,8 @@ def test_what_is_no_date_of_the_past_is_refused(text):
         ("8:00, 18:00", (2026, 3, 5, 8), (2026, 3, 5, 18)),
         ("today, tomorrow", (2026, 3, 5), (2026, 3, 6)),
         ("2h ago, 1h ago", (2026, 3, 5, 8), (2026, 3, 5, 9)),
+        ("+1h, +2h", (2026, 3, 5, 11), (2026, 3, 5, 13)),
+        ("in 1h, tomorrow", (2026, 3, 5, 11), (2026, 3, 6)),
     ],
 )
 def test_a_period_has_two_dates(text, begin, end):
