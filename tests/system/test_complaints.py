@@ -79,12 +79,15 @@ def test_oar3_pr_60_a_directory_that_is_missing_on_the_node_is_named(running: Sy
         ("-r", "2030-01-01 10:00:00 junk", "true"),
         ("-r", "2030-01-01 10:00:00, 2030-01-01 11:00:00, junk", "true"),
         ("-r", "now", "--junk", "true"),
+        ("-I", "--junk"),
+        ("-I", "-l", "core=1 junk"),
+        ("-I", "-r", "junk"),
     ],
 )
-def test_oar_132_junk_beside_a_reservation_is_refused(running: System, words: tuple[str, ...]) -> None:
+def test_oar_132_junk_beside_a_reservation_or_a_shell_is_refused(running: System, words: tuple[str, ...]) -> None:
     done = running.run("oarsub", *words, check=False)
 
-    assert done.returncode in (1, 7)
+    assert done.returncode in (1, 7, 18)
     assert (done.stdout, done.stderr.count("\n")) == ("", 1)
     assert "junk" in done.stderr
 
