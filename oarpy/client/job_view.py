@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from oarpy.client.connection import Connection
 from oarpy.client.selection import Selection, condition
+from oarpy.model.job_status import exit_status
 from oarpy.model.ranges import parsed_ranges, written_ranges
 
 #: Jobs in full that are read at once where there may be any number of them.
@@ -76,6 +77,19 @@ class Detail(NamedTuple):
     priority: float | None
     resources: tuple[tuple[int, int], ...]
     reserved: tuple[tuple[int, int], ...]
+
+    @property
+    def is_final(self) -> bool:
+        return self.stopped_s is not None
+
+    @property
+    def exit_status(self) -> int:
+        """Of a job that is over: its own, as a shell would have it, or one of those that say why it has none."""
+        return exit_status(self.exit_code, self.end_cause)
+
+    @property
+    def succeeded(self) -> bool:
+        return self.is_final and self.exit_status == 0
 
 
 _LINES = """

@@ -51,6 +51,19 @@ def test_a_wait_has_an_end(system):
     assert said == "False\n"
 
 
+def test_a_job_tells_the_same_whether_it_is_waited_for_or_looked_up(system):
+    said = run(
+        system,
+        "from oarpy import client\n"
+        "ids = client.submit('exit $OAR_ARRAY_INDEX', array=2).job_ids + client.submit('true').job_ids\n"
+        "facts = lambda jobs: [(job.job_id, job.is_final, job.exit_status, job.succeeded) for job in jobs]\n"
+        "found = facts(client.wait(ids))\n"
+        "print(found == facts(client.jobs(ids)), [fact[1:] for fact in found])",
+    )
+
+    assert said == "True [(True, 1, False), (True, 2, False), (True, 0, True)]\n"
+
+
 def test_a_job_that_does_not_exist_is_not_waited_for(system):
     said = run(
         system,
