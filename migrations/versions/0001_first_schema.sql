@@ -311,6 +311,8 @@ CREATE INDEX jobs_begun_idx ON jobs (job_id)
     WHERE stopped_at IS NULL AND state NOT IN ('Waiting', 'Hold', 'toAckReservation', 'toError');
 CREATE INDEX jobs_reservation_idx ON jobs (job_id) WHERE stopped_at IS NULL AND reservation <> 'None';
 CREATE INDEX jobs_array_id_idx ON jobs (array_id);
+-- Each request that is removed with its jobs is looked for among all jobs.
+CREATE INDEX jobs_job_request_id_idx ON jobs (job_request_id);
 CREATE INDEX jobs_job_user_idx ON jobs (job_user, job_id);
 CREATE INDEX jobs_resubmit_job_id_idx ON jobs (resubmit_job_id) WHERE resubmit_job_id IS NOT NULL;
 CREATE INDEX jobs_stopped_at_idx ON jobs (stopped_at) WHERE stopped_at IS NOT NULL;

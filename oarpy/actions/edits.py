@@ -10,6 +10,7 @@ gives back is a new job, with another id, the same request, and the old date of 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -37,6 +38,10 @@ from oarpy.model.states import FINAL, EndCause, JobId, JobState
 Look: TypeAlias = Callable[[JobSelection], tuple[Sequence[Stored], Mapping[int, Asked]]]
 #: What a dry run says of a job to which it would be done.
 POSSIBLE = "POSSIBLE"
+#: How many edits, or resubmissions, of a job are told as they were typed.
+MOST_TYPED = 20
+_LEFT_OUT = "…"
+_TYPED_LATER = re.compile(rf"\n(?=oarsub [^\n]*--(?:edit|resubmit)|{_LEFT_OUT}$)", re.MULTILINE)
 EDITABLE = frozenset({JobState.WAITING, JobState.HOLD})
 _NOTHING_NEW = "nothing was named that is to be different; oarsub --help tells what can be"
 _TRY_AGAIN = "was changed by somebody else meanwhile; try again"
@@ -109,10 +114,22 @@ def _edit(
             commands = [command for _, command in chosen]
             edits.rewrite(conn, group.new, job_ids, commands, depends="dependencies" in edit.changes)
             changed += job_ids
+    if changed:
+        edits.forget_requests(conn, {job.request_id for group in groups for job in group.jobs})
     plans.forget(conn, sorted(changed))
     said = f"{login} changed {', '.join(sorted(_told(edit.changes)))}"
     events.append(conn, (Event("JOB_EDITED", job_id, description=said) for job_id in changed))
     return Edited(tuple(_answers(edit.selection, found, outcomes)), _warnings(groups))
+
+
+def _requested(before: str, said: str) -> str:
+    """What was typed for a job, at first and later; of many times the first and the last ones."""
+    if not said:
+        return before
+    first, *later = _TYPED_LATER.split(before)
+    later = [each for each in [*later, said] if each != _LEFT_OUT]
+    left_out = [_LEFT_OUT] if len(later) > MOST_TYPED or _LEFT_OUT in before else []
+    return "\n".join((first, *left_out, *later[-MOST_TYPED:]))
 
 
 def _known(outcomes: Mapping[JobId, JobOutcome | None]) -> dict[JobId, JobOutcome]:
@@ -228,7 +245,7 @@ def _judged(edit: Edit, jobs: Sequence[Stored], asked: Asked, site: Site, reques
     # Of several, each finds its own parameter by its place in the array.
     parameters_kept = {"parameters": given if len(jobs) > 1 else parameters} if given else {}
     kept = {**one._replace(hold=False).to_json(), **parameters_kept}
-    one = one._replace(initial_request=f"{asked.initial_request}\n{edit.said}" if edit.said else asked.initial_request)
+    one = one._replace(initial_request=_requested(asked.initial_request, edit.said))
     judged = judge(Submission.from_json(one.to_json()), jobs[0].owner, site)
     new = new_jobs(one, judged, request_id)
     commands = [f"{new.command} {each}" for each in parameters] or [new.command] * len(jobs)

@@ -106,6 +106,12 @@ _REPEAT = text(
     RETURNING resubmit_job_id, job_id
     """
 )
+_FORGET_REQUESTS = text(
+    """
+    DELETE FROM job_requests r WHERE job_request_id = ANY(CAST(:ids AS bigint[]))
+        AND NOT EXISTS (SELECT FROM jobs j WHERE j.job_request_id = r.job_request_id)
+    """
+)
 _FORGET_DEPENDENCIES = text("DELETE FROM job_dependencies WHERE job_id = ANY(CAST(:jobs AS bigint[]))")
 _DEPEND = text(
     """
@@ -169,6 +175,11 @@ def rewrite(
     if depends:
         conn.execute(_FORGET_DEPENDENCIES, {"jobs": list(job_ids)})
         _depend(conn, new, job_ids)
+
+
+def forget_requests(conn: Connection, request_ids: Collection[int]) -> None:
+    """Remove those of these requests that no job has any more."""
+    conn.execute(_FORGET_REQUESTS, {"ids": list(request_ids)})
 
 
 def repeat(

@@ -354,6 +354,7 @@ jobs = Table(
     ),
     Index("jobs_reservation_idx", "job_id", postgresql_where=text("stopped_at IS NULL AND reservation <> 'None'")),
     Index("jobs_array_id_idx", "array_id"),
+    Index("jobs_job_request_id_idx", "job_request_id"),
     Index("jobs_job_user_idx", "job_user", "job_id"),
     Index("jobs_resubmit_job_id_idx", "resubmit_job_id", postgresql_where=text("resubmit_job_id IS NOT NULL")),
     Index("jobs_stopped_at_idx", "stopped_at", postgresql_where=text("stopped_at IS NOT NULL")),

@@ -223,6 +223,24 @@ def test_the_elements_of_an_array_keep_their_parameters(database: TestDatabase) 
     ]
 
 
+def test_edits_without_end_leave_no_more_behind_than_a_few(database: TestDatabase) -> None:
+    with_hosts(database)
+    job_id = submitted(database, array_count=2, initial_request="oarsub --array 2 'first\nsecond'", hold=True)
+
+    for number in range(25):
+        changes = {"job_ids": [job_id], "array_ids": [], "changes": {"name": f"n{number}"}}
+        answered(database, "edit", {**changes, "said": f"oarsub -n n{number} --edit {job_id}"})
+
+    (said,) = columns(database, job_id, "initial_request")
+    assert str(said).split("\n") == [
+        "oarsub --array 2 'first",
+        "second'",
+        "…",
+        *(f"oarsub -n n{number} --edit {job_id}" for number in range(5, 25)),
+    ]
+    assert database.execute("SELECT count(*) FROM job_requests") == [(2,)]
+
+
 def test_dependencies_are_replaced_only_when_they_are_named(database: TestDatabase) -> None:
     with_hosts(database)
     first, second = submitted(database, hold=True), submitted(database, hold=True)

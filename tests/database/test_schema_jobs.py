@@ -203,3 +203,16 @@ def test_a_heartbeat_waits_for_no_transaction_of_its_epoch_and_a_takeover_does(d
             cursor.execute("UPDATE leadership SET renewed_at = now()")
             with pytest.raises(errors.LockNotAvailable):
                 cursor.execute("UPDATE leadership SET epoch = 2")
+
+
+def test_what_refers_to_a_row_is_found_by_an_index_when_that_row_is_removed(database: TestDatabase) -> None:
+    """Without one, each row that is removed reads the whole table of those that may refer to it."""
+    unindexed = database.execute(
+        """
+        SELECT conname FROM pg_constraint c WHERE contype = 'f' AND connamespace = 'oar'::regnamespace
+          AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.conrelid AND i.indpred IS NULL
+                          AND i.indkey[0] = c.conkey[1])
+        """
+    )
+
+    assert unindexed == []
