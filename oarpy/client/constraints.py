@@ -40,7 +40,9 @@ _WANTED = {
     "resources_type_check": "the type of a resource cannot be empty",
     "resources_cpuset_check": "cpuset is a list of the kernel's numbers of processors, such as 3, 0-3 or 0,32",
     "resources_network_address_check": "a resource of type default needs a network_address: the name of its host",
-    "resources_network_address_name_check": "the name of a host is letters, digits, ., _, : and -, no - first",
+    "resources_network_address_name_check": (
+        "the name of a host is letters, digits, ., _, : and -, no - first, 253 in all at most"
+    ),
     "resources_quantity_check": "the quantity of a resource is 1 or more",
     "properties_pkey": "there is a property of this name already",
     "properties_name_check": "the name of a property is small letters, digits and _, 63 at most, no digit first",
