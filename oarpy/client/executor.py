@@ -96,7 +96,7 @@ class OarExecutor(Executor):
         self._pickling = _pickling()
         shutil.copyfile(_source(), os.path.join(self._directory, _RUNNER))
         self._lock = threading.Lock()
-        self._calls: dict[int, tuple[Future[Any], str]] = {}
+        self._calls: dict[int, tuple[JobFuture[Any], str]] = {}
         self._count = 0
         self._ends = False
         self._changed = threading.Event()
@@ -158,9 +158,8 @@ class OarExecutor(Executor):
             self._ends = True
             calls = list(self._calls.values())
             thread = self._thread
-        if cancel_futures:
-            for future, _ in calls:
-                future.cancel()
+        if cancel_futures and (given_up := [future.job_id for future, _ in calls if future.give_up()]):
+            api.cancel(*given_up)
         self._changed.set()
         if wait and thread is not None:
             thread.join()
@@ -264,12 +263,15 @@ class JobFuture(Future[T]):
 
     def cancel(self) -> bool:
         """Delete the job, unless it is known to run or to be over; whether there will be no result."""
-        if self.cancelled():
-            return True
-        if not super().cancel():
+        if self.give_up():
+            api.cancel(self.job_id)
+        return self.cancelled()
+
+    def give_up(self) -> bool:
+        """Expect no result any more, and leave the job alone; whether it was this call that did so."""
+        if self.cancelled() or not super().cancel():
             return False
         self.set_running_or_notify_cancel()
-        api.cancel(self.job_id)
         return True
 
 

@@ -76,3 +76,19 @@ def test_what_cannot_be_pickled_leaves_nothing(tmp_path):
         executor.submit(abs, executor._lock)
 
     assert os.listdir(executor._directory) == ["run_call.py"]
+
+
+def test_calls_that_are_given_up_together_are_deleted_by_one_request(monkeypatch, tmp_path):
+    executor = OarExecutor(directory=str(tmp_path))
+    futures = [JobFuture[int](job_id) for job_id in (1, 2, 3, 4)]
+    futures[0].set_running_or_notify_cancel()
+    executor._calls = {future.job_id: (future, str(tmp_path / "none")) for future in futures}
+    asked: list[tuple[int, ...]] = []
+    monkeypatch.setattr(api, "cancel", lambda *job_ids: asked.append(job_ids))
+
+    cancelled = futures[1].cancel(), futures[1].cancel(), futures[0].cancel()
+    executor.shutdown(wait=False, cancel_futures=True)
+
+    assert cancelled == (True, True, False)
+    assert asked == [(2,), (3, 4)]
+    assert [future.cancelled() for future in futures] == [False, True, True, True]
