@@ -10,9 +10,10 @@ import asyncio
 import base64
 import hashlib
 import json
+import math
 import zlib
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from functools import cache
 from typing import Any
@@ -46,9 +47,13 @@ MAX_SENTENCE = 400
 #: Numbers that the tables can hold: of jobs and orders, of attempts, of wait(2), and of seconds, three centuries.
 MAX_ID, MAX_ATTEMPT, MAX_STATUS, MAX_S = 2**63, 2**31, 0x10000, 1e10
 MAX_MEMORY_MIB, MAX_PORT = 2**31, 0x10000
+#: What comes of reading what is not like what was expected.
+UNLIKE = (AttributeError, LookupError, TypeError, ValueError, OverflowError, RecursionError)
 #: What a host need not have taken in before more is sent; above that it has so long.
 MAX_UNREAD = 16 << 20
 UNREAD_S = 5.0
+#: How long the other end may take to end when the link is closed.
+CLOSE_S = 2.0
 
 
 class OarexecSession:
@@ -83,7 +88,9 @@ class OarexecSession:
         await self._say({"hello": {**hello, "oarsh": oarsh, "oarsh_ports": oarsh_ports, "programs": _programs()}})
         message = await self._hear()
         if "fenced" in message:
-            raise Stale(f"host {self._host}: a session with the number {message['fenced'].get('by')} was here")
+            raise Stale(f"host {self._host}: a session with a higher number was here ({_shown(message['fenced'])})")
+        if "refused" in message:
+            raise NodeUnreachable(f"host {self._host}: {_sentence(message['refused'])}")
         inventory: list[Report] = []
         try:
             hello = message["hello"]
@@ -99,11 +106,11 @@ class OarexecSession:
                 containment=_sentence(hello["containment"]["by"]),
                 enforces=tuple(map(_sentence, hello["containment"]["enforces"])),
                 memory_mib=_number_or_none(hello.get("memory_mib"), MAX_MEMORY_MIB),
-                clock=float(hello["clock"]),
+                clock=_clock(hello["clock"]),
                 oarsh_port=_number_or_none(hello.get("oarsh_port"), MAX_PORT),
                 inventory=tuple(inventory),
             )
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
+        except UNLIKE as error:
             raise NodeMisbehaves(f"host {self._host}: its greeting cannot be understood") from error
 
     async def launch(self, launches: Sequence[Launch]) -> None:
@@ -122,23 +129,31 @@ class OarexecSession:
         while True:
             message = await self._hear()
             if "reports" in message:
-                yield [read_report(report) for report in message["reports"]]
+                yield [read_report(report) for report in _listed(message["reports"])]
             elif "answers" in message:
-                yield [read_answer(answer) for answer in message["answers"]]
+                yield [read_answer(answer) for answer in _listed(message["answers"])]
             elif "pong" in message:
                 yield [_read_beat(self._host, message)]
             elif "fenced" in message:
                 raise NodeUnreachable(f"host {self._host}: another session took over")
             elif "refused" in message:
-                raise NodeUnreachable(f"host {self._host}: {message['refused']}")
+                raise NodeUnreachable(f"host {self._host}: {_sentence(message['refused'])}")
 
     async def close(self) -> None:
         self._to.close()
         try:
-            await asyncio.wait_for(self._process.wait(), timeout=2)
+            await asyncio.wait_for(self._process.wait(), timeout=CLOSE_S)
         except TimeoutError:
             self._process.kill()
             await self._process.wait()
+        closed = asyncio.ensure_future(self._to.wait_closed())
+        await asyncio.wait({closed}, timeout=CLOSE_S)
+        if not closed.done():
+            # Another process has its end of the pipe and does not read.
+            self._to.transport.abort()
+        # That it took in less than it was told is no news; asyncio tells everybody unless it is asked.
+        with suppress(ConnectionError):
+            await closed
         if not self._hearing:
             # To the end of the pipe, whose transport closes only then.
             await self._from.read()
@@ -190,7 +205,7 @@ class OarexecSession:
             raise NodeUnreachable(f"host {self._host}: the link ended")
         try:
             message = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise NodeMisbehaves(f"host {self._host} said {line[:80]!r}") from error
         if not isinstance(message, dict):
             raise NodeMisbehaves(f"host {self._host} said {line[:80]!r}")
@@ -224,10 +239,10 @@ async def opening(host: str, session: OarexecSession, timeout_s: float) -> Async
 
 
 def _read_beat(host: str, message: Mapping[str, Any]) -> Beat:
-    clock = message.get("clock")
-    if not isinstance(clock, int | float):
-        raise NodeMisbehaves(f"host {host}: it tells no clock")
-    return Beat(float(clock))
+    try:
+        return Beat(_clock(message["clock"]))
+    except UNLIKE as error:
+        raise NodeMisbehaves(f"host {host}: it tells no clock") from error
 
 
 def _item(message: Mapping[str, Any]) -> bytes:
@@ -334,9 +349,9 @@ def read_report(message: Mapping[str, Any]) -> Report:
                     peak_mib=message["peak_mib"],
                     short_of_memory=_sentence(message.get("short_of_memory")),
                 )
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise NodeMisbehaves(f"a report cannot be understood: {str(message)[:200]}") from error
-    raise NodeMisbehaves(f"a report cannot be understood: {str(message)[:200]}")
+    except UNLIKE as error:
+        raise NodeMisbehaves(f"a report cannot be understood: {_shown(message)}") from error
+    raise NodeMisbehaves(f"a report cannot be understood: {_shown(message)}")
 
 
 def read_answer(message: Mapping[str, Any]) -> Answer:
@@ -344,8 +359,8 @@ def read_answer(message: Mapping[str, Any]) -> Answer:
         done, over = bool(message["done"]), bool(message.get("over"))
         number = _number(message["order"], MAX_ID, least=-MAX_ID)
         return Answer(number, done, _sentence(message.get("text"), MAX_LINE), over)
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise NodeMisbehaves(f"an answer cannot be understood: {str(message)[:200]}") from error
+    except UNLIKE as error:
+        raise NodeMisbehaves(f"an answer cannot be understood: {_shown(message)}") from error
 
 
 def _seconds(value: float | None) -> timedelta | None:
@@ -357,6 +372,24 @@ def _age(value: float) -> timedelta:
     if not abs(value) <= MAX_S:
         raise ValueError(value)
     return timedelta(seconds=value)
+
+
+def _clock(value: Any) -> float:
+    found = float(value)
+    if not math.isfinite(found):
+        raise ValueError(value)
+    return found
+
+
+def _listed(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise NodeMisbehaves(f"a list cannot be understood: {_shown(value)}")
+    return value
+
+
+def _shown(message: object) -> str:
+    """The beginning of what cannot be understood."""
+    return _sentence(str(message), 200)
 
 
 def _number(value: Any, below: int, *, least: int = 0) -> int:

@@ -79,6 +79,10 @@ class Inventory:
         if contradiction is not None:
             raise NodeMisbehaves(f"host {name}: {contradiction}")
         self._leftovers.may_keep(name, something=bool(there or live))
+        for job_id, job in live.items():
+            if job.others:
+                # From now on it is waited for, if that was not known here.
+                self._parallel.of(job_id, job)
         parts = {job_id: job for job_id, job in live.items() if job.head != name and job_id not in missing}
         return Again(again, [order for job_id, job in parts.items() for order in self._parallel.likeness(job_id, job)])
 

@@ -61,15 +61,19 @@ class Leftovers:
         """Let hosts forget what is over; that needs a number above that of the launch."""
         for host in self._hosts.values():
             due = len(host.over) >= FORGET_COUNT or time.monotonic() >= host.forget_at
-            if host.session is None or not host.over or not due:
+            session = host.session
+            if session is None or not host.over or not due:
                 continue
             over, host.over = host.over, []
             host.number = host.number._replace(sequence=host.number.sequence + 1)
             with suppress(NodeUnreachable):
-                await host.session.renew(host.number)
+                await session.renew(host.number)
+                if host.session is not session:
+                    # Lost meanwhile; the next one says what the host still has.
+                    continue
                 orders = [self._orders.forget(attempt) for attempt in over]
                 host.forgetting.update((order.number, attempt) for order, attempt in zip(orders, over, strict=True))
-                await host.session.order(orders)
+                await session.order(orders)
 
     def hear(self, host: Host, answer: Answer) -> bool:
         """Take in what became of an order to forget, if it is one; what could not be is tried again."""

@@ -99,9 +99,7 @@ class ParallelJobs:
         to_tell: list[JobId] = []
         back: list[JobId] = []
         ends: list[End] = []
-        for parallel in self._parts:
-            if parallel.begun or parallel.cleaning:
-                continue
+        for parallel in self._parts.unbegun():
             if self._is_ready(parallel, now, work):
                 parallel.head_told = True
                 to_tell.append(parallel.job_id)

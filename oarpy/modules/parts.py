@@ -16,7 +16,8 @@ All times are of this process's monotonic clock.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields, replace
 
 from oarpy.database.events import Event
 from oarpy.model.states import EndCause, JobId
@@ -70,6 +71,14 @@ class Parallel:
         """Whether nothing of it is on any host but the head."""
         return self.gone.issuperset(self.others)
 
+    def copy(self) -> Parallel:
+        """The same, which does not change with this one."""
+        twin = replace(self)
+        for name in (one.name for one in fields(self)):
+            if isinstance(value := getattr(self, name), set):
+                setattr(twin, name, value.copy())
+        return twin
+
     def give_up(self, cause: EndCause | None, deadline: float) -> None:
         """Let the command not begin, unless that was decided before."""
         if not self.given_up:
@@ -103,18 +112,42 @@ class Parts:
     def __init__(self, prepare_s: float) -> None:
         self._prepare_s = prepare_s
         self._jobs: dict[JobId, Parallel] = {}
+        #: Within `as_written`, those that were asked for as they were before; None where one was not known.
+        self._before: dict[JobId, Parallel | None] | None = None
 
-    def __iter__(self) -> Iterator[Parallel]:
-        return iter(list(self._jobs.values()))
+    @contextmanager
+    def as_written(self) -> Iterator[None]:
+        """What changes within it is put back where it fails: then no table says so, and nobody was told."""
+        self._before = {}
+        try:
+            yield
+        except BaseException:
+            for job_id, parallel in self._before.items():
+                if parallel is None:
+                    self._jobs.pop(job_id, None)
+                else:
+                    self._jobs[job_id] = parallel
+            raise
+        finally:
+            self._before = None
+
+    def unbegun(self) -> Iterator[Parallel]:
+        """Those whose command is still to begin, or to be given up."""
+        for parallel in list(self._jobs.values()):
+            if not (parallel.begun or parallel.cleaning):
+                self._remember(parallel.job_id)
+                yield parallel
 
     def of(self, attempt: Attempt, head: str, others: Collection[str], now: float) -> Parallel:
         """What is known of this attempt; nothing, when it is the first that is heard of it."""
+        self._remember(attempt.job_id)
         known = self._jobs.get(attempt.job_id)
         if known is None or known.attempt != attempt:
             known = self._jobs[attempt.job_id] = Parallel(attempt, head, tuple(others), now + self._prepare_s)
         return known
 
     def get(self, job_id: JobId) -> Parallel | None:
+        self._remember(job_id)
         return self._jobs.get(job_id)
 
     def forget(self, job_ids: Iterable[JobId]) -> None:
@@ -122,19 +155,18 @@ class Parts:
         for job_id in job_ids:
             self._jobs.pop(job_id, None)
 
-    def untell(self) -> None:
-        """Nobody was told anything."""
-        for job in self._jobs.values():
-            job.told.clear()
-            job.head_told = False
-            job.returned = None
-
     def session_ended(self, host: str) -> None:
         """What ``host`` was told is told to its next session."""
-        for job in self._jobs.values():
+        # Others are forgotten meanwhile, by another thread.
+        for job in list(self._jobs.values()):
             job.told.discard(host)
             if job.head == host:
                 job.head_told = False
+
+    def _remember(self, job_id: JobId) -> None:
+        if self._before is not None and job_id not in self._before:
+            known = self._jobs.get(job_id)
+            self._before[job_id] = None if known is None else known.copy()
 
 
 def late_events(job: Parallel, hosts: Collection[str]) -> list[Event]:

@@ -102,6 +102,9 @@ class Reports:
         if isinstance(report, Began):
             if job.state is JobState.LAUNCHING:
                 heard.ages[job_id] = report.age
+            elif job.others:
+                # Written by a turn of which that was not known.
+                self._parallel.of(job_id, job)
         elif isinstance(report, Ended):
             heard.ends[job_id] = end_of(report)
             work.over[host].append(report.attempt)

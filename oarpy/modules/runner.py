@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -117,6 +118,8 @@ class Runner:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="database")
         #: Turns in a row to which the database did not answer.
         self._absences = 0
+        #: Hosts that turns were about of which nobody knows whether they are written.
+        self._in_doubt: set[str] = set()
         settings, orders = ctx.settings, OwnOrders()
         prepare, clean = _times(settings)
         self._hosts = Hosts()
@@ -246,10 +249,12 @@ class Runner:
             self._sessions.keep(name, wanted=False)
         if work.keys_wanted:
             self._keys.refill()
-        for name in work.reopened:
-            await self._sessions.reopen(name)
+        # What stands in the tables and was not told is told when a session begins.
+        for name in work.reopened | self._in_doubt:
+            self._sessions.reopen(name)
+        self._in_doubt.clear()
         for name, reason in work.distrusted.items():
-            await self._sessions.distrust(name, reason)
+            self._sessions.distrust(name, reason)
         self._programs.forget_launches(work.past)
         await self._telling.tell(work)
         for job in work.epilogues:
@@ -261,15 +266,18 @@ class Runner:
         return work
 
     def _write(self, heard: Sequence[Heard]) -> Work:
-        try:
-            return self._written(heard)
-        except BaseException:
-            # What was to be told was not.
-            self._parts.untell()
-            raise
-
-    def _written(self, heard: Sequence[Heard]) -> Work:
         work = Work()
+        try:
+            with self._parts.as_written():
+                self._write_turn(heard, work)
+        except DBAPIError as error:
+            if work.whole and is_absence(error):
+                # Perhaps it is written all the same.
+                self._in_doubt |= work.hosts
+            raise
+        return work
+
+    def _write_turn(self, heard: Sequence[Heard], work: Work) -> None:
         with self._ctx.transaction(durable=True) as conn:
             self._machines.refresh(conn)
             # A job that was resumed may have ended at once.
@@ -287,7 +295,7 @@ class Runner:
             events.append(conn, work.events)
             if work.changed or work.events:
                 wake(conn, Reader.ALMIGHTY)
-        return work
+            work.whole = True
 
     def _find_hosts(self, conn: Connection, work: Work) -> None:
         """Take over from a runner that is dead."""
@@ -307,6 +315,17 @@ class Runner:
             await asyncio.wait_for(self._stopping.wait(), max(0.0, duration_s))
 
     def _listen(self, loop: asyncio.AbstractEventLoop, stop: int) -> None:
+        """Pass hints on until ``stop`` can be read; without them turns come late, but they come."""
+        while True:
+            try:
+                self._pass_hints_on(loop, stop)
+                return
+            except Exception:
+                logger.exception("runner: hints cannot be heard; they are again in %d s", PERIOD_S)
+                if select.select([stop], [], [], PERIOD_S)[0]:
+                    return
+
+    def _pass_hints_on(self, loop: asyncio.AbstractEventLoop, stop: int) -> None:
         listener = Listener(self._ctx.engine, Reader.RUNNER)
         try:
             while True:

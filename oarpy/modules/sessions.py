@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from logging import DEBUG, WARNING, getLogger
 from typing import Protocol, TypeAlias, TypeVar
@@ -32,7 +32,7 @@ from oarpy.modules.leases import Leases
 from oarpy.modules.leftovers import Leftovers
 from oarpy.modules.parts import Parts
 from oarpy.modules.telling import Telling
-from oarpy.ports.executor import Answer, Beat, Executor, Report, SessionNumber
+from oarpy.ports.executor import Answer, Beat, Executor, Report, Session, SessionNumber
 
 logger = getLogger(__name__)
 T = TypeVar("T")
@@ -92,6 +92,8 @@ class Sessions:
         self._around = around
         self._mine = names_of_this_machine()
         self._closing = False
+        #: Sessions that are being closed.
+        self._ending: set[asyncio.Task[None]] = set()
         # Hosts that failed wait for one another, never those that are met first.
         self._window = asyncio.Semaphore(ctx.settings.nodes.window)
         self._window_of_failed = asyncio.Semaphore(ctx.settings.nodes.window)
@@ -106,19 +108,19 @@ class Sessions:
         host = self._hosts.get(name)
         if host is None:
             host = self._hosts[name] = Host(name)
-            host.keeper = asyncio.create_task(self._keep(host))
+            self._begin_keeping(host, self._keep(host))
         if wanted:
             host.wanted.set()
 
-    async def reopen(self, name: str) -> None:
+    def reopen(self, name: str) -> None:
         """Have the next session begin."""
-        await self._hang_up(name)
+        self._hang_up(self._hosts[name])
 
-    async def distrust(self, name: str, reason: str) -> None:
+    def distrust(self, name: str, reason: str) -> None:
         """End the session, and hear no more of the host for a while."""
         logger.error("host %s: %s; no more is heard of it for %d s", name, reason, DISTRUST_S)
         self._hosts[name].left_alone_until = time.monotonic() + DISTRUST_S
-        await self._hang_up(name)
+        self._hang_up(self._hosts[name])
 
     def stop(self) -> None:
         """Open no more of them."""
@@ -132,15 +134,36 @@ class Sessions:
             task.cancel()
         await asyncio.gather(*keepers, return_exceptions=True)
         # All at once: one that does not end takes its time.
-        await asyncio.gather(*map(self._hang_up, self._hosts), return_exceptions=True)
+        for host in self._hosts.values():
+            self._hang_up(host)
+        await asyncio.gather(*self._ending, return_exceptions=True)
+
+    def _begin_keeping(self, host: Host, keeping: Coroutine[None, None, None]) -> None:
+        host.keeper = asyncio.create_task(keeping)
+        host.keeper.add_done_callback(lambda keeper: self._keeper_ended(host, keeper))
+
+    def _keeper_ended(self, host: Host, keeper: asyncio.Task[None]) -> None:
+        """It ends with all others; else nobody would hear of the host any more."""
+        if self._closing:
+            return
+        error = asyncio.CancelledError() if keeper.cancelled() else keeper.exception()
+        logger.error("host %s: what holds its session failed, and begins again", host.name, exc_info=error)
+        self._hang_up(host)
+        self._begin_keeping(host, self._keep_again(host))
+
+    async def _keep_again(self, host: Host) -> None:
+        await asyncio.sleep(RETRY_MAX_S)
+        await self._lose(host)
+        await self._keep(host)
 
     async def _keep(self, host: Host) -> None:
         """Hold a session with ``host``, and another one after each that ends."""
         while not self._closing:
             try:
-                await self._open(host)
-                assert host.session is not None
-                async for said in host.session.heard():
+                session = await self._open(host)
+                async for said in session.heard():
+                    if host.session is not session:
+                        break
                     for one in said:
                         self._hear(host, one)
             except Exception as error:  # one host's session is no other's business
@@ -148,10 +171,18 @@ class Sessions:
             await self._lose(host)
             await asyncio.sleep(max(retry_after_s(host.failures), host.left_alone_until - time.monotonic()))
 
-    async def _hang_up(self, name: str) -> None:
-        session = self._hosts.session(name)
+    def _hang_up(self, host: Host) -> None:
+        """Tell and hear no more in the present session, which takes its time to end."""
+        session, host.session = host.session, None
         if session is not None:
-            await session.close()
+            ending = asyncio.create_task(session.close())
+            self._ending.add(ending)
+            ending.add_done_callback(self._ended)
+
+    def _ended(self, ending: asyncio.Task[None]) -> None:
+        self._ending.discard(ending)
+        if not ending.cancelled() and ending.exception() is not None:
+            logger.error("a session could not be closed", exc_info=ending.exception())
 
     def _hear(self, host: Host, said: Report | Answer | Beat) -> None:
         if isinstance(said, Beat):
@@ -161,7 +192,7 @@ class Sessions:
             self.heard.append((host.name, said))
             self._around.wake()
 
-    async def _open(self, host: Host) -> None:
+    async def _open(self, host: Host) -> Session:
         """Begin a session, and let it work once the tables agree with the host's inventory."""
         executor = self._reach(host.name)
         epoch = 0 if self._ctx.epoch is None else self._ctx.epoch.number
@@ -193,9 +224,9 @@ class Sessions:
         logger.info("host %s: session %d.%d", host.name, *host.number)
         self.heard += [(host.name, report) for report in session.greeting.inventory]
         self._around.wake()
-        await self._telling.send(host, again.launches)
-        if host.session is not None:
-            await host.session.order(again.orders)
+        await self._telling.send(host, session, again.launches)
+        await session.order(again.orders)
+        return session
 
     async def _window_for(self, host: Host) -> asyncio.Semaphore:
         """The window in which a session with ``host`` may be opened now, entered.

@@ -11,7 +11,7 @@ from oarpy.modules.leases import Leases
 from oarpy.modules.leftovers import Leftovers
 from oarpy.modules.server_programs import Prepared, ServerPrograms
 from oarpy.modules.work import OwnOrders, Work
-from oarpy.ports.executor import Launch
+from oarpy.ports.executor import Launch, Session
 
 
 class Telling:
@@ -28,24 +28,21 @@ class Telling:
 
     async def tell(self, work: Work) -> None:
         """Tell every host what a turn has decided for it."""
-        for name in {*work.launches, *work.prepared, *work.orders, *work.over}:
+        for name in work.hosts:
             await self._tell(self._hosts[name], work)
 
-    async def send(self, host: Host, fresh: Sequence[Launch]) -> None:
+    async def send(self, host: Host, session: Session, fresh: Sequence[Launch]) -> None:
         """Send launches, each after its server prologue where there is one.
 
         Raises:
             NodeUnreachable: whether it has them is not known.
         """
-        if not self._programs.has_prologue:
-            if host.session is not None:
-                await host.session.launch([self._leases.granted(host.name, launch) for launch in fresh])
-            return
-        if host.session is not None:
-            await host.session.launch([launch for launch in fresh if launch.part])
-        for launch in fresh:
-            if not launch.part:
-                self._programs.prepare(host.name, launch)
+        at_once = [launch for launch in fresh if launch.part] if self._programs.has_prologue else fresh
+        await session.launch([self._leases.granted(host.name, launch) for launch in at_once])
+        if self._programs.has_prologue:
+            for launch in fresh:
+                if not launch.part:
+                    self._programs.prepare(host.name, launch)
 
     async def prolong(self) -> None:
         """Prolong leases.  The turn before was of this term, and every clock that is told back was heard before it."""
@@ -58,21 +55,21 @@ class Telling:
     async def _tell(self, host: Host, work: Work) -> None:
         orders = work.orders.get(host.name, [])
         self._leftovers.add(host, work.over.get(host.name, []))
-        if host.session is None:
+        # It may be lost meanwhile: then the next one is told.
+        session = host.session
+        if session is None:
             return
         host.given.update(order.number for order in orders)
         with suppress(NodeUnreachable):
-            await self.send(host, work.launches.get(host.name, []))
-            await self._send_prepared(host, work.prepared.get(host.name, []))
-            await host.session.order(orders)
+            await self.send(host, session, work.launches.get(host.name, []))
+            await self._send_prepared(host, session, work.prepared.get(host.name, []))
+            await session.order(orders)
 
-    async def _send_prepared(self, host: Host, due: Sequence[Prepared]) -> None:
+    async def _send_prepared(self, host: Host, session: Session, due: Sequence[Prepared]) -> None:
         """Send launches whose server prologues have ended; those that failed are given up."""
         for one in due:
-            if host.session is None:
-                return
             one.told = True
             if one.failure is None:
-                await host.session.launch([self._leases.granted(host.name, one.launch)])
+                await session.launch([self._leases.granted(host.name, one.launch)])
             else:
-                await host.session.order([self._orders.refuse(one.launch.attempt)])
+                await session.order([self._orders.refuse(one.launch.attempt)])

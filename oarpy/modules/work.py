@@ -44,6 +44,13 @@ class Work:
     #: How many jobs changed, and whether the next turn is to follow at once.
     changed: int = 0
     more: bool = False
+    #: Nothing is missing but that it is committed.
+    whole: bool = False
+
+    @property
+    def hosts(self) -> set[str]:
+        """Those that are to be told something."""
+        return {*self.launches, *self.prepared, *self.orders, *self.over}
 
 
 class OwnOrders:

@@ -182,7 +182,8 @@ class Order:
 class Answer:
     """What became of the order ``number``; ``text`` says why it was not done, or what CHECK found.
 
-    ``over``: it was not done because nothing of the attempt runs any more.
+    ``over``: it was not done because there is nothing to do it to any more: the attempt
+    is over, or being killed, or was resumed before it could be suspended.
     """
 
     number: int

@@ -16,8 +16,9 @@ from oarpy.modules.context import Context
 from oarpy.ports.executor import Access, Attempt, Began, Order, OrderWord
 from oarpy.settings import Settings
 from tests.support import rows
-from tests.support.paper_hosts import PaperHosts, serving
+from tests.support.paper_hosts import PaperHosts
 from tests.support.postgres import TestDatabase
+from tests.support.runners import serving
 from tests.support.waiting import wait_until
 
 DEADLINE_S = 60.0
@@ -74,7 +75,7 @@ def test_a_host_is_told_the_key_of_each_job_that_is_asked_for_and_of_no_other(da
     hosts = hosts_of(*job_ids)
     ask(database, first, third)
 
-    with serving(Context(database.engine, Settings()), hosts):
+    with serving(Context(database.engine, Settings()), hosts.reach):
         assert done(database, 2) == [(True, "")] * 2
 
     assert [(order.attempt, order.environment["OAR_JOB_ID"]) for order in accesses(hosts)] == [
@@ -101,7 +102,7 @@ def test_who_waits_for_it_is_told_when_it_is_there(database: TestDatabase, refus
             waiting.poll()
             return bool(waiting.notifies)
 
-        with serving(Context(database.engine, Settings()), hosts):
+        with serving(Context(database.engine, Settings()), hosts.reach):
             wait_until(told, timeout_s=DEADLINE_S, what="a notification")
 
         assert database.execute(DONE) == [(not refusal, refusal)]
@@ -113,7 +114,7 @@ def test_what_a_dead_runner_has_written_is_told_as_it_was(database: TestDatabase
     ask(database, job_id)
     database.execute("UPDATE orders SET begun_at = now()")
 
-    with serving(Context(database.engine, Settings()), hosts := hosts_of(job_id)):
+    with serving(Context(database.engine, Settings()), (hosts := hosts_of(job_id)).reach):
         done(database)
 
     assert [order.access.public for order in accesses(hosts) if order.access is not None] == ["public 0"]
@@ -126,7 +127,7 @@ def test_a_key_that_its_host_has_not_taken_opens_nothing(database: TestDatabase)
     hosts.refusals[OrderWord.ACCESS] = "the spool cannot be written"
     ask(database, job_id)
 
-    with serving(Context(database.engine, Settings()), hosts):
+    with serving(Context(database.engine, Settings()), hosts.reach):
         assert done(database) == [(False, "the spool cannot be written")]
         assert database.execute(KEYS) == [(job_id, "public 1", True)]
 
@@ -143,7 +144,7 @@ def test_a_guard_of_before_the_order_existed_is_told_of_as_such(database: TestDa
     hosts.refusals[OrderWord.ACCESS] = "no such order: access"
     ask(database, job_id)
 
-    with serving(Context(database.engine, Settings()), hosts):
+    with serving(Context(database.engine, Settings()), hosts.reach):
         sentence = "its oarexec is of an older oarpy, which stays there until its jobs are over"
         assert done(database) == [(False, sentence)]
 
@@ -153,7 +154,7 @@ def test_a_host_that_has_no_port_left_is_not_asked_again_and_again(database: Tes
     hosts = hosts_of(job_id, port=None)
     ask(database, job_id)
 
-    with serving(Context(database.engine, Settings()), hosts):
+    with serving(Context(database.engine, Settings()), hosts.reach):
         assert done(database) == [(False, "it takes in no oarsh; of nodes.oarsh_ports it has none free")]
 
     assert hosts.asked == ["c1", "c1"]
@@ -168,7 +169,7 @@ def test_where_no_key_can_be_made_that_is_told(database: TestDatabase, monkeypat
     (job_id,) = running(database)
     ask(database, job_id)
 
-    with serving(Context(database.engine, Settings()), hosts_of(job_id)):
+    with serving(Context(database.engine, Settings()), hosts_of(job_id).reach):
         assert done(database) == [(False, "no key can be made: ssh-keygen is missing")]
 
 
@@ -177,7 +178,7 @@ def test_a_host_that_is_not_reached_in_time_is_told_of(database: TestDatabase) -
     ask(database, job_id, within=timedelta(seconds=0.5))
     hosts = PaperHosts(silent=["c1"])
 
-    with serving(Context(database.engine, Settings()), hosts):
+    with serving(Context(database.engine, Settings()), hosts.reach):
         assert done(database) == [(False, "the host cannot be reached")]
 
 
@@ -188,7 +189,7 @@ def test_a_job_that_ended_meanwhile_is_on_no_host(database: TestDatabase) -> Non
         rows.ended(conn, [job_id])
         rows.closed(conn, [job_id])
 
-    with serving(Context(database.engine, Settings()), hosts := PaperHosts()):
+    with serving(Context(database.engine, Settings()), (hosts := PaperHosts()).reach):
         assert done(database) == [(False, "the job is not on its hosts")]
 
     assert accesses(hosts) == []

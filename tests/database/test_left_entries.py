@@ -15,8 +15,9 @@ from oarpy.modules.context import Context
 from oarpy.ports.executor import Attempt, Ended, OrderWord
 from oarpy.settings import Settings
 from tests.support import rows
-from tests.support.paper_hosts import PaperHosts, serving
+from tests.support.paper_hosts import PaperHosts
 from tests.support.postgres import TestDatabase
+from tests.support.runners import serving
 from tests.support.waiting import wait_until
 
 DEADLINE_S = 60.0
@@ -62,7 +63,7 @@ def test_a_new_runner_goes_where_something_may_be_left_and_has_it_forgotten(data
     was_met(database, "c2", entries=False)
     hosts = PaperHosts(kept={"c1": [Ended(Attempt(over, 1), EndCause.EXIT, 0)]})
 
-    with serving(context(database), hosts):
+    with serving(context(database), hosts.reach):
         wait_until(lambda: entries(database)["c1"] is False, timeout_s=DEADLINE_S, what="nothing is left")
 
     assert hosts.asked == ["c1"]
@@ -75,7 +76,7 @@ def test_a_host_that_is_no_resource_any_more_is_left_alone(database: TestDatabas
     a_job(database, "c2", JobState.TERMINATED)
     hosts = PaperHosts()
 
-    with serving(context(database), hosts):
+    with serving(context(database), hosts.reach):
         wait_until(lambda: entries(database)["c2"] is False, timeout_s=DEADLINE_S, what="the other was met")
 
     assert hosts.asked == ["c2"]
@@ -85,7 +86,7 @@ def test_a_launch_is_written_of_its_host_until_it_is_forgotten(database: TestDat
     job_id = a_job(database, "c1", JobState.TO_LAUNCH)
     hosts = PaperHosts()
 
-    with serving(context(database), hosts):
+    with serving(context(database), hosts.reach):
         wait_until(lambda: hosts.launched, timeout_s=DEADLINE_S, what="the launch")
         assert entries(database) == {"c1": True}
         with transaction(database.engine, None, durable=False) as conn:
@@ -109,7 +110,7 @@ def test_hosts_that_do_not_answer_delay_no_job(database: TestDatabase) -> None:
         rows.resources(conn, "c1")
     hosts = PaperHosts(silent=silent)
 
-    with serving(context(database), hosts):
+    with serving(context(database), hosts.reach):
         wait_until(lambda: len(hosts.asked) > 0, timeout_s=DEADLINE_S, what="one was asked")
         job_id = a_job(database, "c1", JobState.TO_LAUNCH)
         wait_until(lambda: hosts.launched, timeout_s=DEADLINE_S, what="the launch")
@@ -131,7 +132,7 @@ def test_a_job_on_resources_that_came_in_the_middle_of_a_turn_goes_to_their_host
     monkeypatch.setattr(launches, "to_launch", read)
     hosts = PaperHosts()
 
-    with serving(context(database), hosts):
+    with serving(context(database), hosts.reach):
         wait_until(lambda: hosts.launched, timeout_s=DEADLINE_S, what="the launch")
 
     assert hosts.asked == ["c1"]

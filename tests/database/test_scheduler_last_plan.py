@@ -14,6 +14,7 @@ from oarpy.database.snapshot import SnapshotReader
 from oarpy.model.states import JobId, JobState
 from oarpy.modules import pace, scheduler
 from oarpy.modules.context import Context
+from oarpy.modules.plan_writing import Written
 from oarpy.modules.scheduler import Scheduler
 from oarpy.settings import Scheduler as SchedulerSettings
 from oarpy.settings import Settings
@@ -204,3 +205,27 @@ def test_a_job_that_ends_ends_the_plan_it_was_in(ctx: Context, database: TestDat
     passes.turn()
 
     assert reads.whole == 2
+
+
+@pytest.mark.parametrize("carried_on", [False, True])
+def test_what_a_pass_decided_and_could_not_write_is_decided_again(
+    ctx: Context, database: TestDatabase, monkeypatch: pytest.MonkeyPatch, carried_on: bool
+) -> None:
+    passes, _ = crowd(ctx)
+    with_hosts(ctx, 1, 1)
+    if carried_on:
+        passes.turn()
+        passes.turn()
+    (job,) = submit(ctx, "resource_id=1", walltime_s=60)
+    written = scheduler.write
+
+    def goes_away(*arguments: object, **named: object) -> Written:
+        monkeypatch.setattr(scheduler, "write", written)
+        raise ConnectionError
+
+    monkeypatch.setattr(scheduler, "write", goes_away)
+    with pytest.raises(ConnectionError):
+        passes.turn()
+    passes.turn()
+
+    assert database.execute("SELECT state::text FROM jobs WHERE job_id = %s", [job]) == [("toLaunch",)]

@@ -18,8 +18,9 @@ from oarpy.modules.context import Context
 from oarpy.ports.executor import OrderWord
 from oarpy.settings import Prologue, Settings
 from tests.support import rows
-from tests.support.paper_hosts import PaperHosts, serving
+from tests.support.paper_hosts import PaperHosts
 from tests.support.postgres import TestDatabase
+from tests.support.runners import serving
 from tests.support.waiting import wait_until
 
 DEADLINE_S = 60.0
@@ -67,7 +68,7 @@ def test_a_launch_follows_its_prologue_with_a_lease_that_counts_from_then(site: 
     hosts = PaperHosts()
     job_id = site.submit()
 
-    with serving(site.context, hosts):
+    with serving(site.context, hosts.reach):
         site.wait_until_it_runs(job_id)
         assert hosts.launched == []
         site.let_it_end(job_id)
@@ -82,7 +83,7 @@ def test_a_runner_that_lost_its_term_meanwhile_begins_nothing(site: Site) -> Non
     hosts = PaperHosts()
     job_id = site.submit()
 
-    with serving(site.context, hosts) as ended:
+    with serving(site.context, hosts.reach) as ended:
         site.wait_until_it_runs(job_id)
         with site.database.engine.begin() as conn:
             leadership.take(conn, leadership.reign(conn), holder=uuid.uuid4(), host="there", pid=1)
@@ -97,7 +98,7 @@ def test_a_job_that_was_fenced_meanwhile_is_not_begun(site: Site) -> None:
     hosts = PaperHosts()
     fenced = site.submit()
 
-    with serving(site.context, hosts):
+    with serving(site.context, hosts.reach):
         site.wait_until_it_runs(fenced)
         with transaction(site.database.engine, None, durable=False) as conn:
             assert launches.finish(conn, [launches.End(fenced, EndCause.FENCED, None, None, ran=False)]) == [fenced]
@@ -115,7 +116,7 @@ def test_a_job_whose_prologue_failed_is_given_up(site: Site) -> None:
     (site.place / "bad").touch()
     site.let_it_end(job_id)
 
-    with serving(site.context, hosts):
+    with serving(site.context, hosts.reach):
         wait_until(lambda: hosts.ordered, timeout_s=DEADLINE_S, what="an order")
 
     assert [(order.word, order.attempt) for order in hosts.ordered] == [(OrderWord.REFUSE, (job_id, 1))]
@@ -126,7 +127,7 @@ def test_a_link_that_is_lost_meanwhile_costs_no_second_prologue(site: Site) -> N
     hosts = PaperHosts()
     job_id = site.submit()
 
-    with serving(site.context, hosts):
+    with serving(site.context, hosts.reach):
         site.wait_until_it_runs(job_id)
         hosts.sessions[0].hang_up()
         wait_until(lambda: len(hosts.sessions) == 2, timeout_s=DEADLINE_S, what="another session")

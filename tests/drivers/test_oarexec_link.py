@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -57,6 +58,29 @@ def test_a_host_that_takes_in_nothing_for_long_loses_its_link(monkeypatch: pytes
             await anext(session.heard())
 
     with_one_that_reads_nothing(tell)
+
+
+def test_a_link_that_breaks_while_it_is_told_something_is_nobodys_news() -> None:
+    news: list[dict[str, Any]] = []
+
+    async def tell() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: news.append(context))
+        process = await asyncio.create_subprocess_exec(
+            *("sh", "-c", "read line; kill -9 $$"), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+        )
+        session = OarexecSession("c1", process)
+        await session.order(ORDERS[:20_000])
+        with pytest.raises(NodeUnreachable):
+            await anext(session.heard())
+        async with asyncio.timeout(DEADLINE_S):
+            await session.close()
+        del session, process
+        gc.collect()
+
+    asyncio.run(tell())
+    gc.collect()
+
+    assert news == []
 
 
 @pytest.mark.parametrize(

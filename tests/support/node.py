@@ -125,12 +125,16 @@ class Node:
         assert self.session is not None
         self._run(self.session.launch(launches))
 
+    def give(self, *orders: Order) -> None:
+        """Send orders, all at once; returns at once."""
+        assert self.session is not None
+        self._run(self.session.order(orders))
+
     def order(self, word: OrderWord, attempt: Attempt | None = None, **other: Any) -> Answer:
         """Give an order and wait for its answer."""
-        assert self.session is not None
         self._orders += 1
         number = self._orders
-        self._run(self.session.order([Order(number, word, attempt, **other)]))
+        self.give(Order(number, word, attempt, **other))
         self._listen(lambda: number in self.answers, f"an answer to {word}")
         return self.answers[number]
 

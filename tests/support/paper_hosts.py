@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import threading
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
 from uuid import UUID
 
 from oarpy.errors import NodeUnreachable
-from oarpy.modules import runner
-from oarpy.modules.context import Context
-from oarpy.ports.executor import Answer, Beat, Greeting, Launch, Order, OrderWord, Report, SessionNumber
+from oarpy.model.states import EndCause
+from oarpy.ports.executor import (
+    Answer,
+    Beat,
+    Began,
+    Ended,
+    Executor,
+    Greeting,
+    Launch,
+    Order,
+    OrderWord,
+    Report,
+    SessionNumber,
+)
 
 Said = Sequence[Report | Answer | Beat]
 
@@ -31,12 +40,20 @@ class PaperSession:
 
     async def launch(self, launches: Sequence[Launch]) -> None:
         self._hosts.launched += launches
+        if self._hosts.oblige:
+            for launch in launches:
+                began = Began(launch.attempt, timedelta())
+                self._becomes(began if launch.part else Ended(launch.attempt, EndCause.EXIT, 0), unless=Ended)
 
     async def order(self, orders: Sequence[Order]) -> None:
         self._hosts.ordered += orders
         gone = {order.attempt for order in orders if order.word is OrderWord.FORGET}
         kept = self._hosts.kept.get(self._name, [])
         self._hosts.kept[self._name] = [report for report in kept if report.attempt not in gone]
+        if self._hosts.oblige:
+            for order in orders:
+                if order.word is OrderWord.KILL and order.attempt is not None:
+                    self._becomes(Ended(order.attempt, EndCause.KILLED), unless=Ended)
         said = [(order.number, self._hosts.refusals.get(order.word, "")) for order in orders]
         await self._says.put([Answer(number, not refusal, refusal) for number, refusal in said])
 
@@ -56,6 +73,15 @@ class PaperSession:
     async def close(self) -> None:
         self._says.put_nowait(NodeUnreachable(f"host {self._name}: the link ended"))
 
+    def _becomes(self, report: Report, unless: type[Ended]) -> None:
+        """Let an attempt be that, unless it is something final already; and say what it is."""
+        kept = self._hosts.kept.setdefault(self._name, [])
+        known = {one.attempt: one for one in kept}.get(report.attempt)
+        if known is None or not isinstance(known, unless):
+            self._hosts.kept[self._name] = [one for one in kept if one is not known] + [report]
+            known = report
+        self._says.put_nowait([known])
+
     def say(self, said: Said | NodeUnreachable) -> None:
         """Let the host say something, from another thread."""
         asyncio.run_coroutine_threadsafe(self._says.put(said), self._loop).result(60)
@@ -66,13 +92,22 @@ class PaperSession:
 
 
 class PaperHosts:
-    """As many as are asked for; ``silent`` ones never answer, ``kept`` is what the others have in their spools."""
+    """As many as are asked for; ``silent`` ones never answer, ``kept`` is what the others have in their spools.
+
+    Those that ``oblige`` do what they are told, each thing once: commands end at once, parts when they are killed.
+    """
 
     def __init__(
-        self, kept: dict[str, list[Report]] | None = None, silent: Sequence[str] = (), port: int | None = 4711
+        self,
+        kept: dict[str, list[Report]] | None = None,
+        silent: Sequence[str] = (),
+        port: int | None = 4711,
+        *,
+        oblige: bool = False,
     ) -> None:
         self.kept = kept or {}
         self.silent = silent
+        self.oblige = oblige
         #: Where they take oarsh in that are asked to, and what they say to orders that they do not obey.
         self.port = port
         self.refusals: dict[OrderWord, str] = {}
@@ -82,6 +117,9 @@ class PaperHosts:
         self.launched: list[Launch] = []
         self.ordered: list[Order] = []
 
+    def reach(self, host: str) -> Executor:
+        return self
+
     async def open(self, host: str, instance: UUID, number: SessionNumber, *, oarsh: bool = False) -> PaperSession:
         self.asked.append(host)
         if host in self.silent:
@@ -89,27 +127,3 @@ class PaperHosts:
         session = PaperSession(self, host, self.port if oarsh else None)
         self.sessions.append(session)
         return session
-
-
-@contextmanager
-def serving(ctx: Context, hosts: PaperHosts) -> Iterator[list[BaseException]]:
-    """A runner of ``hosts``, in a thread; why it ended, once it has."""
-    stop, stopper = os.pipe()
-    ended: list[BaseException] = []
-
-    def serve() -> None:
-        try:
-            asyncio.run(runner.Runner(ctx, lambda name: hosts).serve(stop))
-        except Exception as error:
-            ended.append(error)
-
-    thread = threading.Thread(target=serve)
-    thread.start()
-    try:
-        yield ended
-    finally:
-        os.write(stopper, b"x")
-        thread.join(timeout=60)
-        os.close(stop)
-        os.close(stopper)
-        assert not thread.is_alive()

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from sqlalchemy import event, text
@@ -17,31 +13,16 @@ from oarpy.database.connection import open_engine, transaction
 from oarpy.drivers.local import LocalExecutor
 from oarpy.errors import NodeUnreachable
 from oarpy.model.states import JobState
-from oarpy.modules import runner, sessions
+from oarpy.modules import sessions
 from oarpy.modules.context import Context
 from oarpy.ports.executor import Executor
 from tests.support import accounts, rows
 from tests.support.place import a_place
 from tests.support.postgres import TestDatabase
+from tests.support.runners import serving
 from tests.support.waiting import wait_until
 
 HOST = os.uname().nodename
-
-
-@contextmanager
-def serving(ctx: Context, reach: Callable[[str], Executor]) -> Iterator[None]:
-    """A runner that serves in a thread."""
-    stop, stopper = os.pipe()
-    thread = threading.Thread(target=lambda: asyncio.run(runner.Runner(ctx, reach).serve(stop)))
-    thread.start()
-    try:
-        yield
-    finally:
-        os.write(stopper, b"x")
-        thread.join(timeout=60)
-        os.close(stop)
-        os.close(stopper)
-        assert not thread.is_alive()
 
 
 def context(database: TestDatabase) -> Context:

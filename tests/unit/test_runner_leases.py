@@ -45,8 +45,9 @@ def test_a_clock_that_is_heard_after_a_turn_began_is_told_back_after_the_next_on
         host = running._hosts["c1"] = Host("c1")
         loop = asyncio.get_running_loop()
 
-        async def opened(host: Host) -> None:
+        async def opened(host: Host) -> Any:
             host.session = session
+            return session
 
         def written(heard: object) -> Work:
             clock = 100.0 * (2 + len(session.told))

@@ -33,11 +33,9 @@ from typing import Dict, List, Optional, Set, Tuple
 
 from .files import parsed
 from .processes import process
-from .protocol import CAUSES, PROOF, Json, Key, Number
+from .protocol import CAUSES, LONGEST_S, PROOF, Json, Key, Number
 
 WRAPPER_EVENTS = ("CPUSET_ERROR", "WORKING_DIRECTORY", "OUTPUT_FILES", "USER_SHELL")
-# No host is up, and no job runs, for three centuries.
-LONGEST_S = 1e10
 ENTRY = re.compile(r"(\d+)\.(\d+)\Z")
 
 

@@ -74,6 +74,13 @@ def complain(text: str) -> None:
         os.write(2, (text.rstrip("\n") + "\n").encode("utf-8", "surrogateescape"))
 
 
+def complain_of(error: BaseException) -> None:
+    """Say there what nobody has expected."""
+    import traceback  # 0.5 MiB for which there is seldom a use
+
+    complain("".join(traceback.format_exception(type(error), error, error.__traceback__)))
+
+
 def open_progress(path: str) -> int:
     """Open a file of lines anew, for appending.
 

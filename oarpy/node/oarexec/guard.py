@@ -31,6 +31,7 @@ from .files import (
     SpoolFailed,
     append_line,
     complain,
+    complain_of,
     let_read,
     open_progress,
     overwrite_durably,
@@ -49,6 +50,7 @@ from .host import boot_id, clock, find_program, memory_mib, uptime_offset
 from .oarsh import CALL_LENGTH, CALL_S, MOST_CALLS, PROGRAM, listen_anywhere, python_of_users, sshd_config
 from .processes import MARK, children, kill_group, marked, process, processes, send_signal, signal_all
 from .protocol import (
+    CAUSES,
     MAX_TEXT,
     PROOF,
     PROTOCOL,
@@ -62,6 +64,7 @@ from .protocol import (
     Refusal,
     check_environment,
     expect,
+    key_of,
     number_of,
     span_of,
 )
@@ -96,10 +99,14 @@ KEPT_FREE = 1000
 # For programs of the administrator's.
 ADMIN_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 IDLE_S = 5.0
+# The loop comes round so often whatever it waits for: epoll refuses to wait for 25 days, which walltimes may be.
+LOOP_S = 60.0
 WATCH_S = 1.0
 FREEZE_S = 10.0
 NOTE_S = 2.0
 RETRY_S = 2.0
+# What a wrapper may take from its word that the command begins to executing it.
+FORK_S = 1.0
 # How programs are told which GPUs to use where nothing keeps them from the others.
 VISIBLE = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
 
@@ -245,7 +252,7 @@ class Guard:
     def _patience(self) -> float:
         if self.waiting or self.gone:
             return 0.0
-        until = self.timers[0][0] - clock() if self.timers else 60.0
+        until = min(self.timers[0][0] - clock(), LOOP_S) if self.timers else LOOP_S
         if not self.links:
             until = min(until, IDLE_S)
         if self.leased:
@@ -387,8 +394,9 @@ class Guard:
     def _launch(self, launches: List[Json], number: Number) -> None:
         """Decide the fate of each attempt, durably; the wrappers are started by the loop."""
         accepted = []
-        for message in launches:
-            entry = self._make_entry(expect(message, "job", int), expect(message, "attempt", int), number)
+        # All of them are looked at before one is taken: what is taken must get as far as the disk.
+        for key, message in [(key_of(message), message) for message in launches]:
+            entry = self._make_entry(*key, number)
             if entry is None:
                 continue
             accepted.append(entry)
@@ -447,9 +455,7 @@ class Guard:
                 self._give_up(entry)
             # Else its wrapper stands before a closed gate and will be reaped.
         except Exception as error:  # one launch is no other's business
-            import traceback  # 0.5 MiB for which there is seldom a use
-
-            complain(traceback.format_exc())
+            complain_of(error)
             self._fail(entry, Refusal("EXIT_VALUE_OAREXEC", "the job cannot be started: %r" % error))
 
     def _start(self, entry: Entry, launch: Launch) -> None:
@@ -494,7 +500,7 @@ class Guard:
         words = [launch.prologue, str(entry.job), entry.user, self._node_file(entry), *walltime]
         try:
             self._run_program(entry, words, lambda said: self._prologue_ended(entry, launch, account, joins, said))
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise Refusal("PROLOGUE_ERROR", "the prologue cannot be run: %s" % error) from error
 
     def _prologue_ended(
@@ -563,7 +569,7 @@ class Guard:
         try:
             words = [entry.epilogue or "", str(entry.job), entry.user, self._node_file(entry)]
             self._run_program(entry, words, ended)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             ended("cannot be run: %s" % error)
 
     def _spawn(self, entry: Entry, launch: Launch, account: Account, joins: List[str]) -> None:
@@ -1084,7 +1090,7 @@ class Guard:
         self.sweeping.add(uid)
         try:
             self._run_program(entry, [*arguments, *directories], ended)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             ended("cannot be run: %s" % error)
 
     def _take_facts(self, entry: Entry) -> None:
@@ -1311,14 +1317,20 @@ class Guard:
             if first and kill_after_s > 0:
                 self._note_kill(entry)
             if kill_after_s > 0:
-                members = self.containment.members(entry)
-                self._claim(entry, members)
-                signal_all(members, signal.SIGTERM)
+                self._tell_to_end(entry)
             self._thaw(entry)
             when = clock() + kill_after_s
             if entry.kill_at is None or when < entry.kill_at:
                 entry.kill_at = when
                 self._kill_hard(entry, 0.05) if kill_after_s <= 0 else self._at(when, self._kill_hard, entry, 0.05)
+
+    def _tell_to_end(self, entry: Entry) -> None:
+        members = self.containment.members(entry)
+        self._claim(entry, members)
+        signal_all(members, signal.SIGTERM)
+        if entry.state == Entry.BEGUN and entry.began_at is not None and clock() < entry.began_at + FORK_S:
+            # What has just begun is not there yet, or as a copy of its wrapper, which is deaf.
+            self._at(entry.began_at + FORK_S, self._tell_to_end, entry)
 
     def _kill_hard(self, entry: Entry, again_s: float) -> None:
         if entry.state != Entry.BEGUN or entry.pid is None:
@@ -1349,9 +1361,17 @@ class Guard:
             self.notes[entry.note_pid] = entry
             entry.note_until = clock() + NOTE_S
 
-    def _suspend(self, entry: Entry, order: Json, deadline: float) -> None:
+    def _suspend(self, entry: Entry, order: Json, deadline: float, since: Optional[float] = None) -> None:
+        """Freeze a job; ``since`` is when that was begun, where it takes longer."""
         if entry.state != Entry.BEGUN:
             self._answer(order, False, "the job is over", over=True)
+            return
+        if entry.cause is not None:
+            # What it does at its end is not for later.
+            self._answer(order, False, "the job is being killed", over=True)
+            return
+        if since is not None and entry.suspended_at != since:
+            self._answer(order, False, "it was resumed meanwhile", over=True)
             return
         if entry.suspended_at is None:
             entry.suspended_at = clock()
@@ -1363,7 +1383,7 @@ class Guard:
             self._thaw(entry)
             self._answer(order, False, "some processes of the job cannot be frozen")
         else:
-            self._after(0.02, self._suspend, entry, order, deadline)
+            self._after(0.02, self._suspend, entry, order, deadline, entry.suspended_at)
 
     def _thaw(self, entry: Entry) -> None:
         self.containment.thaw(entry)
@@ -1380,7 +1400,7 @@ class Guard:
         if kind == "check":
             self._answer(order, True, json.dumps(diagnosis(self.spool, self.containment, self.weakness)))
             return
-        job, attempt = expect(order, "job", int), expect(order, "attempt", int)
+        job, attempt = key_of(order)
         entry = self.entries.get((job, attempt))
         if kind in ("refuse", "kill") and entry is None:
             made = self._make_entry(job, attempt, link.number or self.number)
@@ -1397,6 +1417,8 @@ class Guard:
             self._answer(order, False, "this attempt is not known here")
         elif kind == "kill":
             cause = expect(order, "cause", str, "killed")
+            if cause not in CAUSES:
+                raise Garbled("cause is %r" % cause)
             self._kill(entry, expect(order, "kill_after_s", float, entry.kill_after_s), cause)
             self.changed[entry.key] = entry
             self._answer(order, True)
@@ -1404,7 +1426,7 @@ class Guard:
             over = entry.state != Entry.STARTING
             self._answer(order, False, "the job is over" if over else "the job has not begun", over)
         elif kind == "signal":
-            self._answer(order, *self._signal(entry, expect(order, "signal", int)))
+            self._signal(entry, order, expect(order, "signal", int), clock() + FORK_S)
         elif kind == "suspend":
             self._suspend(entry, order, clock() + FREEZE_S)
         elif kind == "resume":
@@ -1420,15 +1442,23 @@ class Guard:
         else:
             self._answer(order, False, "no such order: %s" % kind)
 
-    def _signal(self, entry: Entry, number: int) -> Tuple[bool, str]:
+    def _signal(self, entry: Entry, order: Json, number: int, deadline: float) -> None:
         if not 0 < number < signal.NSIG:
-            return False, "%d is not a signal" % number
+            self._answer(order, False, "%d is not a signal" % number)
+            return
+        if entry.state != Entry.BEGUN:
+            self._answer(order, False, "the job is over", over=True)
+            return
         first = [] if entry.pid is None else children(entry.pid)
         if first is None:
             first = [pid for pid, one in processes().items() if one.parent == entry.pid]
+        if not first and clock() < deadline:
+            # Just begun, or just ended.
+            self._after(0.02, self._signal, entry, order, number, deadline)
+            return
         for pid in first:
             send_signal(pid, number)
-        return (True, "") if first else (False, "the job has no process")
+        self._answer(order, bool(first), "" if first else "the job has no process")
 
     def _forget(self, entry: Optional[Entry], number: Number) -> Tuple[bool, str]:
         if entry is None:
@@ -1494,24 +1524,30 @@ class Guard:
             link.received += data
         try:
             for line in link.lines():
-                if link.fd not in self.links:
+                if self.links.get(link.fd) is not link:
                     return
                 self._obey(link, json.loads(line.decode()))
-        except (Garbled, ValueError, OSError) as error:
-            link.say({"refused": str(error)[:MAX_TEXT]})
-            self._drop(link)
+        except (Garbled, ValueError, OSError, RecursionError) as error:
+            self._refuse(link, str(error))
+        except Exception as error:  # whatever one session says, the others' jobs are to be watched
+            complain_of(error)
+            self._refuse(link, "%s: %s" % (type(error).__name__, error))
+
+    def _refuse(self, link: Link, text: str) -> None:
+        link.say({"refused": text[:MAX_TEXT]})
+        self._drop(link)
 
     def _obey(self, link: Link, message: Any) -> None:
         if not isinstance(message, dict):
             raise Garbled("a line is not an object")
         if "hello" in message:
-            self._greet(link, message["hello"])
+            self._greet(link, expect(message, "hello", dict))
         elif link is not self.current:
             raise Garbled("hello comes first")
         elif "launches" in message:
-            self._launch(message["launches"], link.number or self.number)
+            self._launch(expect(message, "launches", list), link.number or self.number)
         elif "orders" in message:
-            for order in message["orders"]:
+            for order in expect(message, "orders", list):
                 self._order(link, order)
         elif "renew" in message:
             number = number_of(message["renew"])
@@ -1529,6 +1565,8 @@ class Guard:
             raise Garbled("unknown message: %s" % ", ".join(sorted(message)))
 
     def _greet(self, link: Link, hello: Json) -> None:
+        if link is self.current:
+            raise Garbled("hello comes once")
         if hello.get("protocol") != PROTOCOL:
             raise Garbled("this guard speaks protocol %d" % PROTOCOL)
         if hello.get("instance") != self.instance:
@@ -1625,10 +1663,14 @@ class Guard:
 
     def _drop(self, link: Link) -> None:
         """End a link; what was said last is sent if that needs no waiting."""
-        if self.links.pop(link.fd, None) is None:
+        # Its number may be another's by now.
+        if self.links.get(link.fd) is not link:
             return
+        del self.links[link.fd]
         if self.current is link:
             self.current = None
+        # The loop may have waited for it for long.
+        self.idle_since = clock()
         with suppress(OSError):
             link.socket.send(link.to_send)
         self.poll.unregister(link.fd)

@@ -84,6 +84,8 @@ MAX_LINE = 1 << 20
 # Reports and answers are cut to below 1 KiB each, so that such a line stays below the limit.
 ITEMS_PER_LINE = 500
 MAX_TEXT = 400
+# No host is up, and no job runs, for three centuries.
+LONGEST_S = 1e10
 # What the server knows as the cause of an end.
 CAUSES = (
     "exit",
@@ -197,14 +199,26 @@ class Access:
 
 def expect(message: Json, name: str, kind: type, default: Any = _NO_DEFAULT) -> Any:
     """The field ``name``; Raises ``Garbled`` unless it is of ``kind``, or missing where there is a default."""
+    if not isinstance(message, dict):
+        raise Garbled("%r is not an object" % (message,))
     value = message.get(name)
     if value is None and default is not _NO_DEFAULT:
         return default
-    if kind is float and type(value) is int:
+    if kind is float and type(value) is int and abs(value) <= LONGEST_S:
         value = float(value)
-    if type(value) is not kind:
+    # Not "greater", which nan is not.
+    if type(value) is not kind or (isinstance(value, float) and not abs(value) <= LONGEST_S):
         raise Garbled("%s is %r" % (name, value))
     return value
+
+
+def key_of(message: Json) -> Key:
+    """Which attempt a launch or an order is about."""
+    job, attempt = expect(message, "job", int), expect(message, "attempt", int)
+    # What the server's tables hold: it would not understand a report of any other.
+    if not (0 <= job < 1 << 63 and 0 <= attempt < 1 << 31):
+        raise Garbled("no attempt is %d.%d" % (job, attempt))
+    return (job, attempt)
 
 
 def inflated(text: Any) -> str:
