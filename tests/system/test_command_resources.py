@@ -281,7 +281,7 @@ def test_a_property_that_a_live_request_names_stays(database, commands, two_host
     forced = commands.run("oarproperty", "-d", "gpu", "--force")
 
     assert refused.returncode == not_renamed.returncode == 1
-    assert f"({job})" in refused.stderr
+    assert f"job {job};" in refused.stderr
     assert forced.returncode == 0
     assert (forced.stderr, forced.stdout) == ("# jobs held: 1\n", "Deleted property: gpu\n")
     assert database.execute("SELECT job_state FROM job_state_logs ORDER BY date_start") == [("Waiting",), ("Hold",)]
