@@ -57,9 +57,9 @@ class Node:
         self.spool = root / "node" / "spool"
         self.name = "localhost" if ssh is None else host
         self.executor: Executor = (
-            LocalExecutor(str(self.spool), carrier=accounts.switched(runs_as, ()))
+            LocalExecutor(str(self.spool), carrier=accounts.switched(runs_as, ()), greeting_timeout_s=DEADLINE_S)
             if ssh is None
-            else SshExecutor(str(self.spool), ssh=ssh)
+            else SshExecutor(str(self.spool), ssh=ssh, greeting_timeout_s=DEADLINE_S)
         )
         self.session: Session | None = None
         self.number = SessionNumber(1, 0)
