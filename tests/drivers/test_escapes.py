@@ -15,6 +15,7 @@ from oarpy.drivers.local import LocalExecutor
 from oarpy.drivers.ssh import SshExecutor
 from oarpy.errors import NodeUnreachable
 from oarpy.model.states import EndCause
+from oarpy.node.oarexec import wrappers
 from oarpy.node.oarexec.keys import KEYCTL_CALLS
 from oarpy.ports.executor import Attempt, OrderWord
 from tests.support import accounts, box
@@ -230,7 +231,7 @@ def opening_of(node: Node, attempt: Attempt) -> int:
 
 def _is_opening(pid: int, uid: int) -> bool:
     words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    is_shell = words[1:2] == [b"-c"] and b"umask" in words[2][:9]
+    is_shell = words[1:3] == [b"-c", wrappers.OPENING_AS_USER.encode()]
     return is_shell and f"Uid:\t{uid}\t" in Path(f"/proc/{pid}/status").read_text()
 
 
