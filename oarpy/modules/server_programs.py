@@ -15,12 +15,15 @@ import signal
 from collections.abc import Callable, Collection, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
+from logging import getLogger
 
 from oarpy.database.events import Event
 from oarpy.database.launches import Finishing
 from oarpy.model.states import JobId
 from oarpy.ports.executor import Attempt, Launch
 from oarpy.settings import Prologue
+
+logger = getLogger(__name__)
 
 
 @dataclass(eq=False, slots=True)
@@ -123,8 +126,17 @@ class ServerPrograms:
         self._ended()
 
     async def _run(self, name: str, program: str | None, job_id: JobId, user: str) -> Event | None:
+        """Run a program of a job; what it did wrong, None when nothing."""
         if program is None:
             return None
+        try:
+            return await self._event_of(name, program, job_id, user)
+        except Exception:  # else its job would wait for ever
+            logger.exception("job %d: %s could not be run", job_id, program)
+            reason = f"the server failed on {program}; its log says why"
+            return Event(f"{name}_EXIT_CODE_ERROR", job_id, description=reason)
+
+    async def _event_of(self, name: str, program: str, job_id: JobId, user: str) -> Event | None:
         limit_s = self._settings.timeout.total_seconds()
         try:
             process = await asyncio.create_subprocess_exec(

@@ -146,3 +146,24 @@ def test_all_sessions_are_closed_at_once() -> None:
             await running._sessions.close()
 
     asyncio.run(closed())
+
+
+def test_a_job_does_not_wait_for_a_program_that_nobody_could_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def failure() -> Event | None:
+        ended = asyncio.Event()
+        programs = ServerPrograms(settings.Prologue(server_epilogue="/bin/true"), ended.set)
+
+        async def refuses(*words: str, **other: object) -> None:
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(asyncio, "create_subprocess_exec", refuses)
+        programs.begin_epilogue(Finishing(JOB, 1, EndCause.EXIT, "alice", "c1", (), (), None))
+        async with asyncio.timeout(30):
+            await ended.wait()
+        assert not programs.epilogue_due(JOB)
+        return programs.epilogue_failure(JOB)
+
+    said = asyncio.run(failure())
+
+    assert said is not None
+    assert said.type == "SERVER_EPILOGUE_EXIT_CODE_ERROR"

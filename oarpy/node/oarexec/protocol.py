@@ -49,7 +49,7 @@ ORDER: ``order`` (its number), ``kind``, ``job``, ``attempt`` and
 kill       ``kill_after_s`` (0: at once), ``cause``.  TERM, later KILL, to everything in the
            containment.  An attempt that is not known is given up, as by ``refuse``.
 signal     ``signal``: sent to the job's first process (checkpoints are such signals)
-suspend    freezes the containment; ``resume`` thaws it
+suspend    freezes the containment, unless the job is being killed or is resumed meanwhile; ``resume`` thaws it
 walltime   ``walltime_s``: the new one, counted from the beginning
 access     ``access``, as a launch has it, ``environment`` and ``visible`` (or null), as the launch of
            the job had them: from now on oarsh comes to it, and to nothing that came before
