@@ -36,7 +36,7 @@ def period_s(text: str) -> tuple[int, int]:
     begins = _instant(start, now)
     begin_s, end_s = _seconds(begins, start), _seconds(_instant(end, now, after=begins), end)
     if end_s <= begin_s:
-        raise _refused(f"the period {excerpt(text)} ends before it begins")
+        raise _refused(f"the period {excerpt(text)} does not end after it begins")
     return begin_s, end_s
 
 
