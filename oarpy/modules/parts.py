@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
+from threading import Lock
 
 from oarpy.database.events import Event
 from oarpy.model.states import EndCause, JobId
@@ -114,6 +115,8 @@ class Parts:
         self._jobs: dict[JobId, Parallel] = {}
         #: Within `as_written`, those that were asked for as they were before; None where one was not known.
         self._before: dict[JobId, Parallel | None] | None = None
+        #: Sessions end while another thread writes.
+        self._lock = Lock()
 
     @contextmanager
     def as_written(self) -> Iterator[None]:
@@ -122,11 +125,12 @@ class Parts:
         try:
             yield
         except BaseException:
-            for job_id, parallel in self._before.items():
-                if parallel is None:
-                    self._jobs.pop(job_id, None)
-                else:
-                    self._jobs[job_id] = parallel
+            with self._lock:
+                for job_id, parallel in self._before.items():
+                    if parallel is None:
+                        self._jobs.pop(job_id, None)
+                    else:
+                        self._jobs[job_id] = parallel
             raise
         finally:
             self._before = None
@@ -157,16 +161,18 @@ class Parts:
 
     def session_ended(self, host: str) -> None:
         """What ``host`` was told is told to its next session."""
-        # Others are forgotten meanwhile, by another thread.
-        for job in list(self._jobs.values()):
-            job.told.discard(host)
-            if job.head == host:
-                job.head_told = False
+        with self._lock:
+            before = [job for job in (self._before or {}).values() if job is not None]
+            for job in [*self._jobs.values(), *before]:
+                job.told.discard(host)
+                if job.head == host:
+                    job.head_told = False
 
     def _remember(self, job_id: JobId) -> None:
-        if self._before is not None and job_id not in self._before:
-            known = self._jobs.get(job_id)
-            self._before[job_id] = None if known is None else known.copy()
+        with self._lock:
+            if self._before is not None and job_id not in self._before:
+                known = self._jobs.get(job_id)
+                self._before[job_id] = None if known is None else known.copy()
 
 
 def late_events(job: Parallel, hosts: Collection[str]) -> list[Event]:
