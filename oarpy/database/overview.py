@@ -31,7 +31,8 @@ _UNFINISHED = text(
     FROM jobs WHERE stopped_at IS NULL
     """
 )
-_LET_READ = text("GRANT SELECT ON ALL TABLES IN SCHEMA oar TO oar_reader")
+# Whoever reads everything reads no keys: nobody sees them between the two.
+_LET_READ = text("GRANT SELECT ON ALL TABLES IN SCHEMA oar TO oar_reader; REVOKE SELECT ON job_keys FROM oar_reader")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,5 +119,5 @@ def unfinished(conn: Connection) -> tuple[int, int]:
 
 
 def let_readers_read(conn: Connection) -> None:
-    """Give the role oar_reader the right to read every table and view."""
+    """Give the role oar_reader the right to read every table and view but the keys of jobs."""
     conn.execute(_LET_READ)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import psycopg2
 import pytest
 
-from oarpy.database import selections
+from oarpy.database import overview, selections
 from oarpy.database.connection import transaction
 from oarpy.drivers import ssh_keys
 from oarpy.drivers.ssh_keys import KeyPair
@@ -159,6 +160,15 @@ def test_a_host_that_has_no_port_left_is_not_asked_again_and_again(database: Tes
 
     assert hosts.asked == ["c1", "c1"]
     assert accesses(hosts) == []
+
+
+def test_whoever_reads_everything_reads_no_key_of_a_job(database: TestDatabase) -> None:
+    with transaction(database.engine, None, durable=False) as conn:
+        overview.let_readers_read(conn)
+
+    assert database.execute("SELECT count(*) FROM jobs", role="oar_reader") == [(0,)]
+    with pytest.raises(psycopg2.Error, match="permission denied for table job_keys"):
+        database.execute(KEYS, role="oar_reader")
 
 
 def test_where_no_key_can_be_made_that_is_told(database: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
