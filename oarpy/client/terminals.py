@@ -27,7 +27,8 @@ from oarpy.model.terminals import python_words, terminal_name
 from oarpy.node import oarsh, terminal, text
 
 _LOOK = """
-    SELECT state, job_type, extract(epoch FROM predicted_start_at)::bigint, COALESCE(why, ''), head, end_cause
+    SELECT state, job_type, extract(epoch FROM predicted_start_at)::bigint, COALESCE(why, ''), head, end_cause,
+        job_user = oar.me()
     FROM oar.visible_jobs WHERE job_id = %s
 """
 _TOKEN = "SELECT token::text FROM oar.visible_terminals WHERE job_id = %s"
@@ -55,6 +56,7 @@ class Sight(NamedTuple):
     why: str
     head: str | None
     end_cause: str | None
+    is_mine: bool
 
     @property
     def runs(self) -> bool:
@@ -194,7 +196,7 @@ def link(job_id: int, seat: Seat) -> Iterator[socket.socket]:
             yield mine
         return
     _check_name(seat.host)
-    environment = {key: value for key, value in os.environ.items() if key != oarsh.VARIABLE}
+    environment = {key: value for key, value in os.environ.items() if key not in oarsh.OF_A_JOB}
     attach = shlex.join([*python_words("python3", text("terminal")), "attach"])
     mine, theirs = socket.socketpair()
     with mine:
@@ -217,7 +219,7 @@ def link(job_id: int, seat: Seat) -> Iterator[socket.socket]:
 
 
 def display_option() -> list[str]:
-    """Where somebody sits before a display, what runs in a job may show something on it."""
+    """Where somebody sits before a display, what runs in a job of his may show something on it."""
     return ["-Y"] if os.environ.get("DISPLAY") else []
 
 

@@ -84,7 +84,7 @@ def reconnect(job_id: int | None, *, keep: bool) -> int:
             raise RequestRefused(sentence, exit_status=ExitStatus.CONNECT) from None
         if not admits_oarsh(conn, job_id, sight.head):
             _let_in(job_id, sight.head)
-        return _enter(job_id, sight.head)
+        return _enter(job_id, sight.head, shows=sight.is_mine)
     _converse(job_id, found, keep=keep)
     return 0
 
@@ -97,15 +97,19 @@ def _let_in(job_id: int, host: str) -> None:
     wait_until_let_in(connect, job_id, host)
 
 
-def _enter(job_id: int, host: str) -> int:
-    """A shell of its own beside the command of a job; its status."""
+def _enter(job_id: int, host: str, *, shows: bool) -> int:
+    """A shell of its own beside the command of a job; its status.
+
+    ``shows``: what runs in the job may use the display of who enters it, and watch there what is typed elsewhere.
+    """
     from oarpy.commands.oarsh import enter
 
     os.environ["OAR_JOB_ID"] = str(job_id)
-    os.environ.pop(oarsh.VARIABLE, None)
+    for name in oarsh.OF_A_JOB:
+        os.environ.pop(name, None)
     _say(f"# Connect to OAR job {job_id} via the node {host}")
     terminal = ["-t"] if os.isatty(0) else []
-    status = enter("oarsh", (*display_option(), *terminal, host, _SHELL))
+    status = enter("oarsh", (*(display_option() if shows else []), *terminal, host, _SHELL))
     _say(f"# Disconnected from OAR job {job_id}")
     return status
 

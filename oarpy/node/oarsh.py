@@ -26,6 +26,8 @@ from typing import Any, Dict, List, Optional, Tuple
 # Where a job finds the access to itself.
 VARIABLE = "OARSH_ACCESS"
 KEY_VARIABLE = "OAR_JOB_KEY_FILE"
+# Both are of the job that they are found in; who enters another one from there leaves them behind.
+OF_A_JOB = (VARIABLE, KEY_VARIABLE)
 ALIAS = "oarpy"
 CONNECT_S = 15.0
 

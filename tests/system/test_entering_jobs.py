@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import re
+import shlex
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -155,6 +156,30 @@ def test_nobody_else_enters_but_root(system: System) -> None:
 
     assert (of_root.returncode, of_root.stdout.splitlines()[1]) == (0, system.user.pw_name)
     assert (again.returncode, again.stderr) == (theirs.returncode, theirs.stderr)
+
+
+def test_who_enters_another_user_s_job_does_not_show_it_his_display(system: System) -> None:
+    job_id = a_job(system)
+    # Nothing is asked of it.
+    system.environment["DISPLAY"] = ":4711"
+
+    mine = entered(system, job_id, "echo d=$DISPLAY\n")
+    of_root = entered(system, job_id, "echo d=$DISPLAY\n", user=accounts.root())
+
+    assert "d=localhost:" in mine.stdout, mine
+    assert "d=\n" in of_root.stdout, of_root
+
+
+def test_another_job_is_entered_from_inside_of_one(system: System) -> None:
+    first, second = a_job(system), a_job(system)
+    told = " ".join(f"{name}={shlex.quote(system.environment[name])}" for name in ("OARPY_HOME", "OARPY_DATABASE"))
+    commands = f"echo from-$OAR_JOB_ID\necho 'echo in-$OAR_JOB_ID' | {told} {COMMANDS}/oarsub -C {second}\n"
+
+    done = entered(system, first, commands)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"from-{first}\n" in done.stdout
+    assert f"in-{second}\n" in done.stdout
 
 
 def test_an_element_of_an_array_is_entered_by_itself(system: System) -> None:
