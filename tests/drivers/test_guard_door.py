@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import select
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from oarpy.node.oarexec.guard import Guard
+from oarpy.node.oarexec.links import Links
+from oarpy.node.oarexec.loop import Loop
 
 
 @pytest.fixture
-def guard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Guard]:
-    """As much of one as has to do with its door, which is in the current directory."""
+def links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Links]:
+    """A guard's, whose door is in the current directory."""
     monkeypatch.chdir(tmp_path)
-    guard = object.__new__(Guard)
-    guard.links = {}
-    with socket.socket(socket.AF_UNIX) as guard.listener, select.epoll() as guard.poll:
-        guard.listener.bind("guard.sock")
-        guard.listener.listen(16)
-        guard.listener.setblocking(False)
-        yield guard
-        for link in guard.links.values():
-            link.socket.close()
+    nobody: Any = None
+    links = Links(nobody, nobody, Loop(), nobody, nobody, nobody, nobody)
+    yield links
+    for link in links._links.values():
+        link.socket.close()
+    links._listener.close()
 
 
 def come() -> socket.socket:
@@ -33,22 +31,22 @@ def come() -> socket.socket:
     return session
 
 
-def test_who_came_just_before_is_let_in_and_the_door_stays(guard: Guard) -> None:
+def test_who_came_just_before_is_let_in_and_the_door_stays(links: Links) -> None:
     with come(), come():
-        assert not guard._leaves()
+        assert not links.leave()
 
-        assert len(guard.links) == 2
+        assert len(links) == 2
         come().close()
 
 
-def test_who_comes_later_finds_that_nobody_is_there(guard: Guard) -> None:
-    assert guard._leaves()
+def test_who_comes_later_finds_that_nobody_is_there(links: Links) -> None:
+    assert links.leave()
 
     with pytest.raises(FileNotFoundError):
         come()
 
 
-def test_a_guard_leaves_though_its_spool_is_gone(guard: Guard) -> None:
+def test_a_guard_leaves_though_its_spool_is_gone(links: Links) -> None:
     Path("guard.sock").unlink()
 
-    assert guard._leaves()
+    assert links.leave()

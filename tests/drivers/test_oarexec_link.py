@@ -15,7 +15,7 @@ from oarpy.drivers import oarexec_link
 from oarpy.drivers.oarexec_link import OarexecSession, read_answer, read_report
 from oarpy.errors import NodeMisbehaves, NodeUnreachable
 from oarpy.model.states import JobId
-from oarpy.node.oarexec.guard import MAX_COMMAND
+from oarpy.node.oarexec.launches import MAX_COMMAND
 from oarpy.ports.executor import Attempt, Launch, Order, OrderWord
 from tests.support.reports import ENDED
 

@@ -71,13 +71,11 @@ REPORT: ``job``, ``attempt``, ``is`` one of
 """
 
 import base64
-import json
 import os
 import re
-import socket
 import zlib
 from functools import lru_cache
-from typing import Any, Dict, Iterable, List, Optional, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 PROTOCOL = 1
 MAX_LINE = 1 << 20
@@ -235,41 +233,6 @@ def number_of(message: Json) -> Number:
     if len(number) != 2 or not all(type(part) is int for part in number):
         raise Garbled("session is %r" % number)
     return (number[0], number[1])
-
-
-class Link:
-    """One connection of a session to the guard."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self.socket = sock
-        self.fd = sock.fileno()
-        self.number: Optional[Number] = None
-        self.received = bytearray()
-        self.to_send = bytearray()
-
-    def lines(self) -> Iterable[bytes]:
-        while True:
-            end = self.received.find(b"\n")
-            if end < 0:
-                if len(self.received) > MAX_LINE:
-                    raise Garbled("a line is longer than %d bytes" % MAX_LINE)
-                return
-            line = bytes(self.received[:end])
-            del self.received[: end + 1]
-            yield line
-
-    def say(self, message: Json) -> None:
-        self.to_send += json.dumps(message, separators=(",", ":")).encode() + b"\n"
-
-    def say_parts(self, word: str, items: List[Json]) -> None:
-        """One line for each ``ITEMS_PER_LINE`` of ``items``."""
-        for first in range(0, len(items), ITEMS_PER_LINE):
-            self.say({word: items[first : first + ITEMS_PER_LINE]})
-
-    def say_inventory(self, items: List[Json]) -> None:
-        for first in range(0, max(1, len(items)), ITEMS_PER_LINE):
-            rest = first + ITEMS_PER_LINE
-            self.say({"inventory": items[first:rest], "more": rest < len(items)})
 
 
 def span_of(hello: Json) -> Optional[Tuple[int, int]]:
