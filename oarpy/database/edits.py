@@ -14,7 +14,7 @@ from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
 from oarpy.database import submissions
-from oarpy.database.submissions import LAST_COPIES, NewJobs
+from oarpy.database.submissions import NEXT_RUNS, NewJobs
 from oarpy.errors import RequestRefused
 from oarpy.model.exit_statuses import ExitStatus
 from oarpy.model.states import EndCause, JobId, JobState
@@ -88,7 +88,7 @@ _REWRITE = text(
 )
 _REPEAT = text(
     f"""
-    WITH shared AS ({_SHARED}), {LAST_COPIES}, given AS (
+    WITH shared AS ({_SHARED}), {NEXT_RUNS}, given AS (
         SELECT nextval('job_ids') AS new_id, job_id, command
         FROM unnest(CAST(:jobs AS bigint[]), CAST(:commands AS text[])) AS ordered(job_id, command)
     )
@@ -97,12 +97,12 @@ _REPEAT = text(
         deadline, expires_at, resubmit_job_id, resubmissions)
     SELECT new_id, old.array_id, old.array_index, shared.job_request_id, :name, old.job_user, :project, :queue,
         CAST(:types AS text[]), given.command, :directory,
-        output_file(:stdout, new_id, :name, number + 2),
-        output_file(:stderr, new_id, :name, number + 2),
+        output_file(:stdout, new_id, :name, number + 1),
+        output_file(:stderr, new_id, :name, number + 1),
         CAST(:state AS job_state), :message,
         COALESCE(:not_before, now() + :not_before_after), COALESCE(:deadline, now() + :deadline_after),
-        COALESCE(:expires, now() + :expires_after), old.job_id, number + 1
-    FROM shared, given JOIN jobs old USING (job_id) JOIN last USING (array_id, array_index)
+        COALESCE(:expires, now() + :expires_after), old.job_id, number
+    FROM shared, given JOIN jobs old USING (job_id) JOIN runs USING (job_id)
     RETURNING resubmit_job_id, job_id
     """
 )
@@ -191,6 +191,7 @@ def repeat(
         RequestRefused: what is named does not exist.
     """
     _check(conn, new)
+    submissions.lock_places(conn, job_ids)
     values = {**submissions.values(new), "jobs": list(job_ids), "commands": list(commands)}
     copies = {JobId(old): JobId(copy) for old, copy in conn.execute(_REPEAT, values)}
     submissions.move_dependencies(conn, copies)

@@ -237,19 +237,29 @@ def _sentence(error: IntegrityError) -> str:
 
 
 # A statement of its own: the next one must see the copies that somebody made while this waited.
-_LOCK = text("SELECT FROM jobs WHERE job_id = ANY(CAST(:jobs AS bigint[])) ORDER BY job_id FOR NO KEY UPDATE")
-#: The last copy of each place in an array, of those of ``:jobs``.  Runs of one place are numbered on, whichever
-#: of them a copy is made of: two copies of the same job would write to the same files.
-LAST_COPIES = """
+_LOCK_PLACES = text(
+    """
+    SELECT FROM jobs WHERE (array_id, array_index) IN (
+        SELECT array_id, array_index FROM jobs WHERE job_id = ANY(CAST(:jobs AS bigint[]))
+    ) ORDER BY job_id FOR NO KEY UPDATE
+    """
+)
+#: Which run of its place in an array, after the first, the copy of each of ``:jobs`` is.  They are numbered on,
+#: whichever of them a copy is made of, and of several at once: two of one number would write to the same files.
+NEXT_RUNS = """
     last AS MATERIALIZED (
         SELECT array_id, array_index, max(resubmissions) AS number FROM jobs
         WHERE array_id IN (SELECT array_id FROM jobs WHERE job_id = ANY(CAST(:jobs AS bigint[])))
         GROUP BY array_id, array_index
+    ), runs AS MATERIALIZED (
+        SELECT job_id,
+            (number + row_number() OVER (PARTITION BY array_id, array_index ORDER BY job_id))::integer AS number
+        FROM jobs JOIN last USING (array_id, array_index) WHERE job_id = ANY(CAST(:jobs AS bigint[]))
     )
 """
 _RESUBMIT = text(
     f"""
-    WITH {LAST_COPIES}, old AS (
+    WITH {NEXT_RUNS}, old AS (
         SELECT *, nextval('job_ids') AS new_id
         FROM jobs JOIN job_requests USING (job_request_id)
         WHERE job_id = ANY(CAST(:jobs AS bigint[])) AND resubmissions < :limit
@@ -260,10 +270,10 @@ _RESUBMIT = text(
         expires_at, resubmit_job_id, resubmissions)
     SELECT new_id, array_id, array_index, job_request_id, job_name, job_user, project, queue_name, types, job_type,
         command, launching_directory,
-        output_file(stdout_pattern, new_id, job_name, number + 2),
-        output_file(stderr_pattern, new_id, job_name, number + 2),
-        message, not_before, deadline, CASE WHEN started_at IS NULL THEN expires_at END, job_id, number + 1
-    FROM old JOIN last USING (array_id, array_index)
+        output_file(stdout_pattern, new_id, job_name, number + 1),
+        output_file(stderr_pattern, new_id, job_name, number + 1),
+        message, not_before, deadline, CASE WHEN started_at IS NULL THEN expires_at END, job_id, number
+    FROM old JOIN runs USING (job_id)
     RETURNING resubmit_job_id, job_id
     """
 )
@@ -289,13 +299,18 @@ def resubmit(conn: Connection, job_ids: Sequence[JobId], *, max_resubmissions: i
     """
     if not job_ids:
         return {}
-    conn.execute(_LOCK, {"jobs": list(job_ids)})
+    lock_places(conn, job_ids)
     copies = {
         JobId(old): JobId(new)
         for old, new in conn.execute(_RESUBMIT, {"jobs": list(job_ids), "limit": max_resubmissions})
     }
     move_dependencies(conn, copies)
     return copies
+
+
+def lock_places(conn: Connection, job_ids: Sequence[JobId]) -> None:
+    """Let nobody else number the runs of these jobs' places in their arrays until the transaction ends."""
+    conn.execute(_LOCK_PLACES, {"jobs": list(job_ids)})
 
 
 def move_dependencies(conn: Connection, copies: Mapping[JobId, JobId]) -> None:

@@ -408,6 +408,18 @@ def test_what_cannot_be_submitted_again_is_refused(
     assert (answer["ok"], answer["exit_status"], answer["message"]) == (False, 4, sentence)
 
 
+def test_copies_of_two_runs_of_one_job_do_not_write_to_the_same_file(database: TestDatabase) -> None:
+    with_hosts(database)
+    first = bring(database, submitted(database, stdout="out", stderr="err"), *ENDED)
+    again(database, first)
+    second = bring(database, first + 1, *ENDED)
+
+    again(database, first, second)
+
+    files = database.execute("SELECT stdout_file, stderr_file, resubmissions FROM jobs ORDER BY job_id")
+    assert files == [("out", "err", 0), ("out.2", "err.2", 1), ("out.3", "err.3", 2), ("out.4", "err.4", 3)]
+
+
 def test_a_chain_of_an_idempotent_job_that_asks_again_and_again_ends(database: TestDatabase) -> None:
     with_hosts(database)
     settings = replace(Settings(), jobs=replace(Settings().jobs, max_reruns=2))

@@ -80,6 +80,22 @@ def test_two_that_resubmit_the_same_job_make_one_copy(database: TestDatabase) ->
     assert (len(first), waited, other) == (1, True, [{}])
 
 
+def test_two_that_resubmit_two_runs_of_one_job_number_them_one_after_the_other(database: TestDatabase) -> None:
+    with_hosts(database)
+    first, second = (bring(database, submitted(database, stdout="out"), *ENDED) for _ in range(2))
+    # As if it had been submitted again by hand.
+    database.execute("UPDATE jobs SET array_id = %s, resubmissions = 1 WHERE job_id = %s", (first, second))
+    with database.engine.begin() as conn:
+        (copy,) = submissions.resubmit(conn, [JobId(first)], max_resubmissions=10).values()
+        other = threading.Thread(target=lambda: resubmit(database, second))
+        other.start()
+        other.join(timeout=0.3)
+    other.join()
+
+    files = "SELECT stdout_file FROM jobs WHERE job_id >= %s ORDER BY job_id"
+    assert database.execute(files, (copy,)) == [("out.3",), ("out.4",)]
+
+
 def test_a_chain_of_copies_ends(database: TestDatabase) -> None:
     with_hosts(database)
     job_id = submitted(database)
