@@ -15,6 +15,7 @@ import asyncio
 import hashlib
 import io
 import struct
+import sys
 import zipfile
 from collections.abc import Sequence
 from functools import cache
@@ -30,8 +31,7 @@ _PREAMBLE_LINES = 200
 # Python 3.6 or later.  It goes on as the same process, so that the link's end ends it.
 _BOOTSTRAP = """
 import hashlib, os, sys
-from importlib.util import MAGIC_NUMBER
-spool, digest, size, magic = sys.argv[1:5]
+spool, digest, size, compiled_for = sys.argv[1:5]
 place = os.path.join(spool, "program")
 
 def make_place():
@@ -71,6 +71,7 @@ def put(path, fill):
 
 def compiled(path, file):
     import marshal, zipfile
+    from importlib.util import MAGIC_NUMBER
     head = MAGIC_NUMBER + bytes(8 if sys.version_info < (3, 7) else 12)
     with zipfile.ZipFile(path) as came, zipfile.ZipFile(file, "w") as made:
         for name in came.namelist():
@@ -87,7 +88,7 @@ try:
         os.write(1, b"oarexec: send\\n")
         data = received()
         put(came, lambda file: file.write(data))
-    if MAGIC_NUMBER.hex() != magic:
+    if sys.implementation.cache_tag != compiled_for:
         program = os.path.join(place, "%s.%x.zip" % (digest, sys.hexversion))
         if not os.path.exists(program):
             put(program, lambda file: compiled(came, file))
@@ -104,8 +105,8 @@ _MAIN = b"import sys\n\nfrom oarexec.__main__ import main\n\nsys.exit(main(sys.a
 class _Program(NamedTuple):
     archive: bytes
     digest: str
-    #: Of the Python that it is compiled for, as such files begin; empty where it is not compiled.
-    magic: str
+    #: The Python whose compiled files are in it, as the names of such files tell it; empty where there are none.
+    compiled_for: str
 
 
 def archive() -> bytes:
@@ -126,7 +127,9 @@ def _program() -> _Program:
     with zipfile.ZipFile(data, "w") as made:
         for name, content in files.items():
             made.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
-    return _Program(data.getvalue(), hashlib.sha256(data.getvalue()).hexdigest(), MAGIC_NUMBER.hex() if whole else "")
+    return _Program(
+        data.getvalue(), hashlib.sha256(data.getvalue()).hexdigest(), str(sys.implementation.cache_tag) if whole else ""
+    )
 
 
 def _compiled(source: Path) -> bytes | None:
@@ -156,7 +159,17 @@ def _fresh(cached: Path, source: Path) -> bytes | None:
 def command(python: str, spool: str, arguments: Sequence[str]) -> list[str]:
     """The words that make a python oarexec, with these arguments; ``send_program`` must follow."""
     program = _program()
-    words = [python, "-I", "-S", "-c", _BOOTSTRAP, spool, program.digest, str(len(program.archive)), program.magic]
+    words = [
+        python,
+        "-I",
+        "-S",
+        "-c",
+        _BOOTSTRAP,
+        spool,
+        program.digest,
+        str(len(program.archive)),
+        program.compiled_for,
+    ]
     return [*words, *arguments]
 
 

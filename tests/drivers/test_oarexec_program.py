@@ -10,7 +10,6 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
-from importlib.util import MAGIC_NUMBER
 from pathlib import Path
 from py_compile import PycInvalidationMode
 
@@ -38,7 +37,7 @@ def rewritten(change: Callable[[str, bytes], bytes | None], whole: bytes) -> byt
 def another_python(monkeypatch: pytest.MonkeyPatch) -> None:
     """The server is of another Python than its hosts."""
     ours = oarexec_program._program()
-    monkeypatch.setattr(oarexec_program, "_program", lambda: _Program(ours.archive, ours.digest, "00000a0d"))
+    monkeypatch.setattr(oarexec_program, "_program", lambda: _Program(ours.archive, ours.digest, "cpython-00"))
 
 
 def test_the_same_installation_always_makes_the_same_bytes() -> None:
@@ -71,7 +70,7 @@ def test_what_the_installation_has_compiled_is_sent_beside_the_sources(installat
     path = tmp_path / "oarexec.zip"
     path.write_bytes(rewritten(lambda name, content: None if name == "oarexec/doctor.py" else content, program.archive))
 
-    assert program.magic == MAGIC_NUMBER.hex()
+    assert program.compiled_for == sys.implementation.cache_tag
     subprocess.run([sys.executable, "-I", "-S", path, "doctor", "--spool", tmp_path], check=True)
 
 
@@ -94,7 +93,7 @@ def test_where_the_installation_has_something_compiled_of_another_source_the_sou
 
     program = oarexec_program._program.__wrapped__()
 
-    assert program.magic == ""
+    assert program.compiled_for == ""
     with zipfile.ZipFile(io.BytesIO(program.archive)) as sent:
         assert [name for name in sent.namelist() if not name.endswith(".py")] == []
 
