@@ -127,9 +127,9 @@ def _program() -> _Program:
     with zipfile.ZipFile(data, "w") as made:
         for name, content in files.items():
             made.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
-    return _Program(
-        data.getvalue(), hashlib.sha256(data.getvalue()).hexdigest(), str(sys.implementation.cache_tag) if whole else ""
-    )
+    archive = data.getvalue()
+    tag = str(sys.implementation.cache_tag) if whole else ""
+    return _Program(archive, hashlib.sha256(archive).hexdigest(), tag)
 
 
 def _compiled(source: Path) -> bytes | None:
@@ -147,7 +147,7 @@ def _fresh(cached: Path, source: Path) -> bytes | None:
     """What follows the head of a compiled file, when it is the source's (its head as PEP 552 has it)."""
     try:
         data = cached.read_bytes()
-    except FileNotFoundError:
+    except OSError:
         return None
     status = source.stat()
     dated = int(status.st_mtime) & 0xFFFFFFFF, status.st_size & 0xFFFFFFFF
@@ -158,19 +158,8 @@ def _fresh(cached: Path, source: Path) -> bytes | None:
 
 def command(python: str, spool: str, arguments: Sequence[str]) -> list[str]:
     """The words that make a python oarexec, with these arguments; ``send_program`` must follow."""
-    program = _program()
-    words = [
-        python,
-        "-I",
-        "-S",
-        "-c",
-        _BOOTSTRAP,
-        spool,
-        program.digest,
-        str(len(program.archive)),
-        program.compiled_for,
-    ]
-    return [*words, *arguments]
+    archive, digest, tag = _program()
+    return [python, "-I", "-S", "-c", _BOOTSTRAP, spool, digest, str(len(archive)), tag, *arguments]
 
 
 async def send_program(process: asyncio.subprocess.Process) -> None:
