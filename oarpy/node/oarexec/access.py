@@ -1,4 +1,7 @@
-"""What oarsh and its sshd read of a job, and the programs that jobs find in their PATH."""
+"""What oarsh and its sshd read of a job, and the programs that jobs find in their PATH.
+
+These, the ``programs`` of ``hello``, are oarsh, oarcp and oarprint, so that nothing need be installed.
+"""
 
 import json
 import os
@@ -46,6 +49,7 @@ def write_access(site: Site, entry: Entry, access: Access, environment: Dict[str
 
 
 def drop_access(entry: Entry) -> None:
+    """Let oarsh come to a job no more."""
     if entry.proof is None:
         return
     entry.proof = None

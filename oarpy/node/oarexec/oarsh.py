@@ -5,8 +5,7 @@ before it, if it can; one that jobs here know is kept, whatever is named later).
 Whoever connects says ``oarsh JOB.ATTEMPT PROOF`` in one line; with the proof of a job that runs here
 it is answered ``go``, and an sshd goes on with the connection: one for each, as the job's user, in
 the job's containment, with the job's key as host key and as the key that it lets in.  So nothing of
-it needs root, and what comes in is killed with the job.  ``programs`` are what jobs find in their
-PATH: oarsh, oarcp and oarprint, so that nothing need be installed.
+it needs root, and what comes in is killed with the job.
 """
 
 import errno
