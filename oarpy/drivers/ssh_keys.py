@@ -29,7 +29,7 @@ class KeyStock:
         self._grown = grown
         self._pairs: deque[KeyPair] = deque()
         self._filling: asyncio.Task[None] | None = None
-        #: Why no key can be made.
+        #: Why no key could be made when that was tried last.
         self.broken: str | None = None
 
     def take(self) -> KeyPair | None:
@@ -40,8 +40,8 @@ class KeyStock:
             return None
 
     def refill(self) -> None:
-        """See to it that there are more."""
-        if self.broken is None and len(self._pairs) < STOCK // 2 and (self._filling is None or self._filling.done()):
+        """See to it that there are more; where none could be made that is tried again."""
+        if len(self._pairs) < STOCK // 2 and (self._filling is None or self._filling.done()):
             self._filling = asyncio.create_task(self._fill())
 
     async def close(self) -> None:
@@ -53,12 +53,14 @@ class KeyStock:
         try:
             while len(self._pairs) < STOCK:
                 self._pairs.append(await make_key_pair())
+                self.broken = None
                 if len(self._pairs) == 1:
                     self._grown()
         except OSError as error:
-            self.broken = str(error)
-            logger.warning("no keys can be made, so jobs have no oarsh: %s", error)
-            self._grown()
+            is_news, self.broken = self.broken is None, str(error)
+            if is_news:
+                logger.warning("no keys can be made, so jobs have no oarsh: %s", error)
+                self._grown()
 
 
 async def make_key_pair() -> KeyPair:
