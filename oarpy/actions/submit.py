@@ -123,8 +123,8 @@ def prepare_submit(payload: object, login: str, site: Site, request_id: int | No
     if dates is not None and dates.start_s is not None and dates.start_s < site.now_s:
         judged.submission.warn("the date that the reservation is to start at is over; it is asked for from now on")
     if asked.dry_run:
-        answer = _dry(asked, judged, site)
-        return Prepared(lambda _: answer, rows=0)
+        new = new_jobs(asked, judged, request_id)
+        return Prepared(partial(_check_named, new=new, answer=_dry(asked, judged, site)), rows=0)
     if judged.submission.reservation is not None:
         site.known.note_reservation(login)
     is_array = asked.array_count is not None or bool(asked.parameters)
@@ -211,6 +211,12 @@ def _dry(asked: payloads.Submission, judged: Judged, site: Site) -> Submitted:
         if asked.dependencies:
             submission.warn("the estimate does not consider the jobs that this one is to wait for")
     return Submitted((), warnings=tuple(submission.warnings), estimates=told)
+
+
+def _check_named(conn: Connection, *, new: NewJobs, answer: Submitted) -> Submitted:
+    """The answer to a dry run, unless the jobs that it names would have it refused."""
+    submissions.check_named(conn, new)
+    return answer
 
 
 def _write(conn: Connection, *, new: NewJobs, is_array: bool, warnings: tuple[str, ...]) -> Submitted:

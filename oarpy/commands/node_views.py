@@ -64,12 +64,13 @@ def jobs_lines(load: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Iterator[
 
 
 def summary(by_host: Iterable[tuple[str, Sequence[Mapping[str, Any]]]]) -> dict[str, dict[str, Any]]:
-    """Each host: how many of its resources of type default are in which state, how many are free, and its jobs."""
+    """Each host: how many of its resources of type default are in which state, drained, and free, and its jobs."""
     return {
         host: {
             "states": dict(Counter(row["state"] for row in rows)),
             "jobs": sorted({job_id for row in rows for job_id in row["jobs"] or ()}),
-            "free": sum(row["state"] == "Alive" and not row["jobs"] for row in rows),
+            "drained": sum(row["drain"] for row in rows),
+            "free": sum(row["state"] == "Alive" and not (row["drain"] or row["jobs"]) for row in rows),
             "total": len(rows),
         }
         for host, every in by_host
@@ -88,6 +89,8 @@ def summary_lines(hosts: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     for host, what in hosts.items():
         states = what["states"]
         state = next(iter(states)) if len(states) == 1 else ",".join(f"{n} {each}" for each, n in states.items())
+        if what["drained"]:
+            state += " (drained)" if what["drained"] == what["total"] else f" ({what['drained']} drained)"
         used = round(bar * (what["total"] - what["free"]) / what["total"])
         row = f"{host:<{name_width}} {state:<20} {len(what['jobs']):>6} {what['free']:>6} {what['total']:>6}"
         yield f"{row} [{'#' * used}{'.' * (bar - used)}]"

@@ -98,7 +98,7 @@ _SENTENCES: Mapping[str, str] = {
     ),
     NOTHING_BESIDE: "no resource of type {type} belongs to a {property}",
     EXCLUDE_EACH_OTHER: "its {groups} groups fit one by one into {total} resources, but not together",
-    NOT_USABLE: "too many resources are out of service: {reason}",
+    NOT_USABLE: "too many resources are out of service or drained: {reason}",
     CONTAINER_PENDING: "no start is planned of its container, job {container}",
     CONTAINER_MISSING: "no container called {name} is running or waiting",
     CONTAINER_CLOSED: "its container, job {container}, takes nobody in (it is {state})",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 
 import pytest
@@ -11,6 +12,7 @@ from oarpy.model.resource_grammar import parse_wishes, request_from_json, wishes
 from oarpy.settings import Scheduler, Settings, Tokens
 from tests.support.postgres import TestDatabase
 from tests.support.requests import (
+    ENDED,
     RUNNING,
     answer_to,
     answered,
@@ -325,8 +327,31 @@ def test_a_dry_run_inside_a_container_that_does_not_run_says_how_it_stands(
 
 def test_a_dry_run_inside_a_container_that_is_over_says_so(database: TestDatabase) -> None:
     with_hosts(database, hosts=1, cores=2)
+    container = submitted(database, types=["container"])
+    bring(database, container, *ENDED)
 
-    assert "is over or is none" in dry_reason(database, "inner=77")[0]
+    assert "is over or is none" in dry_reason(database, f"inner={container}")[0]
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"types": ["inner=4711"]}, "job 4711, which is to be its container, does not exist"),
+        ({"types": ["inner={other}"]}, "job {other}, which is to be its container, is no container"),
+        ({"dependencies": [[4711, "afterok", None, None]]}, "job 4711, which this one is to wait for, does not exist"),
+    ],
+)
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_a_dry_run_is_refused_for_the_jobs_that_it_names_as_the_submission_would_be(
+    database: TestDatabase, fields: dict[str, list[object]], sentence: str, dry_run: bool
+) -> None:
+    with_hosts(database)
+    other = submitted(database)
+    named = json.loads(json.dumps(fields).replace("{other}", str(other)))
+
+    answer = answered(database, "submit", submission(dry_run=dry_run, **named))
+
+    assert (answer["ok"], answer["exit_status"], answer["message"]) == (False, 8, sentence.format(other=other))
 
 
 def test_a_dry_run_with_tokens_knows_how_many_were_counted(database: TestDatabase) -> None:

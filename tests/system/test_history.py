@@ -140,6 +140,21 @@ def test_nodes_are_laid_out_to_the_column(commands, name, arguments):
     golden(f"oarnodes-{name}.txt", done.stdout)
 
 
+@pytest.mark.parametrize(
+    ("condition", "shown"),
+    [
+        ("resource_id = 1", "c1           Alive (1 drained)         1      0      2 [####################]"),
+        ("network_address = 'c1'", "c1           Alive (drained)           1      0      2 [####################]"),
+    ],
+)
+def test_the_summary_tells_what_is_drained(database, commands, condition, shown):
+    database.execute(f"UPDATE resources SET drain = true WHERE type = 'default' AND {condition}")
+
+    done = commands.run("oarnodes", "-S", "c1")
+
+    assert done.stdout.splitlines()[2:] == [shown]
+
+
 def test_each_format_says_the_same(commands):
     as_json = json.loads(commands.run("oarstat", "-J", "-j", "1-3").stdout)
     as_yaml = yaml.safe_load(commands.run("oarstat", "-Y", "-j", "1-3").stdout)

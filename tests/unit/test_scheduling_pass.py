@@ -163,7 +163,7 @@ def test_where_all_are_drained_the_reason_says_so() -> None:
     decision = by_job(snapshot(cluster, job(1, "core=1")))[1]
 
     assert isinstance(decision, Postpone)
-    assert explain.sentence(decision.why) == "too many resources are out of service: no resource takes jobs"
+    assert explain.sentence(decision.why) == "too many resources are out of service or drained: no resource takes jobs"
 
 
 def test_drained_resources_get_no_new_jobs() -> None:
