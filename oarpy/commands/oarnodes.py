@@ -33,7 +33,7 @@ _VIEWS = ("state", "names", "jobs", "events", "summary")
 @click.option("-s", "--state", is_flag=True, help="States alone, by host; with -r or --sql by resource.")
 @click.option("-l", "--list", "names", is_flag=True, help="Names of hosts alone.")
 @click.option("-j", "--jobs", is_flag=True, help="The jobs on each host.")
-@click.option("-S", "--summary", is_flag=True, help="A line for each host: states, what is drained, jobs, how much is free.")
+@click.option("-S", "--summary", is_flag=True, help="A line for each host: states, jobs, what is drained and free.")
 @click.option(
     "-e",
     "--events",
