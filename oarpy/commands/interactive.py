@@ -25,7 +25,7 @@ from oarpy.client.terminals import (
     wait_until_running,
 )
 from oarpy.commands.listing import shown_date
-from oarpy.commands.session import client, connect
+from oarpy.commands.session import client, connect, tell
 from oarpy.errors import RequestRefused
 from oarpy.model.exit_statuses import ExitStatus
 from oarpy.model.payloads import JobSelection
@@ -33,6 +33,7 @@ from oarpy.model.states import JobId, JobState
 from oarpy.node import oarsh
 
 #: The user's own shell, where the job has been submitted from; his login shell, whichever it is, reads this first.
+_SSH_FAILED = 255
 _SHELL = 'exec /bin/sh -c \'cd -- "$OAR_WORKDIR"; exec "$SHELL" -l\''
 
 
@@ -111,6 +112,8 @@ def _enter(job_id: int, host: str, *, shows: bool) -> int:
     terminal = ["-t"] if os.isatty(0) else []
     status = enter("oarsh", (*(display_option() if shows else []), *terminal, host, _SHELL))
     _say(f"# Disconnected from OAR job {job_id}")
+    if terminal and status == _SSH_FAILED:
+        tell(f"if {host} gives no terminals, oarsub -C {job_id} <FILE runs the commands of a file there without one")
     return status
 
 

@@ -3,6 +3,7 @@
 These, the ``programs`` of ``hello``, are oarsh, oarcp and oarprint, so that nothing need be installed.
 """
 
+import grp
 import json
 import os
 import re
@@ -33,7 +34,7 @@ def write_access(site: Site, entry: Entry, access: Access, environment: Dict[str
         "authorized_keys": "".join(key + "\n" for key in [access.public, *access.authorized]),
         "known_hosts": "oarpy %s\n" % access.public,
         "access": json.dumps(said),
-        "sshd_config": sshd_config(site.path(entry, "oarsh/"), variables),
+        "sshd_config": sshd_config(site.path(entry, "oarsh/"), variables, has_terminals()),
     }
     try:
         with suppress(FileExistsError):
@@ -83,7 +84,26 @@ def python_of_users() -> str:
     return find_program("python3") or sys.executable
 
 
-def sshd_config(directory: str, variables: Dict[str, str]) -> str:
+def has_terminals() -> bool:
+    """Whether an sshd that is not root's can take a terminal here."""
+    try:
+        tty = grp.getgrnam("tty").gr_gid
+    except KeyError:
+        return True
+    try:
+        with open("/proc/self/mounts", encoding="utf-8", errors="replace") as file:
+            return gives_terminals(file.read(), tty)
+    except OSError:
+        return True
+
+
+def gives_terminals(mounts: str, tty: int) -> bool:
+    """Whether new terminals belong to the group ``tty``; sshd gives up where it may not change theirs."""
+    at = [words[3].split(",") for words in map(str.split, mounts.splitlines()) if words[1:3] == ["/dev/pts", "devpts"]]
+    return not at or "gid=%d" % tty in at[-1]
+
+
+def sshd_config(directory: str, variables: Dict[str, str], terminals: bool) -> str:
     """What an sshd of a job, which runs as the job's user, has to know."""
     # Older ones cannot read every character back.
     told = {name: value for name, value in variables.items() if name not in NOT_FOR_SSHD and PLAIN.match(value)}
@@ -101,6 +121,8 @@ def sshd_config(directory: str, variables: Dict[str, str]) -> str:
         "LoginGraceTime 30",
         "ClientAliveInterval 60",
         "AcceptEnv LANG LC_*",
+        # Refused, ssh says so; else sshd dies of it, and nobody is told why.
+        "PermitTTY %s" % ("yes" if terminals else "no"),
         # A port of the loopback interface, and a cookie in the user's own file.
         "X11Forwarding yes",
         "X11UseLocalhost yes",
