@@ -272,7 +272,9 @@ def test_a_besteffort_job_is_told_to_go_once(ctx: Context, database: TestDatabas
 
     assert outcomes == [Outcome.JOBS_TO_KILL, Outcome.NOTHING]
     assert database.execute("SELECT job_id, cause::text, for_job FROM frag_jobs") == [(modest, "besteffort", normal)]
-    assert database.execute("SELECT type, job_id FROM events") == [("BESTEFFORT_KILL", modest)]
+    # A minute that begins between the turns puts the planned start off, which is told, too.
+    told = database.execute("SELECT type, job_id FROM events WHERE type <> 'SCHEDULER_START_PUT_OFF'")
+    assert told == [("BESTEFFORT_KILL", modest)]
     assert state(database, normal) == "Waiting"
     assert predictions(database)[normal][0] == "KILLING"
 

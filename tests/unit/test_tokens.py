@@ -115,7 +115,7 @@ def test_a_program_that_fails_says_how(code: str, timeout_s: float, sentence: st
 
 
 def test_a_program_that_fails_can_be_made_to_tell_why() -> None:
-    code = "import sys; print('first'); sys.exit('no \\x1b[31mkey\\0\\n')"
+    code = "import sys; print('first', flush=True); sys.exit('no \\x1b[31mkey\\0\\n')"
 
     with pytest.raises(ProgramFailed) as raised:
         output_of([sys.executable, "-c", code], timedelta(seconds=60), complaints=True)
