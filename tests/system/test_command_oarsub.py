@@ -339,6 +339,15 @@ def test_an_empty_filter_is_none(database, commands, words):
     assert not {"properties", "filter"} & set(submission)
 
 
+def test_empty_names_are_not_said(database, commands):
+    with answering(database, ONE) as asked:
+        done = commands.run("oarsub", "-n", "", "--project", "", "-O", "", "-E", "", "true")
+
+    ((_, submission),) = asked
+    assert done.returncode == 0
+    assert not {"name", "project", "stdout", "stderr"} & set(submission)
+
+
 @pytest.mark.parametrize(
     "line",
     [
