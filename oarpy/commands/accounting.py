@@ -47,9 +47,7 @@ def show_accounting(conn: Connection, period: str, selection: Selection, style: 
 
 
 def _write(users: Mapping[str, Mapping[str, object]], style: str) -> None:
-    # Lines have no key in front of them.
-    lines = [{"user": name} | dict(used) for name, used in users.items()]
-    formats.write(lines if style == "ndjson" else users, style)
+    formats.write(users, style, rows=({"user": name} | dict(used) for name, used in users.items()))
 
 
 def _document(use: Use) -> dict[str, object]:

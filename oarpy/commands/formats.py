@@ -24,9 +24,20 @@ INDENTED = 200
 _WORDS = frozenset({"true", "false", "yes", "no", "on", "off", "y", "n", "null", "~"})
 
 
-def write(document: Mapping[str, Any] | Sequence[Any], style: str, *, names: tuple[str, str] = ("id", "value")) -> None:
-    """Print ``document``; ``names`` are the fields of an entry that is no mapping itself, in NDJSON."""
-    click.echo(rendered(document, style, names=names), nl=False)
+def write(
+    document: Mapping[str, Any] | Sequence[Any],
+    style: str,
+    *,
+    names: tuple[str, str] = ("id", "value"),
+    rows: Iterable[Mapping[str, Any]] | None = None,
+) -> None:
+    """Print ``document``; in NDJSON a line for each of ``rows``, which name what the document has as keys.
+
+    Without ``rows`` the lines of NDJSON are the document's entries; ``names`` are the fields of one that is
+    no mapping itself.
+    """
+    printed = list(rows) if style == "ndjson" and rows is not None else document
+    click.echo(rendered(printed, style, names=names), nl=False)
 
 
 def rendered(

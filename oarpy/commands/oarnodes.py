@@ -129,9 +129,9 @@ def _state_rows(found: Iterable[Mapping[str, Any]]) -> Iterable[dict[str, Any]]:
 
 
 def _print(document: Any, style: str | None, lines: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Print a view as text, as a document, or each of its ``rows`` as one line of JSON, which has no keys around it."""
+    """Print a view as text, or as a document, of which ``rows`` are the lines of NDJSON."""
     if style:
-        formats.write(list(rows) if style == "ndjson" else document, style)
+        formats.write(document, style, rows=rows)
         return
     text = "\n".join(lines)
     if text:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import click
@@ -251,7 +252,7 @@ def _show_events(conn: Connection, selection: Selection, at_s: int | None, style
         listed: dict[str, list[dict[str, Any]]] = {str(job_id): [] for job_id in job_ids}
         for event in found:
             listed[str(event.job_id)].append(event_document(event))
-        formats.write([each for of in listed.values() for each in of] if style == "ndjson" else listed, style)
+        formats.write(listed, style, rows=chain.from_iterable(listed.values()))
         return
     for event in found:
         description = printable(event.description.rstrip(), but="\n").replace("\n", "\n    ")
