@@ -36,13 +36,19 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "PERIOD_S", 0.2)
 
 
+def on_two_hosts(conn: Connection, state: JobState) -> JobId:
+    """A job in ``state`` that holds all of c1 and c2."""
+    (first,), (second,) = rows.resources(conn, "c1"), rows.resources(conn, "c2")
+    (job_id,) = rows.submitted(conn)
+    rows.brought(conn, [job_id], state, holds=f"{{[{first},{second + 1})}}")
+    return job_id
+
+
 def test_a_job_whose_hosts_were_not_ready_waits_again_though_the_database_was_away(
     database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with transaction(database.engine, None, durable=False) as conn:
-        (first,), (second,) = rows.resources(conn, "c1"), rows.resources(conn, "c2")
-        (job_id,) = rows.submitted(conn)
-        rows.brought(conn, [job_id], JobState.TO_LAUNCH, holds=f"{{[{first},{second + 1})}}")
+        job_id = on_two_hosts(conn, JobState.TO_LAUNCH)
     hosts = PaperHosts()
     returned: list[Sequence[JobId]] = []
     real = launches.return_unbegun
@@ -134,9 +140,7 @@ def test_of_a_host_that_does_not_clean_up_in_time_is_told_though_the_first_commi
     database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with transaction(database.engine, None, durable=False) as conn:
-        (first,), (second,) = rows.resources(conn, "c1"), rows.resources(conn, "c2")
-        (job_id,) = rows.submitted(conn)
-        rows.brought(conn, [job_id], JobState.FINISHING, holds=f"{{[{first},{second + 1})}}")
+        job_id = on_two_hosts(conn, JobState.FINISHING)
         conn.exec_driver_sql("UPDATE jobs SET head = 'c1', other_hosts = '{c2}' WHERE job_id = %s", (job_id,))
     failures: list[Event] = []
     real = runner_events.append
